@@ -1,0 +1,52 @@
+"""Every exception meant for people: one sentence that says what was found, what was expected and what to do."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterable
+from types import ModuleType
+
+
+class PolyheadError(Exception):
+    """Something a person can mend. The command line prints the sentence and exits with code 2."""
+
+
+class ArgumentError(PolyheadError, ValueError):
+    """An argument has the wrong shape, type or value."""
+
+
+class ConfigError(PolyheadError):
+    """A recipe, a config.json or a command-line setting cannot be honoured."""
+
+
+class DataError(PolyheadError):
+    """An input file or line is missing, broken or empty."""
+
+
+class CheckpointError(PolyheadError):
+    """A saved model or a training state is incomplete, damaged or of another shape."""
+
+
+class NonFiniteLoss(PolyheadError):
+    """Training met a loss that is not a number; the batch that caused it was saved."""
+
+
+class MissingExtra(PolyheadError, ImportError):
+    """An optional dependency is not installed; the sentence names the extra that brings it."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`" Did you mean 'x'?"` for the nearest known name, or an empty string."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f" Did you mean '{near[0]}'?" if near else ""
+
+
+def extra(module: str, name: str) -> ModuleType:
+    """Import an optional dependency, or say which extra brings it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as missing:
+        raise MissingExtra(
+            f"This needs the package '{module}', which is not installed; run: pip install 'polyhead[{name}]'"
+        ) from missing
