@@ -1,0 +1,94 @@
+"""What every verb shares at the door: errors become one sentence, lines come in clean, files go out whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn, TextIO
+
+from polyhead.errors import DataError, PolyheadError
+
+
+def guarded(verb: Callable[..., None]) -> Callable[..., None]:
+    """The verb, with errors meant for people as one sentence and exit code 2; Ctrl-C is 130, a closed pipe 141."""
+
+    @functools.wraps(verb)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            verb(*args, **kwargs)
+            sys.stdout.flush()
+        except PolyheadError as error:
+            stop(str(error))
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the last flush would complain
+            raise SystemExit(141) from None
+        except OSError as error:
+            stop(sentence(error))
+        except KeyboardInterrupt:
+            print("Stopped.", file=sys.stderr)
+            raise SystemExit(130) from None
+
+    return run
+
+
+def stop(message: str) -> NoReturn:
+    print(f"polyhead: {message}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def sentence(error: OSError) -> str:
+    """What the system refused, in words: which file, why, and what to do."""
+    file = f"'{error.filename}'" if error.filename else "a file"
+    match error.errno:
+        case errno.ENOSPC | errno.EDQUOT:
+            return f"The disk is full while writing {file}; free some space, then run the same command again."
+        case errno.ENOENT:
+            return f"There is no {file}; check the path."
+        case errno.EACCES | errno.EPERM | errno.EROFS:
+            return f"No permission for {file}; choose another place or change its permissions."
+        case errno.EISDIR:
+            return f"{file} is a folder; a file was expected."
+        case _:
+            return f"Cannot use {file}: {error.strerror or error}."
+
+
+def lines(path: Path | None) -> Iterator[str]:
+    """The lines of a UTF-8 file, or of the standard input, one by one and without their ends."""
+    name = "the standard input" if path is None else str(path)
+    stream = sys.stdin.buffer if path is None else path.open("rb")
+    with stream:
+        for number, raw in enumerate(stream, start=1):
+            try:
+                yield raw.decode("utf-8").rstrip("\r\n")
+            except UnicodeDecodeError as broken:
+                raise DataError(
+                    f"{name} line {number}: byte {broken.start + 1} is not UTF-8; "
+                    f"save the text as UTF-8 (iconv -f GB18030 -t UTF-8) and try again."
+                ) from None
+
+
+@contextmanager
+def output(path: Path | None) -> Iterator[TextIO]:
+    """Where a verb writes: the standard output, or a file that appears under its name only when it is whole."""
+    if path is None:
+        yield sys.stdout
+        return
+    path = path.resolve()  # a link keeps pointing where it did
+    if path.exists() and not path.is_file():  # a device or a pipe cannot be replaced; a folder is refused here
+        with path.open("w", encoding="utf-8") as stream:
+            yield stream
+        return
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("w", encoding="utf-8", newline="\n") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
