@@ -1,0 +1,25 @@
+"""Next-token generation: a step of any model in, answers out."""
+
+from polyhead.generation.beam import Beam
+from polyhead.generation.loop import Step, generate
+from polyhead.generation.rules import Forbid, ForcedEnd, LogitRule, MinLength, NoRepeatNgram, RepetitionPenalty
+from polyhead.generation.search import Greedy, Hypothesis, Sample, Search
+from polyhead.generation.stop import EndToken, StopRule
+
+__all__ = [
+    "Beam",
+    "EndToken",
+    "Forbid",
+    "ForcedEnd",
+    "Greedy",
+    "Hypothesis",
+    "LogitRule",
+    "MinLength",
+    "NoRepeatNgram",
+    "RepetitionPenalty",
+    "Sample",
+    "Search",
+    "Step",
+    "StopRule",
+    "generate",
+]

@@ -1,0 +1,109 @@
+"""Next-token generation: prompts go in, a model's `Step` is asked for logits again and again, answers come out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from polyhead.errors import ArgumentError
+from polyhead.generation.rules import LogitRule
+from polyhead.generation.search import Hypothesis, Search, Task
+from polyhead.generation.stop import AnyOf, StopRule
+
+
+class Step(Protocol):
+    """The model, as the loop sees it: N rows of tokens, the same number of rows for each source, source by source."""
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        """All rows so far, LongTensor [N, t] -> logits [N, V] after the last token. The step keeps its own cache: it
+        has seen all but the tokens added since the last call. Nobody changes the logits in place."""
+        ...
+
+    def keep(self, rows: Tensor, sources: Tensor | None) -> None:
+        """Go on with these rows, LongTensor [N'], repeated, reordered or dropped. `sources`, LongTensor [B'], is given
+        where finished sources leave: those that stay, in order. Called only where something changes."""
+        ...
+
+
+@torch.no_grad()
+def generate(
+    step: Step,
+    prompt: Tensor,
+    *,
+    search: Search,
+    max_new: int | Tensor,
+    rules: Sequence[LogitRule] = (),
+    stop: StopRule | Sequence[StopRule] = (),
+    numbers: Sequence[int] | None = None,
+) -> list[list[Hypothesis]]:
+    """For each source its answers, best first.
+
+    `prompt` LongTensor [B, t], t >= 1, one row for each source. `max_new` is the most tokens to add, for all sources or
+    for each (LongTensor [B]); the end token counts. `rules` change the scores, in order; `stop` completes rows, by any
+    of its rules. `numbers` are the sources' numbers in the caller's whole input (default 0 ... B-1): sampling draws by
+    them, so that an answer does not depend on how the input was cut into batches.
+    """
+    limit = checked_limit(prompt, max_new)
+    B, start = prompt.shape
+    if B == 0:
+        return []
+    task = Task(
+        numbers=range(B) if numbers is None else numbers,
+        start=start,
+        limit=limit,
+        stop=AnyOf(stop) if isinstance(stop, Sequence) else stop,
+    )
+    state = search.begin(task)
+    answers: list[list[Hypothesis]] = [[] for _ in range(B)]
+    open_sources = list(range(B))
+    history = prompt.new_zeros(B, start + int(limit.max()))  # [N, t + most new tokens]
+    history[:, :start] = prompt
+
+    for length in range(start, history.shape[1]):
+        tokens = history[:, :length]
+        scores = state.scores(step(tokens))  # [N, V]
+        for rule in rules:
+            scores = rule(scores, tokens)
+        choice = state.choose(scores, tokens)
+        rows, chosen, staying = choice.rows, choice.tokens, None
+
+        if bool(choice.done.any()):
+            for source in choice.done.nonzero().flatten().tolist():
+                answers[open_sources[source]] = state.answers(source)
+            staying = (~choice.done).nonzero().flatten()
+            open_sources = [open_sources[source] for source in staying.tolist()]
+            if not open_sources:
+                break
+            state.keep(staying)
+            rows, chosen = rows[staying], chosen[staying]
+
+        rows = rows.flatten()  # [N']
+        if not torch.equal(rows, torch.arange(len(history), device=rows.device)):
+            step.keep(rows, staying)
+            history = history[rows]
+        history[:, length] = chosen.flatten()
+    return answers
+
+
+def checked_limit(prompt: Tensor, max_new: int | Tensor) -> Tensor:
+    """`max_new` as a LongTensor [B], or one sentence about what is wrong with it or with the prompt."""
+    if prompt.dim() != 2 or prompt.dtype != torch.long or prompt.shape[1] == 0:
+        raise ArgumentError(
+            f"prompt is {prompt.dtype} of shape {list(prompt.shape)}, but must be int64 of shape [sources, tokens] with at "
+            "least one token; give the start token where nothing else is known."
+        )
+    if isinstance(max_new, int):
+        limit = torch.full((len(prompt),), max_new, device=prompt.device)
+    else:
+        limit = max_new.to(prompt.device)
+    if limit.dtype != torch.long or limit.shape != prompt.shape[:1]:
+        raise ArgumentError(
+            f"max_new is {limit.dtype} of shape {list(limit.shape)}, but must be a number or int64 of shape "
+            f"[{len(prompt)}], one limit for each source."
+        )
+    if len(limit) and int(limit.min()) < 1:
+        raise ArgumentError(f"max_new is {int(limit.min())}, but must be at least 1.")
+    return limit

@@ -1,0 +1,92 @@
+"""What may come next: scores [N, V] and the rows so far [N, t] go in, changed scores come out.
+
+A rule is a function of its two arguments and remembers nothing, for rows are reordered and dropped between calls. It
+returns a new tensor and leaves its input alone. Under Greedy and Sample the scores are logits, under Beam they are
+log-probabilities, as in `transformers`. Lengths count the prompt.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from polyhead.errors import ArgumentError
+
+
+class LogitRule(Protocol):
+    def __call__(self, scores: Tensor, tokens: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Forbid:
+    """These tokens never."""
+
+    ids: Sequence[int]
+
+    def __call__(self, scores: Tensor, tokens: Tensor) -> Tensor:
+        return scores.index_fill(1, torch.tensor(self.ids, dtype=torch.long, device=scores.device), -math.inf)
+
+
+@dataclass(frozen=True)
+class MinLength:
+    """None of the tokens `ends` before a row has `length` tokens."""
+
+    length: int
+    ends: Sequence[int]
+
+    def __call__(self, scores: Tensor, tokens: Tensor) -> Tensor:
+        return Forbid(self.ends)(scores, tokens) if tokens.shape[1] < self.length else scores
+
+
+@dataclass(frozen=True)
+class ForcedEnd:
+    """One of the tokens `ends`, and nothing else, as the token that makes a row `length` long."""
+
+    length: int
+    ends: Sequence[int]
+
+    def __call__(self, scores: Tensor, tokens: Tensor) -> Tensor:
+        if tokens.shape[1] != self.length - 1:
+            return scores
+        return torch.full_like(scores, -math.inf).index_fill(1, torch.tensor(self.ends, device=scores.device), 0.0)
+
+
+@dataclass(frozen=True)
+class NoRepeatNgram:
+    """No run of `n` tokens twice in a row; the prompt counts."""
+
+    n: int
+
+    def __post_init__(self) -> None:
+        if self.n < 1:
+            raise ArgumentError(f"NoRepeatNgram({self.n}) forbids nothing; n must be at least 1.")
+
+    def __call__(self, scores: Tensor, tokens: Tensor) -> Tensor:
+        t = tokens.shape[1]
+        if t < self.n:
+            return scores
+        runs = tokens.unfold(1, self.n, 1)  # [N, t - n + 1, n]
+        here = tokens[:, t - self.n + 1 :]  # [N, n - 1], how the new run begins
+        row, place = (runs[..., :-1] == here[:, None]).all(-1).nonzero(as_tuple=True)
+        return scores.index_put((row, runs[row, place, -1]), scores.new_tensor(-math.inf))
+
+
+@dataclass(frozen=True)
+class RepetitionPenalty:
+    """Tokens that a row holds already lose: scores above 0 are divided by `penalty`, others multiplied (Keskar et al.,
+    2019, section 4.1). Below 1 they win."""
+
+    penalty: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.penalty < math.inf:
+            raise ArgumentError(f"penalty is {self.penalty}, but must be above 0; 1 changes nothing.")
+
+    def __call__(self, scores: Tensor, tokens: Tensor) -> Tensor:
+        seen = scores.gather(1, tokens)  # [N, t]
+        return scores.scatter(1, tokens, torch.where(seen < 0, seen * self.penalty, seen / self.penalty))
