@@ -1,0 +1,95 @@
+"""A table of characters enters, the bytes of a one-pass normalizer leave: traditional Chinese to simplified.
+
+The bytes are a "precompiled charsmap", which `tokenizers` and `transformers` read from tokenizer.json, so that a model
+accepts both scripts wherever it is loaded, and nobody but the trainer of a tokenizer needs the table itself.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from itertools import groupby
+
+import numpy as np
+
+from polyhead.errors import ArgumentError, extra
+
+HAN = (
+    (0x3400, 0x4DC0),
+    (0x4E00, 0xA000),
+    (0x20000, 0x323B0),
+)  # the unified ideographs; NFKC turns the others into these
+
+# Traditional spellings that no table of single characters can decide, as (pattern, replacement) over simplified text.
+# 著 is 着 when it follows a verb (看著), and itself in words about writing and fame (著名, 原著).
+PHRASES = (
+    (r"(?<![显名原专巨编译论卓昭遗合新拙所])著(?![名作者称述书录])", "着"),
+    (r"甚么", "什么"),
+)
+
+
+def traditional_to_simplified() -> dict[str, str]:
+    """Each traditional character with the one simplified character it stands for (needs the extra `zh`).
+
+    Characters that simplified text uses as well (著, 瞭, 么) are left alone, and no result is itself a key.
+    """
+    opencc = extra("opencc", "zh")
+    table: dict[str, str] = {"妳": "你"}  # a variant for "you", female, that only traditional text writes
+    for name in ("t2s", "hk2s"):
+        converter = opencc.OpenCC(name)
+        for first, end in HAN:
+            for character in map(chr, range(first, end)):
+                simplified = converter.convert(character)
+                if simplified != character and len(simplified) == 1:
+                    table.setdefault(character, simplified)
+    simplified = set(table.values())
+    return {character: table.get(to, to) for character, to in table.items() if character not in simplified}
+
+
+def precompile(table: Mapping[str, str]) -> bytes:
+    """The charsmap that replaces each single character in `table`, in the layout of sentencepiece.
+
+    uint32 size of the trie in bytes; the trie (see `_double_array`) from UTF-8 keys to byte positions; the
+    replacements, each ended by a zero byte.
+    """
+    if wrong := [key for key in table if len(key) != 1 or key == "\0"]:
+        raise ArgumentError(f"A charsmap replaces single characters, but {wrong[0]!r} is a key; shorten it to one.")
+    texts, positions = bytearray(), dict[bytes, int]()
+    for key, text in sorted(table.items()):
+        positions[key.encode()] = len(texts)
+        texts += text.encode() + b"\0"
+    trie = _double_array(positions)
+    return struct.pack("<I", trie.nbytes) + trie.tobytes() + bytes(texts)
+
+
+def _double_array(values: Mapping[bytes, int]) -> np.ndarray:
+    """A trie in one array of uint32 (darts-clone): the child of node n by byte b is unit base(n) ^ b.
+
+    A unit holds in bits 0-7 the byte that leads to it, in bit 8 whether a key ends there, from bit 10 on the distance
+    n ^ base(n). Where a key ends, unit base(n) ^ 0 holds its value, with bit 31 set. No two nodes share a base.
+    """
+    trie = np.zeros(256, dtype="<u4")
+    taken, bases = np.zeros(256, dtype=bool), np.zeros(256, dtype=bool)
+    taken[0] = True
+    nodes = [(0, 0, sorted(values))] if values else []  # unit, depth, keys below
+    while nodes:
+        unit, depth, keys = nodes.pop(0)
+        groups = {byte: list(group) for byte, group in groupby(keys, key=lambda k: k[depth] if depth < len(k) else 0)}
+        labels = np.array(list(groups))
+        first = int(np.argmin(taken)) // 256 * 256
+        while True:  # the first base whose children are all free; a block of 256 at a time, which ^ never leaves
+            if first == len(trie):
+                trie, taken, bases = (np.concatenate([a, np.zeros(256, a.dtype)]) for a in (trie, taken, bases))
+            block = np.arange(first, first + 256)
+            possible = ~bases[block] & ~taken[block[:, None] ^ labels].any(1)
+            if possible.any():
+                break
+            first += 256
+        base = int(block[np.argmax(possible)])
+        bases[base] = taken[base ^ labels] = True
+        trie[unit] |= (unit ^ base) << 10 | (0 in groups) << 8
+        trie[base ^ labels] = labels
+        if ends := groups.pop(0, None):
+            trie[base] = values[ends[0]] | 1 << 31
+        nodes += [(base ^ byte, depth + 1, below) for byte, below in groups.items()]
+    return trie

@@ -1,0 +1,244 @@
+"""Lines enter a training, one vocabulary leaves; then text becomes ids and ids become the same text again.
+
+The whole pipeline lives in tokenizer.json, so `transformers` gives the same ids from the same folder.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import tokenizers
+from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+from polyhead.errors import ArgumentError, CheckpointError, DataError, did_you_mean
+from polyhead.inputs.charsmap import PHRASES, precompile, traditional_to_simplified
+
+PAD, EOS, UNK = "<pad>", "</s>", "<unk>"
+BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
+SPACE = "▁"
+
+# What may never be merged across: runs of Chinese characters, words with the space before them, an apostrophe's
+# ending, single digits (numbers are copied digit by digit), runs of punctuation.
+CJK = r"\p{Han}\p{Hiragana}\p{Katakana}"
+PARTS = "|".join(
+    (
+        rf"[{CJK}]+",
+        r"['’]\p{L}+",
+        rf"{SPACE}?[\p{{L}}\p{{M}}&&[^{CJK}]]+",
+        rf"{SPACE}?\p{{N}}",
+        rf"{SPACE}?[^\p{{L}}\p{{M}}\p{{N}}{SPACE}]+",
+        SPACE,
+    )
+)
+
+
+class Piece(NamedTuple):
+    """A token and the characters [start, end) of the given text that it stands for."""
+
+    id: int
+    text: str
+    start: int
+    end: int
+
+
+class Tokenizer:
+    """One vocabulary. Text is normalised (NFKC, and traditional to simplified when trained so), never cleaned."""
+
+    def __init__(self, inner: tokenizers.Tokenizer, *, max_length: int = 512) -> None:
+        self.inner = inner
+        self.max_length = max_length  # of the model it belongs to; written for transformers, nothing is cut here
+        inner.encode_special_tokens = True  # "</s>" typed by a person is text
+        ids = {token: inner.token_to_id(token) for token in (PAD, EOS, UNK)}
+        if missing := [token for token, id in ids.items() if id is None]:
+            raise CheckpointError(f"The tokenizer lacks the special tokens {missing}; train it with polyhead again.")
+        self.pad_id, self.eos_id, self.unk_id = ids.values()
+
+    # --- making one ---------------------------------------------------------------------------------------------
+
+    @classmethod
+    def train(
+        cls,
+        lines: Iterable[str],
+        *,
+        kind: Literal["bpe", "unigram"] = "bpe",
+        size: int,
+        simplify: bool = False,
+        specials: Sequence[str] = (PAD, EOS, UNK),
+        byte_fallback: bool = True,
+        coverage: float = 0.9995,
+        max_length: int = 512,
+    ) -> Tokenizer:
+        """Learn `size` tokens, special ones and bytes included, from lines that are read once.
+
+        simplify: read traditional Chinese as simplified (needs the extra `zh`, here only).
+        specials: <pad>, </s>, <unk> in the order of their ids, from 0; more may follow.
+        byte_fallback: spell a character outside the vocabulary in its UTF-8 bytes, so that nothing is lost.
+        coverage: the rarest characters, which together make up no more than 1 - coverage of the text, stay outside.
+        """
+        if missing := {PAD, EOS, UNK} - set(specials):
+            raise ArgumentError(f"specials must hold {PAD}, {EOS} and {UNK}, but lacks {sorted(missing)}.")
+        if kind not in ("bpe", "unigram"):
+            raise ArgumentError(f"kind '{kind}' is not one of bpe, unigram.{did_you_mean(kind, ('bpe', 'unigram'))}")
+        known = [*specials, *(BYTES if byte_fallback else [])]
+        normalizer = _normalizer(traditional_to_simplified() if simplify else {})
+        with tempfile.TemporaryFile("w+", encoding="utf-8", newline="\n") as spool:
+            seen = Counter[str]()  # the alphabet must be known before the first merge, and lines are read only once
+            for line in lines:
+                text = normalizer.normalize_str(line.replace("\n", " "))
+                seen.update(text)
+                spool.write(text + "\n")
+            alphabet, rare = _alphabet(seen, coverage)
+            if len(known) + len(alphabet) >= size:
+                raise ArgumentError(
+                    f"A vocabulary of {size} has no room: {len(known)} special tokens and bytes and {len(alphabet)} "
+                    f"characters come first; ask for a larger size or a coverage below {coverage}."
+                )
+            spool.seek(0)
+            inner = tokenizers.Tokenizer(models.BPE() if kind == "bpe" else models.Unigram())
+            inner.pre_tokenizer = pre_tokenizers.Split(Regex(PARTS), "isolated")
+            how: dict[str, Any] = {"vocab_size": size - len(known), "show_progress": False}
+            trainer = trainers.BpeTrainer(**how) if kind == "bpe" else trainers.UnigramTrainer(**how)
+            inner.train_from_iterator(
+                (part for line in spool for part in rare.split(line.rstrip("\n")) if part), trainer
+            )
+        return cls(_assemble(inner, known, specials, normalizer, byte_fallback), max_length=max_length)
+
+    @classmethod
+    def load(cls, folder: str | Path, *, file: str = "tokenizer.json") -> Tokenizer:
+        """Read `file` of a folder, and what tokenizer_config.json says about it."""
+        path = Path(folder) / file
+        try:
+            inner = tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))
+            settings = path.with_name("tokenizer_config.json")
+            config = json.loads(settings.read_text(encoding="utf-8")) if settings.exists() else {}
+        except FileNotFoundError:
+            raise CheckpointError(f"{folder} holds no {file}; give the folder of a saved model.") from None
+        except Exception as wrong:  # the Rust library raises plain Exception
+            raise CheckpointError(f"{path} is not a tokenizer ({wrong}); save it again or fetch it anew.") from None
+        return cls(inner, max_length=config.get("model_max_length", 512))
+
+    def save(self, folder: str | Path, *, file: str = "tokenizer.json") -> None:
+        """Write `file` and, beside a tokenizer.json, the tokenizer_config.json that makes `transformers` agree."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_text(self.to_json(), encoding="utf-8")
+        if file == "tokenizer.json":
+            config = {
+                "tokenizer_class": "PreTrainedTokenizerFast",
+                "pad_token": PAD,
+                "eos_token": EOS,
+                "unk_token": UNK,
+                "model_max_length": self.max_length,
+                "clean_up_tokenization_spaces": False,
+                "split_special_tokens": True,
+            }
+            (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+    def to_json(self) -> str:
+        """The whole tokenizer as the text of tokenizer.json; equal texts are equal tokenizers."""
+        return self.inner.to_str(pretty=False)
+
+    # --- using it -----------------------------------------------------------------------------------------------
+
+    @property
+    def size(self) -> int:
+        """How many ids there are."""
+        return self.inner.get_vocab_size()
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text, </s> at the end."""
+        return self.inner.encode(text).ids
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of many texts."""
+        return [encoding.ids for encoding in self.inner.encode_batch_fast(list(texts))]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids, special tokens left out."""
+        return self.inner.decode(ids, skip_special_tokens=True)
+
+    def decode_batch(self, batch: Sequence[Sequence[int]]) -> list[str]:
+        """The texts of many rows of ids."""
+        return self.inner.decode_batch(list(batch), skip_special_tokens=True)
+
+    def pieces(self, text: str) -> list[Piece]:
+        """What `encode` gives, each id with its token and its place in `text`; </s> lies empty at the end."""
+        encoding = self.inner.encode(text)
+        places = [*encoding.offsets[:-1], (len(text), len(text))]
+        return [Piece(*all) for all in zip(encoding.ids, encoding.tokens, *zip(*places, strict=True), strict=True)]
+
+    def special(self, token: str) -> int:
+        """The id of a special token by its text, such as a language tag."""
+        id = self.inner.token_to_id(token)
+        if id is None:
+            raise ArgumentError(f"The tokenizer has no token '{token}'; its special tokens are {self.specials}.")
+        return id
+
+    @property
+    def specials(self) -> list[str]:
+        """The special tokens, in the order of their ids."""
+        added = self.inner.get_added_tokens_decoder()
+        return [added[id].content for id in sorted(added)]
+
+
+def _normalizer(table: Mapping[str, str]) -> normalizers.Normalizer:
+    """Text to the form that is tokenised: NFKC, simplified, a visible space before each word that is not Chinese."""
+    steps: list[normalizers.Normalizer] = [normalizers.NFKC()]
+    if table:
+        steps.append(normalizers.Precompiled(precompile(table)))
+        steps += [normalizers.Replace(Regex(pattern), to) for pattern, to in PHRASES]
+    steps += [
+        normalizers.Prepend(SPACE),
+        normalizers.Replace(" ", SPACE),
+        normalizers.Replace(Regex(rf"^{SPACE}(?=[{CJK}])"), ""),  # 我 is one token, wherever it stands
+    ]
+    return normalizers.Sequence(steps)
+
+
+def _alphabet(seen: Counter[str], coverage: float) -> tuple[set[str], re.Pattern[str]]:
+    """The characters that make up `coverage` of the text, and a pattern that finds all the others."""
+    rest = (1 - coverage) * seen.total()
+    rare = set[str]()
+    for character, count in sorted(seen.items(), key=lambda item: (item[1], item[0])):
+        rest -= count
+        if rest < 0:
+            break
+        rare.add(character)
+    if len(rare) == len(seen):
+        raise DataError("There is no text to learn a vocabulary from; check the files.")
+    return set(seen) - rare, re.compile("[" + re.escape("".join(sorted(rare))) + "]" if rare else r"(?!)")
+
+
+def _assemble(
+    trained: tokenizers.Tokenizer,
+    known: Sequence[str],
+    specials: Sequence[str],
+    normalizer: normalizers.Normalizer,
+    byte_fallback: bool,
+) -> tokenizers.Tokenizer:
+    """The learned tokens after the known ones, with everything else that makes a tokenizer."""
+    model = json.loads(trained.to_str())["model"]
+    if model["type"] == "BPE":
+        learned = sorted(model["vocab"], key=model["vocab"].__getitem__)
+        ids = {token: id for id, token in enumerate([*known, *learned])}
+        merges = [tuple(merge) for merge in model["merges"]]
+        core: models.Model = models.BPE(vocab=ids, merges=merges, unk_token=UNK, byte_fallback=byte_fallback)
+    else:
+        # Known tokens match no part of any text (see PARTS), so that their score is never looked at.
+        scores = [(token, 0.0) for token in known] + [(token, score) for token, score in model["vocab"]]
+        core = models.Unigram(scores, unk_id=known.index(UNK), byte_fallback=byte_fallback)
+    inner = tokenizers.Tokenizer(core)
+    inner.normalizer = normalizer
+    inner.pre_tokenizer = pre_tokenizers.Split(Regex(PARTS), "isolated")
+    inner.post_processor = processors.TemplateProcessing(single=f"$A {EOS}", special_tokens=[(EOS, known.index(EOS))])
+    inner.decoder = decoders.Sequence(
+        [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    inner.add_special_tokens([tokenizers.AddedToken(token, special=True, normalized=False) for token in specials])
+    return inner
