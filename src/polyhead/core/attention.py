@@ -1,0 +1,83 @@
+"""Multi-head attention with its parameters: project, rotate, remember, attend, out (Vaswani et al. 2017, 3.2.2)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from polyhead.core.recipe import Recipe
+from polyhead.core.run import Run
+
+
+class Attention(nn.Module):
+    """The four projections, and the splitting of a vector into heads."""
+
+    def __init__(self, recipe: Recipe):
+        super().__init__()
+        width = recipe.head_width
+        self.width, self.position = width, recipe.position
+        self.scale, self.softcap, self.p = recipe.scale, recipe.softcap, recipe.attention_dropout
+        self.query = nn.Linear(recipe.d_model, recipe.n_heads * width, bias=recipe.bias)
+        self.key = nn.Linear(recipe.d_model, recipe.kv_heads * width, bias=recipe.bias)
+        self.value = nn.Linear(recipe.d_model, recipe.kv_heads * width, bias=recipe.bias)
+        self.out = nn.Linear(recipe.n_heads * width, recipe.d_model, bias=recipe.bias)
+
+    @property
+    def dropout(self) -> float:
+        return self.p if self.training else 0.0
+
+    def split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (-1, self.width)).transpose(1, 2)  # [B, T, H*K] -> [B, H, T, K]
+
+    def merge(self, z: Tensor) -> Tensor:
+        return self.out(z.transpose(1, 2).flatten(2))  # [B, H, T, K] -> [B, T, D]
+
+
+class SelfAttention(Attention):
+    """Every row looks at the rows of its own sequence."""
+
+    def forward(self, x: Tensor, run: Run) -> Tensor:  # [B, T, D] -> [B, T, D]
+        placed = self.position.added(x, run.added)
+        q = run.see(self, "q", self.position.rotated(self.split(self.query(placed)), run))  # [B, H, T, K]
+        k = run.see(self, "k", self.position.rotated(self.split(self.key(placed)), run))  # [B, G, T, K]
+        v = run.see(self, "v", self.split(self.value(x)))  # [B, G, T, K]
+        if run.cache is not None:
+            k, v = run.cache.extend(run.layer, k, v)  # [B, G, S, K]
+        z = run.attend(
+            self, q, k, v,
+            mask=run.mask, bias=run.bias, scale=self.scale, softcap=self.softcap, dropout=self.dropout,
+        )  # fmt: skip
+        return self.merge(run.see(self, "z", z))
+
+
+class CrossAttention(Attention):
+    """Every row looks at the rows of a memory [M, S, D].
+
+    Keys and values are made once for a memory and never copied for each beam: when x has n rows for each row of the
+    memory, the n beams are folded into the query axis.
+    """
+
+    def forward(self, x: Tensor, run: Run) -> Tensor:  # [M*n, T, D] -> [M*n, T, D]
+        q = run.see(self, "q", self.split(self.query(self.position.added(x, run.added))))  # [M*n, H, T, K]
+        k, v, finite = self.keys_values(run)  # [M, G, S, K]
+        rows, beams = len(q), len(q) // len(k)
+        if beams > 1:
+            q = q.unflatten(0, (-1, beams)).transpose(1, 2).flatten(2, 3)  # [M, H, n*T, K]
+        z = run.attend(
+            self, q, k, v,
+            mask=run.memory_mask, scale=self.scale, softcap=self.softcap, dropout=self.dropout, finite=finite,
+        )  # fmt: skip
+        if beams > 1:
+            z = z.unflatten(2, (beams, -1)).transpose(1, 2).reshape(rows, z.shape[1], -1, z.shape[3])  # [M*n, H, T, K]
+        return self.merge(run.see(self, "z", z))
+
+    def keys_values(self, run: Run) -> tuple[Tensor, Tensor, bool]:
+        memory = run.memory
+        assert memory is not None, "a stack with cross-attention needs run.memory"
+
+        def make() -> tuple[Tensor, Tensor]:
+            k = run.see(self, "k", self.split(self.key(self.position.added(memory, run.memory_added))))
+            return k, run.see(self, "v", self.split(self.value(memory)))
+
+        if run.cache is None:
+            return *make(), False
+        return run.cache.once(run.layer, make)

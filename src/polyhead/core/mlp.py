@@ -1,0 +1,55 @@
+"""The MLP of a block: up, bend, down; or, gated, up times a bent gate, down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from polyhead.core.recipe import Recipe
+from polyhead.core.run import Run
+from polyhead.errors import ArgumentError, did_you_mean
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "gelu": F.gelu,
+    "gelu_new": partial(F.gelu, approximate="tanh"),
+    "silu": F.silu,
+    "swish": F.silu,
+}
+
+
+class MLP(nn.Module):
+    """down(f(up(x))) (Vaswani et al. 2017, 3.3)."""
+
+    def __init__(self, recipe: Recipe):
+        super().__init__()
+        if recipe.activation not in ACTIVATIONS:
+            raise ArgumentError(
+                f"activation '{recipe.activation}' is not one of {', '.join(ACTIVATIONS)}."
+                + did_you_mean(recipe.activation, ACTIVATIONS)
+            )
+        self.bend = ACTIVATIONS[recipe.activation]
+        self.p = recipe.activation_dropout
+        self.up = nn.Linear(recipe.d_model, recipe.d_ff, bias=recipe.bias)
+        self.down = nn.Linear(recipe.d_ff, recipe.d_model, bias=recipe.bias)
+
+    def hidden(self, x: Tensor) -> Tensor:
+        return self.bend(self.up(x))  # [B, T, F]
+
+    def forward(self, x: Tensor, run: Run) -> Tensor:
+        hidden = run.see(self, "hidden", self.hidden(x))
+        return self.down(F.dropout(hidden, self.p, self.training))
+
+
+class GatedMLP(MLP):
+    """down(f(gate(x)) * up(x)) (Shazeer 2020)."""
+
+    def __init__(self, recipe: Recipe):
+        super().__init__(recipe)
+        self.gate = nn.Linear(recipe.d_model, recipe.d_ff, bias=recipe.bias)
+
+    def hidden(self, x: Tensor) -> Tensor:
+        return self.bend(self.gate(x)) * self.up(x)  # [B, T, F]

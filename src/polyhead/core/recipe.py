@@ -1,0 +1,57 @@
+"""What a stack is made of, as one frozen value: a family file states it, the stack builds it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from polyhead.core.norm import LayerNorm, RMSNorm
+from polyhead.core.position import Position
+from polyhead.errors import ArgumentError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Sizes and kinds of one stack of blocks.
+
+    `n_kv_heads` None means one key/value head for each query head; `head_dim` None means `d_model / n_heads`;
+    `scale` None means `head_dim ** -0.5`. Dropouts act in training mode only: `dropout` on what a block adds to x,
+    `attention_dropout` on the softmax weights, `activation_dropout` inside the MLP.
+    """
+
+    n_layers: int
+    d_model: int
+    n_heads: int
+    d_ff: int
+    n_kv_heads: int | None = None
+    head_dim: int | None = None
+    norm: LayerNorm | RMSNorm = LayerNorm()
+    norm_at: Literal["pre", "post"] = "pre"
+    final_norm: bool = True
+    position: Position = Position()
+    activation: str = "gelu"
+    gated: bool = False
+    causal: bool = False
+    cross: bool = False
+    bias: bool = True
+    scale: float | None = None
+    softcap: float | None = None
+    dropout: float = 0.0
+    attention_dropout: float = 0.0
+    activation_dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.head_dim is None and self.d_model % self.n_heads:
+            raise ArgumentError(
+                f"d_model ({self.d_model}) must be a multiple of n_heads ({self.n_heads}), or head_dim must be given"
+            )
+        if self.n_heads % self.kv_heads:
+            raise ArgumentError(f"n_heads ({self.n_heads}) must be a multiple of n_kv_heads ({self.kv_heads})")
+
+    @property
+    def kv_heads(self) -> int:
+        return self.n_heads if self.n_kv_heads is None else self.n_kv_heads
+
+    @property
+    def head_width(self) -> int:
+        return self.d_model // self.n_heads if self.head_dim is None else self.head_dim

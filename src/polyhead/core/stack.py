@@ -1,0 +1,40 @@
+"""A stack of blocks: it adds its own rule to the run's, makes the bias its blocks share, and closes with a norm."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import Tensor, nn
+
+from polyhead.core.block import Block
+from polyhead.core.recipe import Recipe
+from polyhead.core.run import Run
+from polyhead.operator import Causal, Dense, Rule
+
+
+class Stack(nn.Module):
+    """`recipe.n_layers` blocks. x [B, T, D] -> [B, T, D]; a cache in the run is advanced once, after the last."""
+
+    def __init__(self, recipe: Recipe):
+        super().__init__()
+        self.rule: Rule | None = Causal() if recipe.causal else None
+        self.blocks = nn.ModuleList(Block(recipe) for _ in range(recipe.n_layers))
+        self.bias = recipe.position.bias(recipe.n_heads)
+        self.final_norm = recipe.norm.make(recipe.d_model) if recipe.final_norm else nn.Identity()
+
+    def forward(self, x: Tensor, run: Run) -> Tensor:
+        run = replace(run, mask=both(self.rule, run.mask), bias=run.bias if self.bias is None else self.bias())
+        for layer, block in enumerate(self.blocks):
+            x = run.see(block, "in", x)
+            x = run.see(block, "out", block(x, run.at(layer)))
+        if run.cache is not None:
+            run.cache.advance(x.shape[1])
+        return self.final_norm(x)
+
+
+def both(rule: Rule | None, mask: Rule | Tensor | None) -> Rule | None:
+    """A rule and a mask as one rule; None where neither hides anything."""
+    other = Dense(mask) if isinstance(mask, Tensor) else mask
+    if rule is None or other is None:
+        return rule or other
+    return rule & other

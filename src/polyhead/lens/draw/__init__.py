@@ -1,0 +1,1 @@
+"""Drawing: arrays of weights and the words of their axes become pictures."""

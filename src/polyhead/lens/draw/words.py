@@ -1,0 +1,54 @@
+"""Pieces of a text become its words again, and the weights of pieces the weights of words."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Place = tuple[int, int]  # the characters [start, end) of a text
+
+
+def group(text: str, places: Sequence[Place]) -> list[list[int]]:
+    """Which pieces make one word, as lists of piece numbers in their order.
+
+    A piece goes on with the word before it when no space lies between and the letters meet (`app` + `les`), or when both
+    are fragments of one character (the bytes of a rare 字). Chinese is written without spaces, so its pieces stay apart;
+    so do punctuation and empty places (`</s>`).
+    """
+    words: list[list[int]] = []
+    for number, place in enumerate(places):
+        if words and _continues(text, places[number - 1], place):
+            words[-1].append(number)
+        else:
+            words.append([number])
+    return words
+
+
+def word(text: str, places: Sequence[Place], pieces: Sequence[int]) -> str:
+    """The characters that the pieces of one word stand for."""
+    return text[places[pieces[0]][0] : places[pieces[-1]][1]].strip()
+
+
+def merge(weights: NDArray[np.floating], rows: Sequence[list[int]], columns: Sequence[list[int]]) -> NDArray[np.floating]:
+    """Weights [..., T, S] of pieces as weights of words: what is looked at adds up, those who look are averaged."""
+    merged = np.stack([weights[..., pieces].sum(-1) for pieces in columns], axis=-1)
+    return np.stack([merged[..., pieces, :].mean(-2) for pieces in rows], axis=-2)
+
+
+def _continues(text: str, before: Place, place: Place) -> bool:
+    (start, end), (last_start, last_end) = place, before
+    if start == end or last_start == last_end:
+        return False
+    if start < last_end:
+        return True  # both lie in one character
+    return start == last_end and _spelled(text[start]) and _spelled(text[last_end - 1])
+
+
+def _spelled(character: str) -> bool:
+    """Whether words are spelled with this character: letters, marks and digits, but not ideographs or kana."""
+    if unicodedata.category(character)[0] not in "LMN":
+        return False
+    return not unicodedata.name(character, "").startswith(("CJK", "HIRAGANA", "KATAKANA", "BOPOMOFO"))

@@ -1,0 +1,54 @@
+"""What was recorded of one run: every attention call by name, with all that its exact weights can be rebuilt from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from polyhead.errors import ArgumentError, did_you_mean
+from polyhead.operator import Record, rows
+
+
+@dataclass(frozen=True)
+class Call:
+    """One attention call: queries [B, H, T, K] and keys [B, G, S, K] as the kernel met them, and its record."""
+
+    name: str
+    query: Tensor
+    key: Tensor
+    record: Record
+    mask: Any = None
+    how: dict[str, Any] = field(default_factory=dict)  # bias, scale, softcap
+
+    def weights(self, rows_: Any = None, columns: Any = None) -> Tensor:
+        """The exact softmax weights [B, H, rows, columns] of the chosen rows and columns (all, where None)."""
+        return rows(self.query, self.key, self.record.lse, self.mask, rows_, columns, **self.how)
+
+
+@dataclass
+class Recording:
+    """The calls of a run, in the order they were made."""
+
+    calls: list[Call] = field(default_factory=list)
+
+    def __getitem__(self, name: str) -> Call:
+        """The last call of the attention with this name, such as `decoder.blocks.2.cross`."""
+        for call in reversed(self.calls):
+            if call.name == name:
+                return call
+        raise ArgumentError(
+            f"'{name}' was not recorded; recorded are {', '.join(self.names()) or 'no calls at all'}."
+            + did_you_mean(name, self.names())
+        )
+
+    def __iter__(self) -> Iterator[Call]:
+        return iter(self.calls)
+
+    def __len__(self) -> int:
+        return len(self.calls)
+
+    def names(self) -> list[str]:
+        return list(dict.fromkeys(call.name for call in self.calls))

@@ -1,0 +1,93 @@
+"""A model folder becomes a model that answers, and back: config, weights, tokenizer, generation settings."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from polyhead.errors import CheckpointError, did_you_mean
+from polyhead.families import Family, family_of
+from polyhead.inputs.tokenizer import TokenizerPair, load_pair, save_pair
+from polyhead.weights.config_keys import read_json
+from polyhead.weights.file import file_tensors, load_into, write, write_text
+
+ZOO = Path(str(files("polyhead") / "zoo"))
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model with everything that its folder holds.
+
+    config: our settings. raw: config.json as it was read. generation: generation_config.json. folder: where from.
+    """
+
+    model: nn.Module
+    tokenizer: TokenizerPair
+    family: Family
+    raw: dict[str, Any] = field(default_factory=dict)
+    generation: dict[str, Any] = field(default_factory=dict)
+    folder: Path | None = None
+
+    @property
+    def config(self) -> Any:
+        return self.model.config
+
+
+def shipped() -> list[str]:
+    """The names of the models inside the package."""
+    return sorted(path.name for path in ZOO.iterdir() if (path / "config.json").is_file()) if ZOO.is_dir() else []
+
+
+def find(name: str | Path) -> Path:
+    """The folder that a model argument means: a shipped model's name or a path.
+
+    Raises CheckpointError when there is neither. Nothing is ever requested from a network.
+    """
+    folder = Path(name)
+    if (folder / "config.json").is_file():
+        return folder
+    if str(name) in shipped():
+        return ZOO / str(name)
+    if folder.is_dir():
+        raise CheckpointError(f"{folder} holds no config.json; a model folder has config.json and model.safetensors")
+    raise CheckpointError(
+        f"There is no model '{name}': it is neither a folder here nor a shipped model ({', '.join(shipped()) or 'none'})."
+        + did_you_mean(str(name), shipped())
+    )
+
+
+def load(name: str | Path, *, dtype: torch.dtype = torch.float32) -> Loaded:
+    """Load a model folder or a shipped model, ready to answer.
+
+    The weights are cast to `dtype`. Raises CheckpointError or ConfigError naming everything that does not fit.
+    """
+    folder = find(name)
+    raw = read_json(folder / "config.json")
+    family = family_of(raw)
+    config = family.keys.read(raw, family.config())
+    model = family.build(config).to(dtype)
+    load_into(model, folder, family.names(config))
+    generation = read_json(folder / "generation_config.json") if (folder / "generation_config.json").is_file() else {}
+    return Loaded(model.eval(), load_pair(folder), family, raw, generation, folder)
+
+
+def save(loaded: Loaded, folder: str | Path, *, dtype: torch.dtype | None = None) -> None:
+    """Write a standard Hugging Face folder that `transformers` loads unchanged; every file whole or not at all."""
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as failed:
+        raise CheckpointError(f"{folder} cannot be made ({failed})") from failed
+    save_pair(loaded.tokenizer, folder)
+    write(folder, file_tensors(loaded.model, loaded.family.names(loaded.config), dtype))
+    raw = loaded.family.keys.write(loaded.config, loaded.raw)
+    raw |= {"architectures": [loaded.family.architecture], "model_type": loaded.family.model_type}
+    raw["dtype"] = str(dtype or next(loaded.model.parameters()).dtype).removeprefix("torch.")
+    write_text(folder / "generation_config.json", json.dumps(loaded.generation, indent=2) + "\n")
+    write_text(folder / "config.json", json.dumps(raw, indent=2, ensure_ascii=False) + "\n")

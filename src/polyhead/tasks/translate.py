@@ -1,0 +1,146 @@
+"""Sentences of one language become sentences of another, in the order they came."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, overload
+
+import torch
+from torch import Tensor
+
+from polyhead.core import Run
+from polyhead.core.packed import packed
+from polyhead.errors import DataError
+from polyhead.generation import Beam, EndToken, Forbid, ForcedEnd, Hypothesis, Search, generate
+from polyhead.inputs.batch import pad
+from polyhead.inputs.text import clean
+from polyhead.operator import Cache, Lengths
+from polyhead.tasks.load import Loaded, load
+
+BATCH_TOKENS = 1024  # source tokens, padding included, in one batch
+ROWS = 64  # sentences in one batch
+WINDOW = 2000  # lines that are sorted by length together
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One translation and its score, the log-probability divided by length ** length_penalty."""
+
+    text: str
+    score: float | None
+
+
+@dataclass(frozen=True)
+class Translation:
+    """A source line, its best translation, and the n best with their scores (none for a line of only spaces)."""
+
+    source: str
+    text: str
+    candidates: tuple[Candidate, ...]
+
+
+class EncoderDecoderStep:
+    """What `generate` asks of an encoder-decoder: the memory is made once, each step reads only the newest tokens."""
+
+    def __init__(self, model: Any, source: Tensor, lengths: Tensor):
+        mask = Lengths(lengths)
+        self.model, self.lengths = model, lengths
+        self.run = Run(memory=model.encode(source, Run(mask=mask)), memory_mask=mask, cache=Cache())
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        new = tokens[:, self.run.cache.length :]
+        return self.model.head(self.model.decode(new, self.run)[:, -1])  # [N, V]
+
+    def keep(self, rows: Tensor, sources: Tensor | None = None) -> None:
+        self.run.cache.keep(rows, sources)
+        if sources is not None:
+            self.lengths = self.lengths[sources]
+            self.run = replace(self.run, memory=self.run.memory[sources], memory_mask=Lengths(self.lengths))
+
+
+class Translator:
+    """A loaded model made ready to translate: weights packed once, decoding rules read from its folder."""
+
+    def __init__(self, loaded: Loaded, *, search: Search | None = None, max_new: int | None = None):
+        self.config, self.tokenizer = loaded.config, loaded.tokenizer
+        self.model = packed(loaded.model)
+        self.search = search or Beam(4)
+        self.max_new = max_new
+        self.stop = EndToken(self.config.eos_id)
+        self.rules: list[Any] = [Forbid([self.config.pad_id])]
+        if self.config.forced_end_id is not None:
+            self.rules.append(ForcedEnd(self.config.forced_end_id, self.config.max_len))
+
+    def __call__(
+        self, lines: Sequence[str], *, progress: Callable[[int], None] | None = None, first_line: int = 1
+    ) -> list[Translation]:
+        """Translate lines; as many come back, in order. `progress` hears how many more are done.
+
+        Raises DataError, before anything is translated, if a line is longer than the model's positions.
+        """
+        sources = [clean(line) for line in lines]
+        ids = self.tokenizer.source.encode_batch(sources)
+        for number, (text, row) in enumerate(zip(sources, ids, strict=True), first_line):
+            if len(row) > self.config.max_len and text:
+                raise DataError(
+                    f"Line {number} has {len(row)} tokens, but the model reads at most {self.config.max_len}; "
+                    "split it into sentences"
+                )
+        answers: dict[int, list[Hypothesis]] = {i: [] for i, text in enumerate(sources) if not text}
+        if progress and answers:
+            progress(len(answers))
+        for batch in by_length([i for i, text in enumerate(sources) if text], ids):
+            found = self.batch([ids[i] for i in batch], numbers=[first_line + i for i in batch])
+            answers.update(zip(batch, found, strict=True))
+            if progress:
+                progress(len(batch))
+        texts = iter(self.tokenizer.target.decode_batch([a.tokens for i in range(len(lines)) for a in answers[i]]))
+        result: list[Translation] = []
+        for i, line in enumerate(lines):
+            candidates = tuple(Candidate(next(texts), answer.score) for answer in answers[i])
+            result.append(Translation(line, candidates[0].text if candidates else "", candidates))
+        return result
+
+    @torch.inference_mode()
+    def batch(self, ids: Sequence[Sequence[int]], *, numbers: Sequence[int] | None = None) -> list[list[Hypothesis]]:
+        """The hypotheses for each row of source ids, best first."""
+        source, lengths = pad(ids, self.config.pad_id)
+        start = torch.full((len(ids), 1), self.config.start_id)
+        longest = (2 * lengths + 30).clamp(max=min(self.max_new or self.config.max_len, self.config.max_len - 1))
+        step = EncoderDecoderStep(self.model, source, lengths)
+        return generate(
+            step, start, search=self.search, max_new=longest, rules=self.rules, stop=self.stop, numbers=numbers
+        )
+
+
+def by_length(numbers: Sequence[int], ids: Sequence[Sequence[int]]) -> Iterable[list[int]]:
+    """Batches of line numbers, longest first, so that rows of a batch are nearly equally long."""
+    batch: list[int] = []
+    for i in sorted(numbers, key=lambda i: len(ids[i]), reverse=True):
+        if batch and (len(batch) == ROWS or (len(batch) + 1) * len(ids[batch[0]]) > BATCH_TOKENS):
+            yield batch
+            batch = []
+        batch.append(i)
+    if batch:
+        yield batch
+
+
+@overload
+def translate(texts: str, *, model: str | Path | Loaded = "zh-en", **how: Any) -> Translation: ...
+@overload
+def translate(texts: Iterable[str], *, model: str | Path | Loaded = "zh-en", **how: Any) -> list[Translation]: ...
+def translate(
+    texts: str | Iterable[str], *, model: str | Path | Loaded = "zh-en", **how: Any
+) -> Translation | list[Translation]:
+    """Translate one text, or many.
+
+    model: a folder, a shipped model's name, or what `load` returned. search: `Beam(4)` unless given; `Greedy()`,
+    `Sample(...)`, `Beam(width, n_best=...)` of `polyhead.generation`. max_new: the most tokens a translation may have.
+    An empty text gives an empty translation; as many come back as went in, in the same order.
+    """
+    translator = Translator(model if isinstance(model, Loaded) else load(model), **how)
+    if isinstance(texts, str):
+        return translator([texts])[0]
+    return translator(list(texts))

@@ -1,0 +1,78 @@
+"""config.json and our settings: one table of keys in both directions, and every key accounted for."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from polyhead.errors import CheckpointError, ConfigError, did_you_mean
+
+#  Keys that say how a file came about or how to serve it, not what the model computes.
+EVERYWHERE = (
+    "architectures", "dtype", "model_type", "output_attentions", "output_hidden_states", "return_dict",
+    "torch_dtype", "transformers_version", "use_cache", "_name_or_path", "_num_labels",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Our setting -> the file's key (or several keys that must agree: any is read, all are written).
+
+    absent: what our setting is when the file does not hold its key, where that differs from our default.
+    only: keys that must hold this value if present, since nothing else is built here; written back as it stands.
+    ignore: keys without a meaning for us, kept as read.
+    """
+
+    table: Mapping[str, str | tuple[str, ...]]
+    absent: Mapping[str, Any] = field(default_factory=dict)
+    only: Mapping[str, Any] = field(default_factory=dict)
+    ignore: tuple[str, ...] = ()
+
+    def places(self, ours: str) -> tuple[str, ...]:
+        place = self.table[ours]
+        return (place,) if isinstance(place, str) else place
+
+    def read(self, raw: Mapping[str, Any], defaults: Any) -> Any:
+        """Settings from a config.json's dict, as a changed copy of `defaults` (the family's Config).
+
+        Raises ConfigError naming every key that is unknown, disagrees with its twin, or asks for what is not built.
+        """
+        wrong: list[str] = []
+        values: dict[str, Any] = dict(self.absent)
+        for ours in self.table:
+            found = {key: raw[key] for key in self.places(ours) if key in raw}
+            if len({json.dumps(value, sort_keys=True) for value in found.values()}) > 1:
+                wrong.append(" and ".join(f"{key}={value!r}" for key, value in found.items()) + " must be equal")
+            elif found:
+                values[ours] = next(iter(found.values()))
+        known = {key for ours in self.table for key in self.places(ours)} | {*self.only, *self.ignore, *EVERYWHERE}
+        for key, value in raw.items():
+            if key in self.only and value != self.only[key]:
+                wrong.append(f"{key}={value!r} is not supported (only {self.only[key]!r})")
+            elif key not in known:
+                wrong.append(f"{key}={value!r} is not a known setting.{did_you_mean(key, known)}")
+        if wrong:
+            raise ConfigError("config.json cannot be honoured: " + "; ".join(wrong))
+        return dataclasses.replace(defaults, **values)
+
+    def write(self, config: Any, raw: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The dict for config.json: every mapped key even at its default, on top of what was once read."""
+        values = {key: getattr(config, ours) for ours in self.table for key in self.places(ours)}
+        return {**self.only, **(raw or {}), **values}
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file, or CheckpointError saying what is wrong with it."""
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError as missing:
+        raise CheckpointError(f"{path} does not exist; a model folder has config.json and model.safetensors") from missing
+    except (OSError, ValueError) as broken:
+        raise CheckpointError(f"{path} cannot be read as JSON ({broken})") from broken
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path} must hold a JSON object, but holds a {type(value).__name__}")
+    return value

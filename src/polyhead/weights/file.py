@@ -1,0 +1,187 @@
+"""Tensors in safetensors files, whole or in shards: read lazily by slice, written atomically."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from polyhead.errors import CheckpointError
+from polyhead.weights.names import Names, Part
+
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+LARGEST_SHARD = 4 << 30  # bytes
+
+
+class TensorFiles:
+    """The tensors of a model folder by name; nothing is read before it is asked for."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._open = {name: self._safe_open(name) for name in self._files()}
+        self._where = {key: handle for handle in self._open.values() for key in handle.keys()}  # noqa: SIM118
+
+    def _files(self) -> list[str]:
+        if (self.folder / SINGLE).is_file():
+            return [SINGLE]
+        if (self.folder / INDEX).is_file():
+            try:
+                shards = sorted(set(json.loads((self.folder / INDEX).read_text("utf-8"))["weight_map"].values()))
+            except (ValueError, KeyError, AttributeError) as broken:
+                raise CheckpointError(f"{self.folder / INDEX} is not a list of shards ({broken})") from broken
+            for shard in shards:
+                if Path(shard).name != shard:
+                    raise CheckpointError(f"{self.folder / INDEX} names a shard outside its folder: {shard!r}")
+                if not (self.folder / shard).is_file():
+                    raise CheckpointError(f"{self.folder} lacks the shard {shard} that its {INDEX} names")
+            return shards
+        old = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in self.folder.glob(pattern))
+        if old:
+            raise CheckpointError(
+                f"{self.folder} holds its weights as a pickle ({old[0]}), which is never opened here; "
+                f"run: polyhead convert {self.folder}"
+            )
+        raise CheckpointError(f"{self.folder} holds no {SINGLE}; a model folder has config.json and {SINGLE}")
+
+    def _safe_open(self, name: str) -> Any:
+        try:
+            return safe_open(self.folder / name, framework="pt")
+        except (SafetensorError, OSError) as broken:
+            raise CheckpointError(
+                f"{self.folder / name} cannot be read as safetensors ({broken}); it is damaged, cut short or another format"
+            ) from broken
+
+    def names(self) -> list[str]:
+        return list(self._where)
+
+    def shape(self, name: str, part: Part) -> tuple[int, ...]:
+        """The shape that `part` of the tensor has in our orientation."""
+        shape = list(self._where[name].get_slice(name).get_shape())
+        if part.transposed:
+            shape.reverse()
+        shape[0] //= part.count
+        return tuple(shape)
+
+    def read(self, name: str, part: Part) -> Tensor:
+        """One part of one tensor in our orientation; only its own bytes are read."""
+        view = self._where[name].get_slice(name)
+        axis = -1 if part.transposed else 0
+        if part.count == 1:
+            tensor = view[...] if view.get_shape() else self._where[name].get_tensor(name)
+        else:
+            step = view.get_shape()[axis] // part.count
+            span = slice(part.index * step, (part.index + 1) * step)
+            tensor = view[:, span] if part.transposed else view[span]
+        return tensor.T if part.transposed else tensor
+
+
+def saved_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Every parameter and persistent buffer once, under the first of its names."""
+    seen: set[int] = set()
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            tensors[name] = tensor
+    return tensors
+
+
+def load_into(model: nn.Module, folder: Path, names: Names) -> None:
+    """Fill a model from a folder, casting to the model's dtypes; all that does not fit is named in one error.
+
+    Raises CheckpointError if the model wants a tensor that the file lacks, the file holds one that the model does not
+    read, or a shape differs.
+    """
+    files = TensorFiles(folder)
+    spelt = names.canonical(files.names())
+    wanted = {ours: names.locate(ours) for ours in saved_tensors(model)}
+    read = {part.name for part in wanted.values()}
+    wrong = [f"the file lacks {part.name}" for part in wanted.values() if part.name not in spelt]
+    wrong += [
+        f"the file holds {name}, which the model does not read"
+        for name in spelt
+        if name not in read and not (name in names.copies and names.copies[name] in spelt)
+    ]
+    for ours, tensor in saved_tensors(model).items():
+        part = wanted[ours]
+        if part.name in spelt and (shape := files.shape(spelt[part.name], part)) != tuple(tensor.shape):
+            wrong.append(f"{part.name} has shape {list(shape)}, the model wants {list(tensor.shape)}")
+    if wrong:
+        raise CheckpointError(f"{folder} does not fit the model its config.json describes: {'; '.join(wrong)}")
+    with torch.no_grad():
+        for ours, tensor in saved_tensors(model).items():
+            tensor.copy_(files.read(spelt[wanted[ours].name], wanted[ours]))
+    _check_copies(files, spelt, names)
+
+
+def _check_copies(files: TensorFiles, spelt: Mapping[str, str], names: Names) -> None:
+    whole = Part("")
+    for copy, original in names.copies.items():
+        if copy in spelt and not torch.equal(files.read(spelt[copy], whole), files.read(spelt[original], whole)):
+            raise CheckpointError(
+                f"{files.folder} holds {copy} and {original} with different values, but its config.json ties them"
+            )
+
+
+def file_tensors(model: nn.Module, names: Names, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
+    """The tensors of a model under the file's names, parts assembled, ready to be written."""
+    parts: dict[str, list[tuple[Part, Tensor]]] = {}
+    for ours, tensor in saved_tensors(model).items():
+        part = names.locate(ours)
+        parts.setdefault(part.name, []).append((part, tensor.detach()))
+    tensors: dict[str, Tensor] = {}
+    for name, pieces in parts.items():
+        rows = torch.cat([tensor for _, tensor in sorted(pieces, key=lambda piece: piece[0].index)]) if (
+            len(pieces) > 1
+        ) else pieces[0][1]
+        whole = rows.T if pieces[0][0].transposed else rows
+        tensors[name] = whole.to(dtype or whole.dtype).contiguous()
+    return tensors
+
+
+def write(folder: Path, tensors: Mapping[str, Tensor], *, largest_shard: int = LARGEST_SHARD) -> None:
+    """Write `model.safetensors`, or shards and their index; each file appears whole or not at all."""
+    shards: list[dict[str, Tensor]] = [{}]
+    for name, tensor in sorted(tensors.items()):
+        if shards[-1] and sum(t.nbytes for t in shards[-1].values()) + tensor.nbytes > largest_shard:
+            shards.append({})
+        shards[-1][name] = tensor
+    if len(shards) == 1:
+        _write_atomically(folder / SINGLE, shards[0])
+        return
+    files = [f"model-{i:05d}-of-{len(shards):05d}.safetensors" for i in range(1, len(shards) + 1)]
+    for file, shard in zip(files, shards, strict=True):
+        _write_atomically(folder / file, shard)
+    index = {
+        "metadata": {"total_size": sum(tensor.nbytes for tensor in tensors.values())},
+        "weight_map": {name: file for file, shard in zip(files, shards, strict=True) for name in shard},
+    }
+    write_text(folder / INDEX, json.dumps(index, indent=2) + "\n")
+
+
+def _write_atomically(path: Path, tensors: dict[str, Tensor]) -> None:
+    part = path.with_name(path.name + ".part")
+    try:
+        save_file(tensors, part, metadata={"format": "pt"})
+        os.replace(part, path)
+    except (OSError, SafetensorError) as failed:
+        part.unlink(missing_ok=True)
+        raise CheckpointError(f"{path} could not be written ({failed}); nothing was changed") from failed
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small text file that appears whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_text(text, "utf-8")
+        os.replace(part, path)
+    except OSError as failed:
+        part.unlink(missing_ok=True)
+        raise CheckpointError(f"{path} could not be written ({failed}); nothing was changed") from failed
