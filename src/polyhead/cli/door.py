@@ -1,4 +1,4 @@
-"""What every verb shares at the door: errors become one sentence, lines come in clean, files go out whole or not at all."""
+"""What every verb shares at the door: errors become one sentence, lines come in, files go out whole or not at all."""
 
 from __future__ import annotations
 

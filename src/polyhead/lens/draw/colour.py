@@ -1,4 +1,4 @@
-"""A weight between 0 and 1 becomes a colour: one ramp, dark blue to yellow, that the colour-blind and a grey printer can read."""
+"""A weight between 0 and 1 becomes a colour: dark blue to yellow, to be read by the colour-blind and in grey print."""
 
 from __future__ import annotations
 

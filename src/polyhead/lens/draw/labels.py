@@ -1,4 +1,4 @@
-"""Tokens become labels that are safe to print: whatever a token holds, the terminal only shows it and never obeys it."""
+"""Tokens become labels that are safe to print: whatever a token holds, the terminal shows it and never obeys it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import unicodedata
 
 from rich.cells import cell_len, set_cell_size
 
-# Categories whose characters act on the terminal or cannot be seen: controls, formats (bidirectional overrides, joiners),
-# lone surrogates, private and unassigned characters, line and paragraph separators, spaces other than U+0020.
+# Categories whose characters act on the terminal or cannot be seen: controls, formats (joiners, overrides of the
+# direction), lone surrogates, private and unassigned characters, line and paragraph separators, spaces but U+0020.
 _UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"}
 
 

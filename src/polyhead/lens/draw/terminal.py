@@ -90,7 +90,7 @@ def head_map(
     weights = _checked(weights, rows, columns, heads=False)
     top = _top(weights)
     left, head = ink.labels(rows), ink.labels(columns)
-    margin = max(map(cell_len, left), default=0) + 1
+    margin = max(map(cell_len, left)) + 1
     layout = _layout(head, width - margin, least=4 if values else 2)
     lines = [Text(f"{title}: {SENTENCE}."), legend(top, ink), Text()]
     for first in range(0, len(head), layout.across):
@@ -131,8 +131,11 @@ def head_grid(
     if side > 1:
         lines.append(Text(f"Each cell is the largest of {side} x {side} weights."))
     panels = [
-        [Text(f"head {number}", "bold"), Text(fit(_link(head, rows, columns, quiet, ink), panel))]
-        + list(_small_map(picture / top, zoom, ink))
+        [
+            Text(f"head {number}", "bold"),
+            Text(fit(_link(head, rows, columns, quiet, ink), panel)),
+            *_small_map(picture / top, zoom, ink),
+        ]
         for number, (head, picture) in enumerate(zip(weights, small, strict=True))
     ]
     across = max((width + 2) // (panel + 2), 1)
@@ -154,14 +157,15 @@ def links(
 ) -> list[Text]:
     """For every word that looks and every head: the word it looks at most, and the weight.
 
-    weights [H, T, S]; rows T words; columns S words; `quiet` columns are never named. Heads that do not fit go on below.
+    weights [H, T, S]; rows T words; columns S words; `quiet` columns are never named. Heads too many for `width` cells
+    go on below.
     """
     weights = _checked(weights, rows, columns, heads=True)
     top = _top(weights)
     left, head = ink.labels(rows), ink.labels(columns)
-    margin = max(map(cell_len, left), default=0) + 1
-    named = [j for j in range(len(columns)) if j not in quiet] or list(range(len(columns)))
-    cell = min(max((cell_len(head[j]) for j in named), default=0), 9) + 4
+    margin = max(map(cell_len, left)) + 1
+    named = _named(len(columns), quiet)
+    cell = min(max(cell_len(head[j]) for j in named), 9) + 4
     across = _share(len(weights), (width - margin + 1) // (cell + 1))
     lines = [Text(f"{title}: row = the word that looks; in each column the word that one head looks at most.")]
     for first in range(0, len(weights), across):
@@ -171,9 +175,8 @@ def links(
         for i, label in enumerate(left):
             line = Text(pad(label, margin - 1, "right") + " ")
             for row in some[:, i]:
-                best = named[int(np.nanargmax(row[named]))] if not np.isnan(row[named]).all() else named[0]
-                percent = "?" if isnan(row[best]) else f"{100 * row[best]:.0f}%"
-                text = pad(head[best], cell - 4) + percent.rjust(4)
+                best = named[int(np.nan_to_num(row[named], nan=-1.0).argmax())]
+                text = pad(head[best], cell - 4) + f"{100 * row[best]:.0f}%".rjust(4)
                 line.append_text(ink.cell(row[best] / top, cell, text)).append(" ")
             lines.append(line)
     return [*lines, Text()]
@@ -192,7 +195,7 @@ def legend(top: float, ink: Ink) -> Text:
 
 @dataclass(frozen=True)
 class _Layout:
-    """How the columns of one map are set: cells a column, cells between columns, columns side by side, labels upright."""
+    """How the columns of a map are set: cells a column, cells between columns, columns side by side, labels upright."""
 
     cell: int
     gap: int
@@ -204,24 +207,24 @@ class _Layout:
         if not self.upright:
             return [space.join(pad(label, self.cell, "center") for label in labels)]
         stacks = [graphemes(label) for label in labels]
-        height = max(map(len, stacks), default=0)
+        height = max(map(len, stacks))
         stacks = [[""] * (height - len(stack)) + stack for stack in stacks]  # the last letter stands on the map
         return [space.join(pad(part, self.cell, "center") for part in line) for line in zip(*stacks, strict=True)]
 
 
 def _layout(labels: Sequence[str], width: int, least: int) -> _Layout:
-    """Level labels while they are short and fit; else upright ones, close together if they must; else several panels."""
-    longest = max(map(cell_len, labels), default=0)
+    """Level labels while they are short and fit; else upright ones, close together if need be; else several panels."""
+    longest = max(map(cell_len, labels))
     level = max(longest, least)
     if longest <= 8 and len(labels) * (level + 1) <= width:
-        return _Layout(level, 1, max(len(labels), 1), upright=False)
+        return _Layout(level, 1, len(labels), upright=False)
     gap = 1 if len(labels) * (least + 1) <= width else 0
     return _Layout(least, gap, _share(len(labels), width // (least + gap)), upright=True)
 
 
 def _share(total: int, most: int) -> int:
     """How many of `total` things to set in one panel that holds `most`, so that all panels are about equally full."""
-    return max(ceil(total / ceil(total / max(most, 1))), 1) if total else 1
+    return ceil(total / ceil(total / max(most, 1)))
 
 
 def _small_map(shares: Weights, zoom: int, ink: Ink) -> Iterator[Text]:
@@ -249,13 +252,16 @@ def _beside(panels: Sequence[Sequence[Text]], width: int, gap: int) -> Iterator[
 
 def _link(head: Weights, rows: Sequence[str], columns: Sequence[str], quiet: Collection[int], ink: Ink) -> str:
     """The strongest link of a head [T, S], in words."""
-    named = [j for j in range(len(columns)) if j not in quiet] or list(range(len(columns)))
-    seen = head[:, named]
-    if seen.size == 0 or np.isnan(seen).all():
-        return "no link"
-    i, j = np.unravel_index(int(np.nanargmax(seen)), seen.shape)
+    named = _named(len(columns), quiet)
+    seen = np.nan_to_num(head[:, named], nan=-1.0)
+    i, j = divmod(int(seen.argmax()), len(named))
     look, looked = ink.labels([rows[i], columns[named[j]]])
-    return f"{look} {ink.arrow} {looked} {100 * seen[i, j]:.0f}%"
+    return f"{look} {ink.arrow} {looked} {100 * head[i, named[j]]:.0f}%"
+
+
+def _named(n: int, quiet: Collection[int]) -> list[int]:
+    """The columns that may be named as the strongest: all but the quiet ones, unless nothing else is left."""
+    return [j for j in range(n) if j not in quiet] or list(range(n))
 
 
 def _largest(weights: Weights, side: int) -> Weights:
@@ -269,8 +275,7 @@ def _largest(weights: Weights, side: int) -> Weights:
 
 def _top(weights: Weights) -> float:
     """The end of the scale: the largest weight shown, or 1 where there is none."""
-    largest = float(np.nanmax(weights)) if weights.size and not np.isnan(weights).all() else 0.0
-    return largest or 1.0
+    return max(float(np.nan_to_num(weights, nan=0.0).max()), 0.0) or 1.0
 
 
 def _checked(weights: Weights, rows: Sequence[str], columns: Sequence[str], *, heads: bool) -> Weights:
@@ -279,4 +284,6 @@ def _checked(weights: Weights, rows: Sequence[str], columns: Sequence[str], *, h
     if weights.ndim != 2 + heads or weights.shape[-2:] != wanted:
         expected = f"[{'heads, ' if heads else ''}{wanted[0]} rows, {wanted[1]} columns]"
         raise ArgumentError(f"The weights have shape {list(weights.shape)}; the words ask for {expected}.")
+    if not weights.size:
+        raise ArgumentError(f"There is nothing to draw: the weights have shape {list(weights.shape)}.")
     return weights

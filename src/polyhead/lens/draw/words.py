@@ -14,9 +14,9 @@ Place = tuple[int, int]  # the characters [start, end) of a text
 def group(text: str, places: Sequence[Place]) -> list[list[int]]:
     """Which pieces make one word, as lists of piece numbers in their order.
 
-    A piece goes on with the word before it when no space lies between and the letters meet (`app` + `les`), or when both
-    are fragments of one character (the bytes of a rare 字). Chinese is written without spaces, so its pieces stay apart;
-    so do punctuation and empty places (`</s>`).
+    A piece goes on with the word before it when no space lies between and letters meet (`app` + `les`), or when both
+    are fragments of one character (the bytes of a rare 字). Chinese is written without spaces, so its pieces stay
+    apart; so do punctuation and empty places (`</s>`).
     """
     words: list[list[int]] = []
     for number, place in enumerate(places):
@@ -32,7 +32,9 @@ def word(text: str, places: Sequence[Place], pieces: Sequence[int]) -> str:
     return text[places[pieces[0]][0] : places[pieces[-1]][1]].strip()
 
 
-def merge(weights: NDArray[np.floating], rows: Sequence[list[int]], columns: Sequence[list[int]]) -> NDArray[np.floating]:
+def merge(
+    weights: NDArray[np.floating], rows: Sequence[list[int]], columns: Sequence[list[int]]
+) -> NDArray[np.floating]:
     """Weights [..., T, S] of pieces as weights of words: what is looked at adds up, those who look are averaged."""
     merged = np.stack([weights[..., pieces].sum(-1) for pieces in columns], axis=-1)
     return np.stack([merged[..., pieces, :].mean(-2) for pieces in rows], axis=-2)

@@ -1,0 +1,191 @@
+"""Pictures in a terminal: every line fits, every column lines up, every weight can be read, nothing acts."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.cells import cell_len
+from rich.console import Console
+from rich.text import Text
+
+from polyhead.errors import ArgumentError
+from polyhead.lens.draw.terminal import SENTENCE, Ink, head_grid, head_map, links
+from tests.hostile import HOSTILE
+
+COLOUR, SHADE, ASCII = Ink(colours=True), Ink(colours=False), Ink(colours=False, encoding="ascii")
+INKS = pytest.mark.parametrize("ink", [COLOUR, SHADE, ASCII], ids=["colour", "shade", "ascii"])
+SOURCE = ["我", "爱", "吃", "苹果", "。", "</s>"]
+TARGET = ["I", "like", "eating", "apples", ".", "</s>"]
+
+
+def diagonal(n: int, heads: int | None = None) -> np.ndarray:
+    one = np.eye(n) * 0.8 + 0.2 / n
+    return one if heads is None else np.stack([np.roll(one, h, axis=1) for h in range(heads)])
+
+
+def plain(lines: list[Text]) -> list[str]:
+    return [line.plain for line in lines]
+
+
+def test_a_sentence_says_what_is_shown():
+    line = plain(head_map(diagonal(6), TARGET, SOURCE, title="Layer 5 head 3", ink=COLOUR))[0]
+    assert line == f"Layer 5 head 3: {SENTENCE}."
+    assert "importan" not in line
+
+
+def test_the_picture_of_one_head_without_colour():
+    lines = plain(head_map(diagonal(6), TARGET, SOURCE, title="Layer 5 head 3", ink=SHADE))
+    assert lines[1] == "0% ·░▒▓█ 83%"
+    assert [line.rstrip() for line in lines[3:]] == [
+        "        我   爱   吃  苹果  。  </s>",
+        "     I ████ ···· ···· ···· ···· ····",
+        "  like ···· ████ ···· ···· ···· ····",
+        "eating ···· ···· ████ ···· ···· ····",
+        "apples ···· ···· ···· ████ ···· ····",
+        "     . ···· ···· ···· ···· ████ ····",
+        "  </s> ···· ···· ···· ···· ···· ████",
+        "",
+    ]
+
+
+def test_values_are_written_in_per_cent():
+    lines = plain(head_map(diagonal(6), TARGET, SOURCE, title="x", ink=COLOUR, values=True))
+    assert re.findall(r"\d+", lines[4]) == ["83", "3", "3", "3", "3", "3"]
+
+
+def test_long_labels_stand_upright_on_the_map():
+    lines = plain(head_map(diagonal(2), ["是", "的"], ["internationalisation", "a"], title="x", ink=SHADE))
+    assert [line[3:].split() for line in lines[21:23]] == [["o"], ["n", "a"]]
+
+
+@INKS
+@settings(deadline=None, max_examples=15)
+@given(
+    T=st.integers(1, 9), S=st.integers(1, 70), width=st.integers(50, 120), values=st.booleans(), seed=st.integers(0, 99)
+)
+def test_every_line_fits_and_every_row_lines_up(ink: Ink, T: int, S: int, width: int, values: bool, seed: int):
+    rng = np.random.default_rng(seed)
+    weights = rng.dirichlet(np.ones(S), size=(2, T))
+    words = rng.choice(
+        ["我", "苹果", "apples", "internationalization", "한국", "e\u0301", *HOSTILE], size=T + S
+    ).tolist()
+    rows, columns = words[:T], words[T:]
+    one = head_map(weights[0], rows, columns, title="t", ink=ink, width=width, values=values)
+    many = head_grid(weights, rows, columns, title="t", ink=ink, width=width)
+    table = links(weights, rows, columns, title="t", ink=ink, width=width)
+    for lines in (one, many, table):
+        assert all(line.cell_len <= width for line in lines[1:])
+    assert len({line.cell_len for line in one[-1 - T : -1]}) == 1
+
+
+@INKS
+@pytest.mark.parametrize("token", HOSTILE)
+def test_hostile_tokens_reach_the_terminal_only_as_text(ink: Ink, token: str):
+    lines = head_map(np.ones((1, 1)), [token], [token], title="x", ink=ink)
+    lines += head_grid(np.ones((1, 1, 1)), [token], [token], title="x", ink=ink)
+    lines += links(np.ones((1, 1, 1)), [token], [token], title="x", ink=ink)
+    shown = io.StringIO()
+    console = Console(file=shown, force_terminal=True, color_system="truecolor", width=200)
+    for line in lines:
+        console.print(line)
+    bare = re.sub(r"\x1b\[[0-9;]*m", "", shown.getvalue())  # the colours that we ask for
+    assert not any(c in bare for c in "\x1b\x07\x08\r\t\x00\x7f\x9b\u202e\u2028\ufeff")
+
+
+def test_small_maps_put_two_rows_on_a_line():
+    weights = diagonal(20, heads=2)
+    names = [str(i) for i in range(20)]
+    lines = plain(head_grid(weights, names, names, title="Layer 0", ink=COLOUR))
+    assert sum("▀" in line for line in lines) == 10
+
+
+def test_every_head_is_named_with_its_strongest_link():
+    weights = diagonal(6, heads=8)
+    weights[3, 3, 3] = 0.95
+    text = "\n".join(plain(head_grid(weights, TARGET, SOURCE, title="Layer 0", ink=COLOUR)))
+    assert all(f"head {h}" in text for h in range(8))
+    assert "apples → 苹果 95%" in text
+
+
+def test_quiet_columns_are_drawn_but_never_named():
+    weights = np.zeros((1, 6, 6))
+    weights[0, :, 5] = 0.9
+    weights[0, 1, 1] = 0.1
+    text = "\n".join(plain(head_grid(weights, TARGET, SOURCE, title="x", ink=SHADE, quiet=[5])))
+    assert "like → 爱 10%" in text
+    assert "█" in text
+    assert "</s> " not in "\n".join(plain(links(weights, [*TARGET[:5], "."], SOURCE, title="x", ink=SHADE, quiet=[5])))
+
+
+def test_links_name_the_word_each_head_looks_at_most():
+    lines = plain(links(diagonal(6, heads=2), TARGET, SOURCE, title="Layer 0", ink=SHADE))
+    apples = next(line for line in lines if line.strip().startswith("apples"))
+    assert apples.split() == ["apples", "苹果", "83%", "。", "83%"]
+
+
+def test_a_map_wider_than_the_terminal_keeps_its_brightest_cells_and_says_so():
+    weights = np.zeros((1, 100, 200))
+    weights[0, 50, 100] = 1.0
+    names = [str(i) for i in range(200)]
+    lines = plain(head_grid(weights, names[:100], names, title="x", ink=SHADE, width=80))
+    assert "Each cell is the largest of 3 x 3 weights." in lines
+    assert sum(line.count("█") for line in lines[2:]) == 1
+
+
+@INKS
+def test_a_weight_that_is_not_a_number_is_shown_as_a_question_mark(ink: Ink):
+    weights = diagonal(6, heads=1)
+    weights[0, 2] = np.nan
+    for lines in (
+        head_map(weights[0], TARGET, SOURCE, title="x", ink=ink),
+        head_grid(weights, TARGET, SOURCE, title="x", ink=ink),
+        links(weights, TARGET, SOURCE, title="x", ink=ink),
+    ):
+        assert any("??" in line for line in plain(lines))
+
+
+@INKS
+def test_rows_that_look_nowhere_are_drawn_as_zeros(ink: Ink):
+    assert plain(head_map(np.zeros((6, 6)), TARGET, SOURCE, title="x", ink=ink))[1].endswith(" 100%")
+    assert "0%" in plain(head_grid(np.zeros((2, 6, 6)), TARGET, SOURCE, title="x", ink=ink))[4]
+    assert "0%" in plain(links(np.zeros((2, 6, 6)), TARGET, SOURCE, title="x", ink=ink))[3]
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(TARGET, []), ([], SOURCE), ([], [])])
+def test_an_empty_axis_is_refused(rows: list[str], columns: list[str]):
+    for draw in (head_grid, links):
+        with pytest.raises(ArgumentError, match="nothing to draw"):
+            draw(np.zeros((2, len(rows), len(columns))), rows, columns, title="x", ink=SHADE)
+
+
+def test_words_that_do_not_match_the_weights_are_refused_with_both_shapes():
+    with pytest.raises(ArgumentError, match=r"shape \[6, 6\].*\[2 rows, 6 columns\]"):
+        head_map(diagonal(6), TARGET[:2], SOURCE, title="x", ink=SHADE)
+
+
+@pytest.mark.parametrize(
+    ("environment", "encoding", "colours", "blocks"),
+    [
+        ({"TERM": "xterm", "COLORTERM": "truecolor"}, "utf-8", True, True),
+        ({"TERM": "xterm-256color"}, "utf-8", True, True),
+        ({"TERM": "xterm-16color"}, "utf-8", False, True),
+        ({"TERM": "xterm-256color", "NO_COLOR": "1"}, "utf-8", False, True),
+        ({"TERM": "dumb"}, "utf-8", False, True),
+        ({"TERM": "xterm-256color"}, "ascii", True, False),
+    ],
+)
+def test_the_terminal_decides_what_is_drawn_with(
+    environment: dict[str, str], encoding: str, colours: bool, blocks: bool
+):
+    file = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    ink = Ink.of(Console(file=file, force_terminal=True, _environ=environment))
+    assert (ink.colours, ink.blocks) == (colours, blocks)
+
+
+def test_chinese_takes_two_cells():
+    assert cell_len("苹果") == 4
