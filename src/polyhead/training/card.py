@@ -1,0 +1,142 @@
+"""Facts about a model go in, its README.md comes out: the card Hugging Face shows, with the licences of its data."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSet:
+    """One source of training data, and what its licence asks to be said."""
+
+    name: str
+    license: str
+    attribution: str
+    examples: int | None = None
+    url: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """One measured number; the signature says how it was measured, to the letter."""
+
+    data: str
+    metric: str
+    value: float
+    signature: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What a training took."""
+
+    hours: float
+    steps: int
+    epochs: int
+    tokens: int
+    hardware: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """What the one who trains says about the model; the training adds settings, scores and cost."""
+
+    name: str
+    summary: str = ""
+    languages: tuple[str, ...] = ()
+    license: str = ""
+    data: tuple[DataSet, ...] = ()
+    limits: tuple[str, ...] = ()
+    pipeline: str = ""
+    tags: tuple[str, ...] = ()
+    usage: str = ""
+
+
+def render(card: Card, *, settings: Mapping[str, Any], scores: Sequence[Score], cost: Cost) -> str:
+    """The card as Markdown with its YAML head. `settings` are dotted keys, as `recipe_file.flat` gives them."""
+    sections = [
+        _head(card, scores),
+        f"# {card.name}",
+        card.summary,
+        _section("Use", [f"```\n{card.usage}\n```"] if card.usage else []),
+        _section("Scores", _scores(scores)),
+        _section("Training data", _data(card.data)),
+        _section("Limits", [f"- {limit}" for limit in card.limits]),
+        _section("Training", _cost(cost)),
+        _section("Settings", ["```toml", *(f"{key} = {json.dumps(value)}" for key, value in settings.items()), "```"]),
+    ]
+    return "\n\n".join(filter(None, sections)) + "\n"
+
+
+def hardware() -> str:
+    """The machine a training runs on, as it names itself."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    threads = torch.get_num_threads()
+    return f"{_processor()}, {threads} thread{'s' if threads > 1 else ''}"
+
+
+def _processor() -> str:
+    facts = Path("/proc/cpuinfo")
+    lines = facts.read_text(encoding="utf-8").splitlines() if facts.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _head(card: Card, scores: Sequence[Score]) -> str:
+    """The YAML that Hugging Face reads; JSON strings are valid YAML, so nothing needs escaping by hand."""
+    lists = {
+        "language": card.languages,
+        "datasets": [source.name for source in card.data],
+        "metrics": list(dict.fromkeys(score.metric.lower() for score in scores)),
+        "tags": ["polyhead", *card.tags],
+    }
+    words = {"license": card.license, "library_name": "transformers", "pipeline_tag": card.pipeline}
+    lines = ["---", *(f"{key}: {json.dumps(word)}" for key, word in words.items() if word)]
+    for key, values in lists.items():
+        if values:
+            lines += [f"{key}:", *(f"- {json.dumps(value, ensure_ascii=False)}" for value in values)]
+    return "\n".join([*lines, "---"])
+
+
+def _section(title: str, lines: Sequence[str]) -> str:
+    return "\n".join([f"## {title}", "", *lines]) if lines else ""
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
+
+
+def _scores(scores: Sequence[Score]) -> list[str]:
+    rows = [
+        (score.data, score.metric, f"{score.value:.4g}", f"`{score.signature}`" if score.signature else "")
+        for score in scores
+    ]
+    return _table(("data", "metric", "score", "signature"), rows) if rows else []
+
+
+def _data(data: Sequence[DataSet]) -> list[str]:
+    rows = [
+        (
+            f"[{source.name}]({source.url})" if source.url else source.name,
+            "" if source.examples is None else f"{source.examples:,}",
+            source.license,
+            source.attribution,
+        )
+        for source in data
+    ]
+    return _table(("data set", "examples", "licence", "attribution"), rows) if rows else []
+
+
+def _cost(cost: Cost) -> list[str]:
+    return [
+        f"{cost.hours:.2f} hours on {cost.hardware}: {cost.steps:,} steps over {cost.epochs} epochs, "
+        f"{cost.tokens:,} tokens (source and target, padding not counted)."
+    ]

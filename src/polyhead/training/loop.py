@@ -1,0 +1,327 @@
+"""A task and its settings go in, a trained model comes out: learn, tell, judge, save, until it is over.
+
+A training killed at any moment and started again ends with the same bits: all that a step depends on is in the state
+(`checkpoint.py`), and the order of the data is a function of (seed, epoch, index) alone.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import torch
+from rich.console import Console
+from safetensors.torch import save_file
+
+from polyhead.errors import ConfigError, NonFiniteLoss, did_you_mean
+from polyhead.training import checkpoint, progress, rng
+from polyhead.training.average import wearing
+from polyhead.training.card import Card, Cost, Score, hardware, render
+from polyhead.training.interrupt import Interrupt
+from polyhead.training.learner import Learner, NotFinite, weights_of
+from polyhead.training.machine import precision, prepared
+from polyhead.training.metrics import JsonLines, Metrics, TensorBoard
+from polyhead.training.recipe_file import changes, flat
+from polyhead.training.settings import Training, schedule_of, steps_of
+from polyhead.training.state import Group, State, groups
+from polyhead.training.task import Task, tensors_of
+
+PARTS = ("weights", "optimizer", "average")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """How a training ended: why, after how much, and with which scores the weights in `folder` were the best."""
+
+    why: str
+    folder: Path
+    steps: int
+    epochs: int
+    tokens: int
+    seconds: float
+    best: Mapping[str, float]
+    best_step: int
+
+
+def train(
+    task: Task,
+    settings: Training,
+    out: str | Path,
+    *,
+    resume: bool = True,
+    recipe: Any = None,
+    card: Card | None = None,
+    console: Console | None = None,
+) -> Result:
+    """Train `task.model` until the settings end it; `out` gets the best model, `out/training` the state.
+
+    A training that was stopped goes on where it was; `resume=False` refuses a folder that holds one. `recipe` is the
+    whole recipe, a dataclass, kept with the state so that a resumed run whose mathematics differ is refused by key.
+    `card` is what the model card shall say. Progress goes to `console`, standard error by default.
+
+    Raises ConfigError for settings that cannot be honoured, CheckpointError when a state cannot be written or read,
+    NonFiniteLoss, with the batch saved, when the loss or its gradient is not a number.
+    """
+    screen = progress.screen(console or Console(stderr=True))
+    with prepared(settings), Interrupt() as interrupt:
+        session = Session(task, settings, Path(out), recipe=recipe, card=card, screen=screen)
+        try:
+            session.begin(resume=resume)
+            coming = groups(task, session.state, settings.accumulate)
+            while not (why := session.over(interrupt)):
+                group = next(coming)
+                session.learn(group)
+                session.tell()
+                if session.evaluation_due(group):
+                    session.judge()
+                if session.checkpoint_due(group):
+                    session.save()
+            session.end(interrupt)
+            return session.result(why)
+        finally:
+            session.close()
+
+
+class Session:
+    """One run of the loop: what it works on, and the verbs it is made of."""
+
+    def __init__(
+        self, task: Task, settings: Training, out: Path, *, recipe: Any, card: Card | None, screen: progress.Screen
+    ) -> None:
+        self.task, self.settings, self.out, self.card, self.screen = task, settings, out, card, screen
+        self.training = out / "training"
+        self.steps_per_epoch = math.ceil(len(task.batches(0)) / settings.accumulate)
+        schedule = schedule_of(settings, self.steps_per_epoch)
+        exact = precision(settings.precision, next(task.model.parameters()).device)
+        self.learner = Learner(task, settings, schedule, exact)
+        self.state = State()
+        self.recipe = flat(settings, prefix="train.") | (flat(recipe) if recipe else {})
+        self.fixed = {
+            **flat(settings, fixed=True, prefix="train."),
+            **(flat(recipe, fixed=True) if recipe else {}),
+            **{f"schedule.{name}": value for name, value in asdict(schedule).items()},
+            "train.precision": exact,
+        }
+        self.sinks: list[Metrics] = []
+        self.then = self.saved_at = monotonic()
+        self.began: tuple[int, float] = (0, 0.0)
+        self.saved: int | None = None
+
+    def begin(self, *, resume: bool) -> None:
+        """Start from the seed, or go on from the newest whole state; random states last, before the first batch."""
+        found = checkpoint.latest(self.training, self.screen.say)
+        if found and not resume:
+            raise ConfigError(
+                f"{self.out} holds a training at step {found.step}; go on with it, or choose another folder"
+            )
+        if found:
+            self._agree(found.facts["fixed"])
+            self.learner.load({part: found.tensors(part) for part in PARTS})
+            self.state = State.of(found.facts["state"])
+            self.saved = found.step
+            self.screen.say(f"going on from step {found.step:,}, epoch {self.state.epoch}, in {found.folder}")
+        self.lines = JsonLines(self.training / "metrics.jsonl", found.facts["metrics_length"] if found else 0)
+        self.sinks = [self.lines]
+        if self.settings.tensorboard:
+            self.sinks.append(TensorBoard(self.training / "tensorboard", self.state.step))
+        self.screen.say(f"precision {self.fixed['train.precision']}, {torch.get_num_threads()} threads")
+        self.began = self.state.step, self.state.seconds
+        self.then = self.saved_at = monotonic()
+        if found:
+            rng.restore(found.facts["rng"])
+        else:
+            rng.seed_everything(self.settings.seed)
+
+    def over(self, interrupt: Interrupt) -> str:
+        """Why to stop before the next step; empty to go on."""
+        state, settings = self.state, self.settings
+        reasons = {
+            "interrupted": interrupt.asked,
+            f"{settings.epochs} epochs": 0 < settings.epochs <= state.epoch,
+            f"{settings.steps} steps": 0 < settings.steps <= state.step,
+            f"{settings.minutes:g} minutes": 0 < 60 * settings.minutes <= state.seconds,
+            f"{settings.patience} evaluations without a better {settings.watch}": 0 < settings.patience <= state.stale,
+        }
+        return next((why for why, holds in reasons.items() if holds), "")
+
+    def learn(self, group: Group) -> None:
+        """One step; the model is in training mode, and every number must be finite."""
+        self.task.model.train()
+        try:
+            self.learnt = self.learner.learn(group.batches, self.state.step)
+        except NotFinite as met:
+            self._refuse(met, group)
+        self.state.tokens += self.learnt.tokens
+        self.state.window.add(self.learnt, self._tick())
+
+    def tell(self) -> None:
+        """The bar after every step; a line of metrics every `log_every`, as means over the steps since the last."""
+        state, window = self.state, self.state.window
+        values = {
+            "epoch": state.epoch,
+            "train/loss": window.loss / window.targets,
+            "lr": self.learnt.lr,
+            "grad_norm": self.learnt.norm,
+            "tokens_per_second": round(window.tokens / window.seconds, 1),
+            "seconds": round(state.seconds, 2),
+        }
+        share, left = self._share_and_time_left()
+        line = progress.line(state.step, values, state.scores, left)
+        self.screen.move(share, line)
+        if state.step % self.settings.log_every == 0:
+            self._write(values)
+            self.screen.log(line)
+            state.window = type(window)()
+
+    def evaluation_due(self, group: Group) -> bool:
+        epochs = self.state.epoch if group.ends_epoch else None
+        return self.settings.evaluate_every.due(step=self.state.step, epochs=epochs, minutes=0)
+
+    def checkpoint_due(self, group: Group) -> bool:
+        epochs, minutes = self.state.epoch if group.ends_epoch else None, (monotonic() - self.saved_at) / 60
+        return self.settings.checkpoint_every.due(step=self.state.step, epochs=epochs, minutes=minutes)
+
+    def judge(self) -> None:
+        """Evaluate the (averaged) weights, and save the model if it has never been better."""
+        state, model, average = self.state, self.task.model, self.learner.average
+        average.evaluated(model)
+        model.eval()
+        with wearing(model, average.weights()), torch.no_grad():
+            with rng.kept():
+                scores = {name: float(value) for name, value in self.task.evaluate(model).items()}
+            state.scores, state.evaluated = scores, state.step
+            if self._better(scores):
+                state.best, state.best_step, state.stale = scores, state.step, 0
+                with checkpoint.writable("the best model", self.out):
+                    self.task.save(self.out, model, self._card())
+            else:
+                state.stale += 1
+        self._tick()
+        self._write({f"valid/{name}": value for name, value in scores.items()})
+        told = "  ".join(f"{name} {value:.4g}" for name, value in scores.items())
+        self.screen.say(f"step {state.step}  {told}{'' if state.stale else '  (the best so far)'}")
+
+    def save(self) -> None:
+        """Write the state of now."""
+        facts = {
+            "fixed": self.fixed,
+            "recipe": self.recipe,
+            "state": self.state.facts(),
+            "metrics_length": self.lines.length(),
+            "rng": rng.capture(),
+        }
+        parts = self.learner.parts()
+        checkpoint.save(self.training, self.state.step, parts=parts, facts=facts, keep=self.settings.keep)
+        self.saved, self.saved_at = self.state.step, monotonic()
+        self._tick()
+
+    def end(self, interrupt: Interrupt) -> None:
+        """Judge the last weights, unless somebody is waiting for us to stop, save, and finish the card."""
+        if self.state.evaluated != self.state.step and not interrupt.asked:
+            self.judge()
+            self.saved = None
+        if self.saved != self.state.step:
+            self.save()
+        if self.state.best:
+            with checkpoint.writable("the model card", self.out):
+                writing = self.out / ".writing-README.md"
+                writing.write_text(self._card(), encoding="utf-8")
+                os.replace(writing, self.out / "README.md")
+
+    def result(self, why: str) -> Result:
+        state = self.state
+        return Result(
+            why=why,
+            folder=self.out,
+            steps=state.step,
+            epochs=state.epoch,
+            tokens=state.tokens,
+            seconds=state.seconds,
+            best=state.best,
+            best_step=state.best_step,
+        )
+
+    def close(self) -> None:
+        for sink in self.sinks:
+            sink.close()
+        self.screen.close()
+
+    def _agree(self, before: Mapping[str, Any]) -> None:
+        """Refuse to go on with other mathematics than the state was made with."""
+        differing = changes(before, self.fixed)
+        if differing:
+            raise ConfigError(
+                f"{self.out} was trained with other settings: {'; '.join(differing)}; "
+                "put them back to go on, or choose another folder to start anew"
+            )
+
+    def _better(self, scores: Mapping[str, float]) -> bool:
+        """By the watched score; a loss or perplexity is better when lower, anything else when higher."""
+        watch = self.settings.watch
+        if watch not in scores:
+            raise ConfigError(
+                f"[train] watch = '{watch}' is no score of this task, which has {', '.join(scores)}."
+                f"{did_you_mean(watch, scores)}"
+            )
+        if not self.state.best:
+            return True
+        new, old = scores[watch], self.state.best[watch]
+        return new < old if watch.endswith(("loss", "perplexity")) else new > old
+
+    def _refuse(self, met: NotFinite, group: Group) -> None:
+        """Save the batches that gave a loss or gradient that is no number, with the weights they met, and stop."""
+        step = self.state.step
+        folder = self.training / f"not-finite-step-{step:08d}"
+        where = {"step": step, "epoch": group.epoch, "index": group.index, "what": met.what, "value": str(met.value)}
+        with checkpoint.writable(f"the batch of step {step}, whose {met.what} is {met.value},", folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            for place, batch in met.batches.items():
+                tensors = {name: tensor.contiguous() for name, tensor in tensors_of(batch).items()}
+                save_file(tensors, folder / f"batch-{group.index + place}.safetensors")
+            save_file(weights_of(self.task.model), folder / "weights.safetensors")
+            (folder / "where.json").write_text(json.dumps(where, indent=1), encoding="utf-8")
+        raise NonFiniteLoss(
+            f"the {met.what} is {met.value} at step {step} (epoch {group.epoch}, batch {group.index}); the batch and "
+            f"the weights it met are in {folder}: look at them, or start anew with a lower lr, a longer warmup or "
+            "precision fp32"
+        ) from met
+
+    def _write(self, values: Mapping[str, float]) -> None:
+        with checkpoint.writable("the metrics", self.training):
+            for sink in self.sinks:
+                sink.write(self.state.step, values)
+
+    def _card(self) -> str:
+        """The model card as it stands; a card is written even when nobody said anything about the model."""
+        state = self.state
+        cost = Cost(
+            hours=state.seconds / 3600, steps=state.step, epochs=state.epoch, tokens=state.tokens, hardware=hardware()
+        )
+        scores = [Score(data="validation", metric=name, value=value) for name, value in state.best.items()]
+        return render(self.card or Card(name=self.out.name), settings=self.recipe, scores=scores, cost=cost)
+
+    def _share_and_time_left(self) -> tuple[float, float | None]:
+        """How far the training is, 0 to 1, and the seconds to go, by whichever limit comes first."""
+        state, settings = self.state, self.settings
+        first_step, first_second = self.began
+        pace = (state.seconds - first_second) / (state.step - first_step)
+        steps = steps_of(settings, self.steps_per_epoch)
+        left: dict[float, float] = {}
+        if steps:
+            left[(steps - state.step) * pace] = state.step / steps
+        if settings.minutes:
+            left[60 * settings.minutes - state.seconds] = state.seconds / (60 * settings.minutes)
+        return (left[min(left)], max(0.0, min(left))) if left else (0.0, None)
+
+    def _tick(self) -> float:
+        """Seconds since the last tick, added to the time the training has taken."""
+        now = monotonic()
+        passed, self.then = now - self.then, now
+        self.state.seconds += passed
+        return passed

@@ -1,0 +1,155 @@
+"""The [train] table of a recipe: how long, how fast, how exactly. Every number a training depends on stands here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from polyhead.errors import ConfigError
+from polyhead.training.schedule import Constant, Cosine, Noam, Schedule, WarmupStableDecay
+
+
+@dataclass(frozen=True)
+class Every:
+    """How often something happens: "500 steps", "1 epoch", "10 minutes"."""
+
+    count: float
+    unit: Literal["steps", "epochs", "minutes"]
+
+    @classmethod
+    def parse(cls, text: str) -> Every:
+        count, _, unit = text.partition(" ")
+        unit = unit.strip().removesuffix("s") + "s"
+        whole = unit != "minutes"
+        try:
+            number = int(count) if whole else float(count)
+        except ValueError:
+            number = 0
+        if number <= 0 or unit not in ("steps", "epochs", "minutes"):
+            raise ConfigError(f"must be like '500 steps', '1 epoch' or '10 minutes', found {text!r}")
+        return cls(number, unit)  # pyright: ignore[reportArgumentType]
+
+    def __str__(self) -> str:
+        return f"{self.count:g} {self.unit}"
+
+    def due(self, *, step: int, epochs: int | None, minutes: float) -> bool:
+        """Whether it is time: `epochs` only when a step has just ended one, `minutes` since the last time."""
+        if self.unit == "minutes":
+            return minutes >= self.count
+        at = step if self.unit == "steps" else epochs
+        return at is not None and at % self.count == 0
+
+
+EACH_EPOCH, TEN_MINUTES = Every(1, "epochs"), Every(10, "minutes")
+
+FREE = {"free": True}
+"""Marks a setting that leaves the mathematics of the next step alone, so that a resumed run may change it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How to train. `epochs`, `steps` and `minutes` end it, whichever comes first; 0 is no limit, one must be set."""
+
+    seed: int = 0
+    epochs: int = field(default=0, metadata=FREE)
+    steps: int = field(default=0, metadata=FREE)
+    minutes: float = field(default=0.0, metadata=FREE)
+
+    lr: float = 1e-3
+    schedule: Literal["noam", "cosine", "wsd", "constant"] = "cosine"
+    warmup: int | float = 0.05  # steps, or a share of the horizon
+    horizon: int = field(
+        default=0, metadata=FREE
+    )  # the schedule's length in steps; 0: what `steps` or `epochs` come to
+    decay: float = 0.2  # wsd: the share of the horizon in which the rate falls
+    min_lr: float = 0.0
+
+    betas: tuple[float, float] = (0.9, 0.98)
+    eps: float = 1e-9
+    weight_decay: float = 0.01
+    clip: float = 1.0  # the longest gradient; 0: any
+    accumulate: int = 1  # batches a step
+    label_smoothing: float = 0.1
+    precision: Literal["fp32", "bf16", "auto"] = "fp32"
+
+    ema_decay: float = 0.0  # average the weights with this decay; 0: do not
+    average_last: int = 0  # average the weights at this many last evaluations; 0: do not
+
+    watch: str = "loss"  # the score that chooses the best weights: lower is better for a loss or perplexity
+    evaluate_every: Every = field(default=EACH_EPOCH, metadata=FREE)
+    patience: int = field(default=0, metadata=FREE)  # stop after so many evaluations without a better score; 0: never
+
+    checkpoint_every: Every = field(default=TEN_MINUTES, metadata=FREE)
+    keep: int = field(default=2, metadata=FREE)  # training states kept
+    log_every: int = field(default=50, metadata=FREE)  # steps a line of metrics
+    tensorboard: bool = field(default=False, metadata=FREE)
+    threads: int = field(default=0, metadata=FREE)  # 0: as torch has it
+    deterministic: bool = field(default=True, metadata=FREE)
+
+    def __post_init__(self) -> None:
+        wrong = [sentence for sentence, holds in self._rules() if not holds]
+        if wrong:
+            raise ConfigError("; ".join(wrong))
+
+    def _rules(self) -> list[tuple[str, bool]]:
+        decays = self.schedule in ("cosine", "wsd")
+        return [
+            ("needs an end: set epochs, steps or minutes", bool(self.epochs or self.steps or self.minutes)),
+            *[
+                (f"{name} must not be negative, found {getattr(self, name)}", getattr(self, name) >= 0)
+                for name in (
+                    *("seed", "epochs", "steps", "minutes", "warmup", "horizon", "min_lr", "weight_decay", "clip"),
+                    *("average_last", "patience", "threads"),
+                )
+            ],
+            *[
+                (f"{name} must be at least 1, found {getattr(self, name)}", getattr(self, name) >= 1)
+                for name in ("accumulate", "keep", "log_every")
+            ],
+            *[
+                (f"{name} must be at least 0 and below 1, found {getattr(self, name)}", 0 <= getattr(self, name) < 1)
+                for name in ("label_smoothing", "ema_decay")
+            ],
+            (f"lr must be above 0, found {self.lr}", self.lr > 0),
+            (f"eps must be above 0, found {self.eps}", self.eps > 0),
+            (f"betas must be at least 0 and below 1, found {self.betas}", all(0 <= beta < 1 for beta in self.betas)),
+            (f"decay must be above 0 and at most 1, found {self.decay}", 0 < self.decay <= 1),
+            (
+                f"schedule '{self.schedule}' must know its length in steps: set steps, epochs or horizon",
+                not decays or bool(self.steps or self.epochs or self.horizon),
+            ),
+            ("schedule 'noam' needs a warmup of at least one step", self.schedule != "noam" or self.warmup > 0),
+            ("ema_decay and average_last exclude each other: set one to 0", not (self.ema_decay and self.average_last)),
+            (
+                f"evaluate_every must be in steps or epochs, which repeat, found '{self.evaluate_every}'",
+                self.evaluate_every.unit != "minutes",
+            ),
+        ]
+
+
+def schedule_of(settings: Training, steps_per_epoch: int) -> Schedule:
+    """The schedule that the settings name, told in steps. `steps_per_epoch` is counted on the first epoch."""
+    horizon = settings.horizon or steps_of(settings, steps_per_epoch)
+    warmup = settings.warmup
+    if isinstance(warmup, float) and warmup < 1:
+        if warmup and not horizon:
+            raise ConfigError(
+                f"[train] warmup = {warmup} is a share of an unknown length; set it in steps, or set horizon"
+            )
+        warmup = round(warmup * horizon)
+    warmup = int(warmup)
+    if settings.schedule == "constant":
+        return Constant(peak=settings.lr, warmup=warmup)
+    if settings.schedule == "noam":
+        return Noam(peak=settings.lr, warmup=max(1, warmup))
+    if warmup >= horizon:
+        raise ConfigError(f"[train] warmup ({warmup} steps) must be shorter than the whole training ({horizon} steps)")
+    if settings.schedule == "cosine":
+        return Cosine(peak=settings.lr, warmup=warmup, horizon=horizon, floor=settings.min_lr)
+    decay = max(1, min(round(settings.decay * horizon), horizon - warmup))
+    return WarmupStableDecay(peak=settings.lr, warmup=warmup, decay=decay, horizon=horizon, floor=settings.min_lr)
+
+
+def steps_of(settings: Training, steps_per_epoch: int) -> int:
+    """The steps that `steps` and `epochs` allow; 0 when only the clock ends the training."""
+    return min(filter(None, (settings.steps, settings.epochs * steps_per_epoch)), default=0)
