@@ -1,0 +1,45 @@
+"""Multi-head attention itself, without parameters: queries, keys and values enter; outputs leave, with a record if asked.
+
+attend.py   the public functions          rules.py    masks and biases as values
+request.py  the door: checked arguments   record.py   what a call leaves behind
+kernels/    the table of kernels          cache.py    keys and values already computed
+"""
+
+from polyhead.operator.attend import attend, attention, explain, rows
+from polyhead.operator.cache import Cache
+from polyhead.operator.kernels import Explanation
+from polyhead.operator.record import Record
+from polyhead.operator.rules import (
+    Alibi,
+    Bias,
+    Buckets,
+    Causal,
+    Dense,
+    DenseBias,
+    Lengths,
+    Prefix,
+    Rule,
+    Segments,
+    Window,
+)
+
+__all__ = [
+    "Alibi",
+    "Bias",
+    "Buckets",
+    "Cache",
+    "Causal",
+    "Dense",
+    "DenseBias",
+    "Explanation",
+    "Lengths",
+    "Prefix",
+    "Record",
+    "Rule",
+    "Segments",
+    "Window",
+    "attend",
+    "attention",
+    "explain",
+    "rows",
+]

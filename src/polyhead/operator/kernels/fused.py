@@ -1,0 +1,128 @@
+"""PyTorch's scaled_dot_product_attention behind one door: a request enters, and what SDPA gets wrong or slow is refused.
+
+What it gets wrong is measured (torch 2.13): its causal mask is anchored top-left; NaN in a hidden key or value leaks;
+its log-sum-exp of an empty row is 0. What it gets slow: a few arguments make it compute all scores, without a word.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from polyhead.operator.kernels import blockwise
+from polyhead.operator.request import Request
+from polyhead.operator.rules import Causal, Extent, broadcast
+
+PLANE = 1 << 20  # most pairs T * S of a mask or bias that is written out, one byte or float each
+SCORES = 1 << 24  # most scores B * H * T * S where SDPA would write them out
+
+FLASH = 1  # SDPA's number for its flash kernel, the only one on a CPU that also gives the log-sum-exp
+
+
+def can(request: Request) -> str | None:
+    """None, or why SDPA would be wrong, or would need memory that grows with T * S beyond the bounds above."""
+    if request.softcap is not None:
+        return "SDPA has no softcap"
+    if request.sinks is not None:
+        return "SDPA has no sinks"
+    query, key, value = request.query, request.key, request.value
+    B, H, T, K = query.shape
+    G, S = key.shape[1], key.shape[2]
+    extent = written_out(request)
+    if extent is not None and extent[2] > 1 and extent[3] > 1 and T * S > PLANE:
+        return f"SDPA needs this mask or bias written out, T * S = {T * S} pairs, more than {PLANE}"
+    unfused = why_unfused(request)
+    if unfused is not None:
+        if G != H:
+            return f"{unfused} SDPA would repeat the keys and values of each group"
+        if B * H * T * S > SCORES:
+            return f"{unfused} SDPA would write out all {B * H * T * S} scores, more than {SCORES}"
+    if request.poisoned:
+        return "NaN or Inf in an input while something is hidden, and SDPA would let it through"
+    return None
+
+
+def run(request: Request, lse: bool) -> tuple[Tensor, Tensor | None]:
+    """The output, and the rows' log-sum-exp if asked for. What is asked for does not change the output."""
+    query, key, value = request.query, request.key, request.value
+    causal = top_left(request)
+    mask = None if causal else written(request)
+    grouped = query.shape[1] != key.shape[1]
+    if lse and on_flash(request, mask, causal):
+        return with_lse(request, mask, causal)
+    out = F.scaled_dot_product_attention(
+        query, key, value, mask, request.dropout, causal, scale=request.scale, enable_gqa=grouped
+    )
+    return out, blockwise.logsumexp(request) if lse else None
+
+
+def top_left(request: Request) -> bool:
+    """Whether SDPA's own causal mask is ours: as many queries as keys, and nothing else to hide or add."""
+    square = request.query.shape[2] == request.key.shape[2]
+    return square and request.bias is None and isinstance(request.rule, Causal)
+
+
+def written_out(request: Request) -> Extent | None:
+    """The shape of the mask that SDPA must be handed, or None."""
+    if top_left(request):
+        return None
+    hidden = None if request.rule is None else request.rule.extent(request.frame)
+    if request.bias is None:
+        return hidden
+    added = request.bias.extent(request.frame)
+    return added if hidden is None else broadcast([added, hidden])
+
+
+def written(request: Request) -> Tensor | None:
+    """Mask and bias as SDPA's one argument: boolean, or float with -inf where hidden, in their broadcast shape."""
+    if request.rule is None and request.bias is None:
+        return None
+    frame = request.frame
+    rows, columns = range(frame.n_queries), range(frame.n_keys)
+    visible = None if request.rule is None else request.rule.visible(frame, rows, columns)
+    if request.bias is None:
+        return visible
+    bias = request.bias.tile(request.bias.weights, frame, rows, columns)
+    return bias if visible is None else torch.where(visible, bias, -torch.inf)
+
+
+def why_unfused(request: Request) -> str | None:
+    """What in the request makes SDPA compute all scores instead of tiles, or None."""
+    if request.dropout > 0:
+        return "with dropout"
+    if request.value.shape[3] != request.query.shape[3]:
+        return "with values of another width than keys"
+    if request.weights is not None and request.weights.requires_grad and torch.is_grad_enabled():
+        return "with a bias that learns"
+    if any(x.stride(3) != 1 for x in (request.query, request.key, request.value)):
+        return "with features that do not lie side by side"
+    return None
+
+
+def on_flash(request: Request, mask: Tensor | None, causal: bool) -> bool:
+    """Whether SDPA itself would take its flash kernel for this request on a CPU."""
+    query, key, value = request.query, request.key, request.value
+    if query.device.type != "cpu":
+        return False
+    grouped = query.shape[1] != key.shape[1]
+    chosen = torch._fused_sdp_choice(
+        query, key, value, mask, request.dropout, causal, scale=request.scale, enable_gqa=grouped
+    )
+    return chosen == FLASH
+
+
+def with_lse(request: Request, mask: Tensor | None, causal: bool) -> tuple[Tensor, Tensor]:
+    """The same kernel as SDPA runs, asked directly, so that its log-sum-exp comes out too."""
+    empty = None
+    if mask is not None and mask.dtype == torch.bool:
+        empty = ~mask.any(-1)
+        mask = torch.zeros_like(mask, dtype=request.query.dtype).masked_fill_(~mask, -torch.inf)
+    elif mask is not None:
+        empty = (mask == -torch.inf).all(-1)
+    out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        request.query, request.key, request.value, 0.0, causal, attn_mask=mask, scale=request.scale
+    )
+    if empty is not None:
+        lse = lse.masked_fill(empty, -torch.inf)  # the kernel says 0
+    return out, lse.contiguous()

@@ -1,0 +1,207 @@
+"""The door of the operator: arguments enter as people write them, are checked once, and leave as one frozen `Request`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from polyhead.errors import ArgumentError
+from polyhead.operator import rules
+from polyhead.operator.rules import Alibi, Bias, Buckets, Causal, DenseBias, Frame, Lengths, Rule, Segments, Window
+
+CAUSAL = Causal()
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """One call of the operator, checked: what every kernel reads. It trusts its fields and never looks at a keyword."""
+
+    query: Tensor  # [B, H, T, K]
+    key: Tensor  # [B, G, S, K]
+    value: Tensor  # [B, G, S, Kv]
+    rule: Rule | None
+    bias: Bias | None
+    scale: float
+    softcap: float | None
+    sinks: Tensor | None  # [H]
+    dropout: float
+    finite: bool  # the caller vouches that key and value hold no NaN and no Inf
+
+    @cached_property
+    def frame(self) -> Frame:
+        return frame_of(self.query, self.key, self.rule)
+
+    @cached_property
+    def hides(self) -> bool:
+        """Whether some query may not see some key; a bias tensor may hold -inf."""
+        if isinstance(self.bias, DenseBias):
+            return True
+        return self.rule is not None and self.rule.extent(self.frame) is not None
+
+    @cached_property
+    def poisoned(self) -> bool:
+        """Whether something is hidden while some NaN or Inf is about, which must not pass through what is hidden."""
+        if not self.hides:
+            return False
+        searched = (self.query,) if self.finite else (self.query, self.key, self.value)
+        return not (all(finite(x) for x in searched) and (self.weights is None or usable(self.weights)))
+
+    @property
+    def weights(self) -> Tensor | None:
+        """The tensor behind the bias that gradients reach."""
+        return None if self.bias is None else self.bias.weights
+
+
+def finite(x: Tensor) -> bool:
+    """No NaN and no Inf. A finite sum proves it in one pass; a sum that overflowed is looked at again."""
+    x = x.detach()
+    return math.isfinite(float(x.sum())) or bool(x.isfinite().all())
+
+
+def usable(bias: Tensor) -> bool:
+    """No NaN and no +Inf; -inf is a way to hide. A sum that is finite or -inf proves it."""
+    bias = bias.detach()
+    return float(bias.sum()) < math.inf or not bool((bias.isnan() | (bias == math.inf)).any())
+
+
+def ask(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    mask: Tensor | Rule | None = None,
+    causal: bool = False,
+    window: tuple[int | None, int | None] | None = None,
+    bias: Tensor | Bias | None = None,
+    scale: float | None = None,
+    softcap: float | None = None,
+    sinks: Tensor | None = None,
+    dropout: float = 0.0,
+    segments: Tensor | tuple[Tensor, Tensor] | None = None,
+    lengths: Tensor | tuple[Tensor, Tensor] | None = None,
+    finite: bool = False,
+) -> Request:
+    """Check every argument and compose one rule from the keywords; raises ArgumentError."""
+    check_tensors(query, key, value)
+    if not 0.0 <= dropout < 1.0:
+        raise ArgumentError(f"dropout must be at least 0 and below 1; found {dropout}")
+    if softcap is not None and not softcap > 0:
+        raise ArgumentError(f"softcap must be above 0, or None for none; found {softcap}")
+    request = Request(
+        query,
+        key,
+        value,
+        compose(mask, causal, window, segments, lengths),
+        bias if bias is None or isinstance(bias, Bias) else dense_bias(bias),
+        query.shape[3] ** -0.5 if scale is None else float(scale),
+        softcap,
+        sinks,
+        dropout,
+        finite,
+    )
+    if request.rule is not None or request.bias is not None or sinks is not None:
+        check_values(request)
+    return request
+
+
+def frame_of(query: Tensor, key: Tensor, rule: Rule | None) -> Frame:
+    """The frame of a call: its diagonal is bottom-right, S - T, or each sequence's own if `Lengths` counts queries."""
+    B, H, T, _ = query.shape
+    S = key.shape[2]
+    counts = [(part.keys, part.queries) for part in ([] if rule is None else rule.parts()) if isinstance(part, Lengths)]
+    own = [keys - queries for keys, queries in counts if queries is not None]
+    if len(own) > 1:
+        raise ArgumentError("lengths may be given for queries once; found two Lengths rules that count queries")
+    return Frame(B, H, T, S, own[0][:, None, None, None] if own else S - T, query.device)
+
+
+def compose(
+    mask: Tensor | Rule | None,
+    causal: bool,
+    window: tuple[int | None, int | None] | None,
+    segments: Tensor | tuple[Tensor, Tensor] | None,
+    lengths: Tensor | tuple[Tensor, Tensor] | None,
+) -> Rule | None:
+    """One rule that holds all that was asked for; None if nothing was."""
+    found = None if mask is None else rules.rule(mask)
+    if causal:
+        found = CAUSAL & found
+    if window is not None:
+        if not isinstance(window, tuple) or len(window) != 2:
+            raise ArgumentError(f"window must be a pair (left, right), None for no bound; found {window!r}")
+        found = Window(*window) & found
+    if segments is not None:
+        queries, keys = segments if isinstance(segments, tuple) else (segments, None)
+        found = Segments(queries, keys) & found
+    if lengths is not None:
+        queries, keys = lengths if isinstance(lengths, tuple) else (None, lengths)
+        found = Lengths(keys, queries) & found
+    return found
+
+
+def dense_bias(bias: object) -> DenseBias:
+    if not isinstance(bias, Tensor):
+        raise ArgumentError(f"bias must be a float tensor, Alibi, Buckets or None; found {type(bias).__name__}")
+    return DenseBias(bias)
+
+
+def check_tensors(query: Tensor, key: Tensor, value: Tensor) -> None:
+    """Refuse queries, keys and values that do not fit each other."""
+    for name, x, axes in (("query", query, "B, H, T, K"), ("key", key, "B, G, S, K"), ("value", value, "B, G, S, Kv")):
+        if not isinstance(x, Tensor):
+            raise ArgumentError(f"{name} must be a torch tensor [{axes}]; found {type(x).__name__}")
+        if x.dim() != 4:
+            raise ArgumentError(f"{name} must have 4 axes [{axes}]; found {list(x.shape)}")
+    B, H, _, K = query.shape
+    B_key, G, S, K_key = key.shape
+    B_value, G_value, S_value, _ = value.shape
+    if not (B == B_key == B_value and G == G_value and S == S_value and K == K_key):
+        raise ArgumentError(
+            "query [B, H, T, K], key [B, G, S, K] and value [B, G, S, Kv] must share B, G, S and K;"
+            f" found {list(query.shape)}, {list(key.shape)} and {list(value.shape)}"
+        )
+    if not G or H % G:
+        raise ArgumentError(f"the heads of query ({H}) must be a multiple of the heads of key and value ({G})")
+    if not K:
+        raise ArgumentError(f"query must have a head width K of at least 1; found {list(query.shape)}")
+    if not (query.dtype == key.dtype == value.dtype and query.dtype.is_floating_point):
+        raise ArgumentError(
+            f"query, key and value must have one floating dtype; found {query.dtype}, {key.dtype} and {value.dtype}"
+        )
+    if not (query.device == key.device == value.device):
+        raise ArgumentError(
+            f"query, key and value must be on one device; found {query.device}, {key.device} and {value.device}"
+        )
+
+
+def check_values(request: Request) -> None:
+    """Refuse rules, biases and sinks that do not fit the tensors."""
+    frame, rule, bias = request.frame, request.rule, request.bias
+    if rule is not None:
+        rule.check(frame)
+        parts = rule.parts()
+        if frame.n_queries != frame.n_keys and any(isinstance(part, Segments) for part in parts):
+            crossing = [type(part).__name__ for part in (*parts, bias) if part is not None and part.follows_diagonal]
+            if crossing:
+                raise ArgumentError(
+                    f"{crossing[0]} with segments needs as many queries as keys, since positions must line up"
+                    f" in every segment; found T = {frame.n_queries} and S = {frame.n_keys}"
+                )
+    if bias is not None:
+        bias.check(frame)
+    for name, x in (("sinks", request.sinks), (bias_name(bias), request.weights)):
+        if x is not None and (x.dtype not in (request.query.dtype, torch.float32) or x.device != frame.device):
+            raise ArgumentError(
+                f"{name} must be {request.query.dtype} as query is, or torch.float32, on {frame.device};"
+                f" found {x.dtype} on {x.device}"
+            )
+    if request.sinks is not None and tuple(request.sinks.shape) != (frame.heads,):
+        raise ArgumentError(f"sinks must have shape [H] = [{frame.heads}]; found {list(request.sinks.shape)}")
+
+
+def bias_name(bias: Bias | None) -> str:
+    return {Alibi: "Alibi slopes", Buckets: "Buckets table"}.get(type(bias), "bias")

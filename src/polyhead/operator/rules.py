@@ -1,0 +1,501 @@
+"""Who may look at whom, and with what bias: small frozen values that any kernel reads a tile of queries by keys at a time.
+
+A rule never holds a square of queries by keys unless someone hands it one (`Dense`, `DenseBias`). It answers for the
+rows and columns it is asked about, and says which keys a span of rows can reach at all:
+
+    Causal      Window(1, 0)  Prefix(2)   Lengths([3])  Segments([0, 0, 1, 1])
+    x . . .     x . . .       x x . .     x x x .       x x . .
+    x x . .     x x . .       x x . .     x x x .       x x . .
+    x x x .     . x x .       x x x .     x x x .       . . x x
+    x x x x     . . x x       x x x x     x x x .       . . x x
+
+Letters: B batch, T queries, S keys, H heads; t and s are the rows and columns of a tile.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, reduce
+
+import torch
+from torch import Tensor
+
+from polyhead.errors import ArgumentError
+
+Span = range | Tensor  # rows or columns of a tile: a run of them, or any indices [t]
+Extent = tuple[int, int, int, int]  # a broadcast shape of [B, H, T, S]
+
+
+# ---------------------------------------------------------------------------------------------------------------- frame
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """Where rules are read: how many queries and keys there are, and which key each query stands on."""
+
+    batch: int
+    heads: int
+    n_queries: int
+    n_keys: int
+    diagonal: int | Tensor  # query i stands on key i + diagonal; [B, 1, 1, 1] where sequences differ
+    device: torch.device
+
+    @cached_property
+    def lowest(self) -> int:
+        return self.diagonal if isinstance(self.diagonal, int) else int(self.diagonal.min())
+
+    @cached_property
+    def highest(self) -> int:
+        return self.diagonal if isinstance(self.diagonal, int) else int(self.diagonal.max())
+
+    def distance(self, rows: Span, columns: Span) -> Tensor:
+        """How far right of its query each key stands: [t, s], or [B, 1, t, s] where sequences differ."""
+        i = index(rows, self.device)[:, None] + self.diagonal
+        return index(columns, self.device) - i
+
+
+def index(span: Span, device: torch.device) -> Tensor:
+    """The span as a tensor of indices."""
+    return torch.arange(span.start, span.stop, device=device) if isinstance(span, range) else span
+
+
+def take(x: Tensor, dim: int, span: Span) -> Tensor:
+    """Rows or columns of a tensor that may be broadcast (size 1) along them."""
+    if x.shape[dim] == 1:
+        return x
+    return x.narrow(dim, span.start, len(span)) if isinstance(span, range) else x.index_select(dim, span)
+
+
+def four(x: Tensor) -> Tensor:
+    """A tensor of up to four axes as [B, H, T, S], missing ones in front."""
+    return x.reshape((1,) * (4 - x.dim()) + tuple(x.shape))
+
+
+def check_broadcast(name: str, x: Tensor, frame: Frame) -> None:
+    """Refuse a mask or bias that does not broadcast to [B, H, T, S]."""
+    full = (frame.batch, frame.heads, frame.n_queries, frame.n_keys)
+    if x.device != frame.device:
+        raise ArgumentError(f"{name} must be on the device of query, {frame.device}; found {x.device}")
+    if any(have not in (1, want) for have, want in zip(x.shape, full, strict=True)):
+        raise ArgumentError(
+            f"{name} must broadcast to [B, H, T, S] = {list(full)}; found {list(x.shape)}"
+            " (a padding mask [B, S] is written mask[:, None, None, :], or lengths=)"
+        )
+
+
+def check_per_sequence(name: str, x: Tensor, frame: Frame) -> None:
+    """Refuse anything but one whole number per sequence, [B]."""
+    if tuple(x.shape) != (frame.batch,) or x.is_floating_point() or x.dtype == torch.bool or x.device != frame.device:
+        raise ArgumentError(
+            f"{name} must be whole numbers of shape [B] = [{frame.batch}] on {frame.device};"
+            f" found {list(x.shape)}, {x.dtype}, on {x.device}"
+        )
+
+
+# ---------------------------------------------------------------------------------------------------------------- masks
+
+
+class Rule:
+    """Which pairs of query and key are visible. Rules are composed with `&`: a pair is visible if all of them say so."""
+
+    follows_diagonal = False  # whether it reads positions, so that packed segments must line up
+
+    def visible(self, frame: Frame, rows: Span, columns: Span) -> Tensor | None:
+        """True where a query may look: boolean, broadcastable to [B, H, t, s]; None if the tile hides nothing."""
+        raise NotImplementedError
+
+    def extent(self, frame: Frame) -> Extent | None:
+        """The shape that `visible` of all rows and columns would have; None if it hides nothing."""
+        raise NotImplementedError
+
+    def reach(self, frame: Frame, rows: range) -> range:
+        """Outer bounds of the keys that these rows may see."""
+        return range(frame.n_keys)
+
+    def check(self, frame: Frame) -> None:
+        """Raise ArgumentError if this rule cannot be read in this frame."""
+
+    def parts(self) -> tuple[Rule, ...]:
+        return (self,)
+
+    def __and__(self, other: Rule | Tensor | None) -> Rule:
+        if other is None:
+            return self
+        return Every(self.parts() + rule(other).parts())
+
+
+def rule(mask: Rule | Tensor) -> Rule:
+    """What `mask=` accepts, as a rule."""
+    if isinstance(mask, Rule):
+        return mask
+    if isinstance(mask, Tensor):
+        return Dense(mask)
+    raise ArgumentError(f"mask must be a boolean tensor, a rule or None; found {type(mask).__name__}")
+
+
+@dataclass(frozen=True, eq=False)
+class Every(Rule):
+    """Rules that must all agree; made by `&`."""
+
+    rules: tuple[Rule, ...]
+
+    def visible(self, frame: Frame, rows: Span, columns: Span) -> Tensor | None:
+        tiles = [tile for each in self.rules if (tile := each.visible(frame, rows, columns)) is not None]
+        return reduce(torch.logical_and, tiles) if tiles else None
+
+    def extent(self, frame: Frame) -> Extent | None:
+        extents = [extent for each in self.rules if (extent := each.extent(frame)) is not None]
+        return broadcast(extents) if extents else None
+
+    def reach(self, frame: Frame, rows: range) -> range:
+        spans = [each.reach(frame, rows) for each in self.rules]
+        return range(max(span.start for span in spans), min(span.stop for span in spans))
+
+    def check(self, frame: Frame) -> None:
+        for each in self.rules:
+            each.check(frame)
+
+    def parts(self) -> tuple[Rule, ...]:
+        return self.rules
+
+
+@dataclass(frozen=True)
+class Causal(Rule):
+    """Query i sees key j if j <= i + (S - T): the last query sees every key (bottom-right)."""
+
+    follows_diagonal = True
+
+    def visible(self, frame: Frame, rows: Span, columns: Span) -> Tensor | None:
+        if whole(rows, columns) and columns.stop - 1 <= rows.start + frame.lowest:
+            return None
+        return frame.distance(rows, columns) <= 0
+
+    def extent(self, frame: Frame) -> Extent | None:
+        return along_diagonal(frame) if frame.n_keys - 1 > frame.lowest else None
+
+    def reach(self, frame: Frame, rows: range) -> range:
+        return clip(0, rows.stop + frame.highest, frame)
+
+
+@dataclass(frozen=True)
+class Window(Rule):
+    """A query sees from `left` keys before its own place to `right` keys after it, both included; None is no bound."""
+
+    left: int | None
+    right: int | None
+
+    follows_diagonal = True
+
+    def __post_init__(self) -> None:
+        for name, bound in (("left", self.left), ("right", self.right)):
+            if bound is not None and (not isinstance(bound, int) or bound < 0):
+                raise ArgumentError(f"window {name} must be a whole number of at least 0, or None; found {bound!r}")
+
+    def visible(self, frame: Frame, rows: Span, columns: Span) -> Tensor | None:
+        left, right = self.left, self.right
+        if whole(rows, columns):  # a bound that no pair of this tile meets costs nothing
+            if left is not None and columns.start - (rows.stop - 1 + frame.highest) >= -left:
+                left = None
+            if right is not None and columns.stop - 1 - (rows.start + frame.lowest) <= right:
+                right = None
+        if left is None and right is None:
+            return None
+        distance = frame.distance(rows, columns)
+        if left is None:
+            return distance <= right
+        return distance >= -left if right is None else (distance >= -left) & (distance <= right)
+
+    def extent(self, frame: Frame) -> Extent | None:
+        return None if self.left is None and self.right is None else along_diagonal(frame)
+
+    def reach(self, frame: Frame, rows: range) -> range:
+        start = 0 if self.left is None else rows.start + frame.lowest - self.left
+        stop = frame.n_keys if self.right is None else rows.stop + frame.highest + self.right
+        return clip(start, stop, frame)
+
+
+@dataclass(frozen=True, eq=False)
+class Prefix(Rule):
+    """The first `n` keys are seen by every query, those after them causally; `n` is a number, or one per sequence [B]."""
+
+    n: int | Tensor
+
+    follows_diagonal = True
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.n, Tensor) and (not isinstance(self.n, int) or self.n < 0):
+            raise ArgumentError(f"Prefix n must be a whole number of at least 0, or one per sequence; found {self.n!r}")
+
+    def visible(self, frame: Frame, rows: Span, columns: Span) -> Tensor | None:
+        causal = Causal().visible(frame, rows, columns)
+        n = self.n[:, None, None, None] if isinstance(self.n, Tensor) else self.n
+        return None if causal is None else causal | (index(columns, frame.device) < n)
+
+    def extent(self, frame: Frame) -> Extent | None:
+        causal = Causal().extent(frame)
+        return None if causal is None else (frame.batch if isinstance(self.n, Tensor) else causal[0], *causal[1:])
+
+    def reach(self, frame: Frame, rows: range) -> range:
+        return clip(0, max(int(torch.as_tensor(self.n).max()), rows.stop + frame.highest), frame)
+
+    def check(self, frame: Frame) -> None:
+        if isinstance(self.n, Tensor):
+            check_per_sequence("Prefix n", self.n, frame)
+
+
+@dataclass(frozen=True, eq=False)
+class Lengths(Rule):
+    """Padding on the right: key j of sequence b is hidden if j >= keys[b].
+
+    With `queries`, rows i >= queries[b] are empty, and the diagonal of `Causal`, `Window`, `Prefix` and of the biases
+    is each sequence's own: query i stands on key i + keys[b] - queries[b]. Without it, on i + (S - T).
+    """
+
+    keys: Tensor  # [B]
+    queries: Tensor | None = None  # [B]
+
+    def visible(self, frame: Frame, rows: Span, columns: Span) -> Tensor:
+        inside = index(columns, frame.device) < self.keys[:, None, None, None]  # [B, 1, 1, s]
+        if self.queries is None:
+            return inside
+        return inside & (index(rows, frame.device)[:, None] < self.queries[:, None, None, None])
+
+    def extent(self, frame: Frame) -> Extent:
+        return (frame.batch, 1, 1 if self.queries is None else frame.n_queries, frame.n_keys)
+
+    def reach(self, frame: Frame, rows: range) -> range:
+        if not frame.batch or (self.queries is not None and rows.start >= int(self.queries.max())):
+            return range(0)
+        return clip(0, int(self.keys.max()), frame)
+
+    def check(self, frame: Frame) -> None:
+        check_per_sequence("Lengths keys", self.keys, frame)
+        if self.queries is not None:
+            check_per_sequence("Lengths queries", self.queries, frame)
+
+
+@dataclass(frozen=True, eq=False)
+class Segments(Rule):
+    """Packed documents: a query sees the keys whose number is its own. `keys` may be left out when it equals `queries`."""
+
+    queries: Tensor  # [B, T]
+    keys: Tensor | None = None  # [B, S]
+
+    def visible(self, frame: Frame, rows: Span, columns: Span) -> Tensor:
+        own, theirs = self._ids()
+        return (take(own, 1, rows)[:, :, None] == take(theirs, 1, columns)[:, None, :])[:, None]  # [B, 1, t, s]
+
+    def extent(self, frame: Frame) -> Extent:
+        return (frame.batch, 1, frame.n_queries, frame.n_keys)
+
+    def reach(self, frame: Frame, rows: range) -> range:
+        own, theirs = self._ids()
+        mine = own[:, rows.start : rows.stop]
+        if not mine.numel():
+            return range(0)
+        low, high = mine.amin(1, keepdim=True), mine.amax(1, keepdim=True)
+        met = ((theirs >= low) & (theirs <= high)).any(0).nonzero()
+        return range(int(met[0]), int(met[-1]) + 1) if len(met) else range(0)
+
+    def check(self, frame: Frame) -> None:
+        own, theirs = self._ids()
+        for name, ids, n in (("queries", own, frame.n_queries), ("keys", theirs, frame.n_keys)):
+            if tuple(ids.shape) != (frame.batch, n) or ids.is_floating_point() or ids.device != frame.device:
+                raise ArgumentError(
+                    f"Segments {name} must be whole numbers of shape [{frame.batch}, {n}] on {frame.device};"
+                    f" found {list(ids.shape)}, {ids.dtype}, on {ids.device}"
+                )
+
+    def _ids(self) -> tuple[Tensor, Tensor]:
+        return self.queries, self.queries if self.keys is None else self.keys
+
+
+@dataclass(frozen=True, eq=False)
+class Dense(Rule):
+    """A boolean tensor that broadcasts to [B, H, T, S]; True = may look."""
+
+    mask: Tensor
+
+    def __post_init__(self) -> None:
+        if self.mask.dtype != torch.bool:
+            hint = "pass a float mask as bias=" if self.mask.is_floating_point() else "write mask != 0"
+            raise ArgumentError(f"mask must be boolean (True = may look); found {self.mask.dtype}: {hint}")
+        if self.mask.dim() > 4:
+            raise ArgumentError(f"mask must have at most 4 axes, [B, H, T, S]; found {list(self.mask.shape)}")
+        if self.mask.dim() < 4:
+            object.__setattr__(self, "mask", four(self.mask))
+
+    def visible(self, frame: Frame, rows: Span, columns: Span) -> Tensor:
+        return take(take(self.mask, 2, rows), 3, columns)
+
+    def extent(self, frame: Frame) -> Extent:
+        B, H, T, S = self.mask.shape
+        return B, H, T, S
+
+    def check(self, frame: Frame) -> None:
+        check_broadcast("mask", self.mask, frame)
+
+
+def whole(rows: Span, columns: Span) -> bool:
+    """Whether both are runs, not empty, so that their corners bound the tile."""
+    return isinstance(rows, range) and isinstance(columns, range) and len(rows) > 0 and len(columns) > 0
+
+
+def along_diagonal(frame: Frame) -> Extent:
+    return (1 if isinstance(frame.diagonal, int) else frame.batch, 1, frame.n_queries, frame.n_keys)
+
+
+def clip(start: int, stop: int, frame: Frame) -> range:
+    return range(max(start, 0), min(stop, frame.n_keys))
+
+
+def broadcast(extents: Sequence[Extent]) -> Extent:
+    B, H, T, S = torch.broadcast_shapes(*extents)
+    return B, H, T, S
+
+
+# --------------------------------------------------------------------------------------------------------------- biases
+
+
+class Bias:
+    """What is added to the scores. A kernel reads a tile of it, and gives a tile's gradient back to its weights.
+
+    `weights` is the one tensor that gradients reach; every method takes it as an argument, so that a kernel decides
+    which graph it belongs to.
+    """
+
+    follows_diagonal = False
+
+    @property
+    def weights(self) -> Tensor:
+        raise NotImplementedError
+
+    def tile(self, weights: Tensor, frame: Frame, rows: Span, columns: Span) -> Tensor:
+        """The bias of these rows and columns, broadcastable to [B, H, t, s]."""
+        raise NotImplementedError
+
+    def add_gradient(self, into: Tensor, d_tile: Tensor, frame: Frame, rows: Span, columns: Span) -> None:
+        """Add the gradient of a tile, d_tile [B, H, t, s], to the gradient of the weights."""
+        raise NotImplementedError
+
+    def extent(self, frame: Frame) -> Extent:
+        """The shape of the whole bias."""
+        raise NotImplementedError
+
+    def check(self, frame: Frame) -> None:
+        """Raise ArgumentError if this bias cannot be read in this frame."""
+
+
+@dataclass(frozen=True, eq=False)
+class DenseBias(Bias):
+    """A float tensor that broadcasts to [B, H, T, S]. A value of -inf hides its pair, as a mask does."""
+
+    tensor: Tensor
+
+    def __post_init__(self) -> None:
+        if not self.tensor.is_floating_point():
+            hint = "pass a boolean mask as mask=" if self.tensor.dtype == torch.bool else "write bias.float()"
+            raise ArgumentError(f"bias must be a float tensor; found {self.tensor.dtype}: {hint}")
+        if self.tensor.dim() > 4:
+            raise ArgumentError(f"bias must have at most 4 axes, [B, H, T, S]; found {list(self.tensor.shape)}")
+        if self.tensor.dim() < 4:
+            object.__setattr__(self, "tensor", four(self.tensor))
+
+    @property
+    def weights(self) -> Tensor:
+        return self.tensor
+
+    def tile(self, weights: Tensor, frame: Frame, rows: Span, columns: Span) -> Tensor:
+        return take(take(weights, 2, rows), 3, columns)
+
+    def add_gradient(self, into: Tensor, d_tile: Tensor, frame: Frame, rows: Span, columns: Span) -> None:
+        place = self.tile(into, frame, rows, columns)
+        place += d_tile.sum_to_size(place.shape)
+
+    def extent(self, frame: Frame) -> Extent:
+        B, H, T, S = self.tensor.shape
+        return B, H, T, S
+
+    def check(self, frame: Frame) -> None:
+        check_broadcast("bias", self.tensor, frame)
+
+
+@dataclass(frozen=True, eq=False)
+class Alibi(Bias):
+    """-slope times the distance between query and key, one slope per head (Press et al. 2022, arXiv 2108.12409)."""
+
+    slopes: Tensor  # [H]
+
+    follows_diagonal = True
+
+    @property
+    def weights(self) -> Tensor:
+        return self.slopes
+
+    def tile(self, weights: Tensor, frame: Frame, rows: Span, columns: Span) -> Tensor:
+        return -weights[:, None, None] * frame.distance(rows, columns).abs()  # [H, t, s] or [B, H, t, s]
+
+    def add_gradient(self, into: Tensor, d_tile: Tensor, frame: Frame, rows: Span, columns: Span) -> None:
+        into -= (d_tile * frame.distance(rows, columns).abs()).sum((0, 2, 3))
+
+    def extent(self, frame: Frame) -> Extent:
+        B, _, T, S = along_diagonal(frame)
+        return B, frame.heads, T, S
+
+    def check(self, frame: Frame) -> None:
+        if tuple(self.slopes.shape) != (frame.heads,) or not self.slopes.is_floating_point():
+            raise ArgumentError(
+                f"Alibi slopes must be floats of shape [H] = [{frame.heads}];"
+                f" found {list(self.slopes.shape)}, {self.slopes.dtype}"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Buckets(Bias):
+    """T5's learned bias: distances fall into buckets, exact when near, logarithmic when far (Raffel et al. 2020, 2.1).
+
+    `table` [n_buckets, H] is trainable. `bidirectional` gives half of the buckets to the keys on the right; otherwise
+    those share the bucket of distance 0. From `max_distance` on, all keys share the last bucket.
+    """
+
+    table: Tensor  # [n_buckets, H]
+    bidirectional: bool
+    max_distance: int
+
+    follows_diagonal = True
+
+    @property
+    def weights(self) -> Tensor:
+        return self.table
+
+    def bucket(self, distance: Tensor) -> Tensor:
+        """The row of the table that serves each distance (key minus query)."""
+        n = self.table.shape[0] // (2 if self.bidirectional else 1)
+        exact = n // 2
+        far = distance.abs() if self.bidirectional else (-distance).clamp(min=0)
+        # In float32, in this order: the borders of the buckets depend on the rounding of trained models.
+        ratio = torch.log(far.clamp(min=1).float() / exact) / math.log(self.max_distance / exact) * (n - exact)
+        found = torch.where(far < exact, far, (exact + ratio.long()).clamp(max=n - 1))
+        return found + n * (distance > 0) if self.bidirectional else found
+
+    def tile(self, weights: Tensor, frame: Frame, rows: Span, columns: Span) -> Tensor:
+        return weights[self.bucket(frame.distance(rows, columns))].movedim(-1, -3)  # [H, t, s] or [B, H, t, s]
+
+    def add_gradient(self, into: Tensor, d_tile: Tensor, frame: Frame, rows: Span, columns: Span) -> None:
+        found = self.bucket(frame.distance(rows, columns))  # [t, s] or [B, 1, t, s]
+        shared = d_tile.sum(0, keepdim=True) if found.dim() == 2 else d_tile
+        into.index_add_(0, found.flatten(), shared.movedim(1, -1).reshape(-1, shared.shape[1]))
+
+    def extent(self, frame: Frame) -> Extent:
+        B, _, T, S = along_diagonal(frame)
+        return B, frame.heads, T, S
+
+    def check(self, frame: Frame) -> None:
+        least = 4 if self.bidirectional else 2
+        if self.table.dim() != 2 or self.table.shape[1] != frame.heads or self.table.shape[0] < least:
+            raise ArgumentError(
+                f"Buckets table must have shape [n_buckets, H] = [at least {least}, {frame.heads}];"
+                f" found {list(self.table.shape)}"
+            )
