@@ -1,4 +1,4 @@
-"""Lengths enter, a plan of batches leaves (each costs at most a budget of tokens); rows of ids become one padded tensor."""
+"""Lengths enter, batches of at most so many tokens leave as a plan; rows of ids become one padded tensor."""
 
 from __future__ import annotations
 

@@ -14,11 +14,11 @@ import numpy as np
 
 from polyhead.errors import ArgumentError, extra
 
-HAN = (
-    (0x3400, 0x4DC0),
-    (0x4E00, 0xA000),
-    (0x20000, 0x323B0),
-)  # the unified ideographs; NFKC turns the others into these
+# The unified ideographs, as ranges; NFKC turns the other forms into these.
+HAN = ((0x3400, 0x4DC0), (0x4E00, 0xA000), (0x20000, 0x323B0))
+
+# How traditional text writes what simplified text writes otherwise, beside the characters themselves.
+OTHERS = {"妳": "你", "「": "“", "」": "”", "『": "‘", "』": "’"}
 
 # Traditional spellings that no table of single characters can decide, as (pattern, replacement) over simplified text.
 # 著 is 着 when it follows a verb (看著), and itself in words about writing and fame (著名, 原著).
@@ -31,10 +31,11 @@ PHRASES = (
 def traditional_to_simplified() -> dict[str, str]:
     """Each traditional character with the one simplified character it stands for (needs the extra `zh`).
 
-    Characters that simplified text uses as well (著, 瞭, 么) are left alone, and no result is itself a key.
+    A character that is itself the simplified form of another (么) is left alone, so that simplified text stays as it
+    is, and twice gives the same as once.
     """
     opencc = extra("opencc", "zh")
-    table: dict[str, str] = {"妳": "你"}  # a variant for "you", female, that only traditional text writes
+    table = dict(OTHERS)
     for name in ("t2s", "hk2s"):
         converter = opencc.OpenCC(name)
         for first, end in HAN:
@@ -79,9 +80,9 @@ def _double_array(values: Mapping[bytes, int]) -> np.ndarray:
         first = int(np.argmin(taken)) // 256 * 256
         while True:  # the first base whose children are all free; a block of 256 at a time, which ^ never leaves
             if first == len(trie):
-                trie, taken, bases = (np.concatenate([a, np.zeros(256, a.dtype)]) for a in (trie, taken, bases))
+                trie, taken, bases = np.pad(trie, (0, 256)), np.pad(taken, (0, 256)), np.pad(bases, (0, 256))
             block = np.arange(first, first + 256)
-            possible = ~bases[block] & ~taken[block[:, None] ^ labels].any(1)
+            possible = ~(bases[block] | taken[block[:, None] ^ labels].any(1))
             if possible.any():
                 break
             first += 256

@@ -1,4 +1,4 @@
-"""Sources of pairs enter, token ids in memory-mapped files leave: built once, in bounded memory, found again by content.
+"""Sources of pairs enter, token ids in memory-mapped files leave: built once, in bounded memory, found by a key.
 
 A part is one source under one pair of tokenizers, in a folder named by the hash of everything that went into it:
 ids.bin (source, target, source, target ...), ends.bin (int64, where each side ends) and part.json.
@@ -11,17 +11,17 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from polyhead.errors import ArgumentError, DataError
-from polyhead.inputs.readers import Example, Skipped, Source, read
+from polyhead.inputs.readers import OnError, Skipped, Source, read
 
 CHUNK = 4096  # examples tokenised at a time
 Ids = NDArray[np.integer]
@@ -33,7 +33,7 @@ class Encoder(Protocol):
     @property
     def size(self) -> int: ...
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]: ...
-    def to_json(self) -> str: ...
+    def fingerprint(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Corpus:
         target_tokenizer: Encoder,
         *,
         cache: str | Path,
-        on_error: Literal["stop", "skip"] = "stop",
+        on_error: OnError = "stop",
     ) -> Corpus:
         """Tokenise what the folder `cache` does not hold yet, and open it.
 
@@ -114,7 +114,7 @@ def _stretch(n: int, start: float, end: float, seed: tuple[int, int]) -> NDArray
     return whole[first - first // n * n :][: last - first]
 
 
-def _part(source: Source, left: Encoder, right: Encoder, cache: Path, on_error: Literal["stop", "skip"]) -> Part:
+def _part(source: Source, left: Encoder, right: Encoder, cache: Path, on_error: OnError) -> Part:
     """One source, from the cache or built into it."""
     folder = cache / _key(source, left, right, on_error)
     if not folder.exists():
@@ -131,11 +131,11 @@ def _key(source: Source, left: Encoder, right: Encoder, on_error: str) -> str:
     except OSError as wrong:
         raise DataError(f"{wrong.filename} cannot be read ({wrong.strerror}); check the path.") from None
     how = [source.kind, source.columns, sorted((str(k), list(v)) for k, v in source.where.items()), source.distinct]
-    text = json.dumps([1, files, how, on_error, left.to_json(), right.to_json()])
+    text = json.dumps([1, files, how, on_error, left.fingerprint(), right.fingerprint()])
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _write(source: Source, left: Encoder, right: Encoder, folder: Path, on_error: Literal["stop", "skip"]) -> None:
+def _write(source: Source, left: Encoder, right: Encoder, folder: Path, on_error: OnError) -> None:
     """Tokenise a source into a folder that appears whole or not at all."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     dtype = np.uint16 if max(left.size, right.size) <= 1 << 16 else np.int32
@@ -158,10 +158,11 @@ def _write(source: Source, left: Encoder, right: Encoder, folder: Path, on_error
                 written = int(stops[-1])
         about = {"dtype": np.dtype(dtype).name, "skipped": dict(skipped.reasons)}
         (work / "part.json").write_text(json.dumps(about), encoding="utf-8")
-        try:
+        if not folder.exists():  # another process may have been faster; its result is equal
             os.replace(work, folder)
-        except OSError:
-            if not folder.exists():  # else another process was faster; its result is equal
-                raise
+    except OSError as wrong:
+        raise DataError(
+            f"The corpus cannot be written to {folder.parent} ({wrong.strerror}); free space or name another cache."
+        ) from None
     finally:
         shutil.rmtree(work, ignore_errors=True)

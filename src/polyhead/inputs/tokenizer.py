@@ -5,13 +5,14 @@ The whole pipeline lives in tokenizer.json, so `transformers` gives the same ids
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TextIO
 
 import tokenizers
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -20,8 +21,10 @@ from polyhead.errors import ArgumentError, CheckpointError, DataError, did_you_m
 from polyhead.inputs.charsmap import PHRASES, precompile, traditional_to_simplified
 
 PAD, EOS, UNK = "<pad>", "</s>", "<unk>"
+SPECIALS = {"pad_token": PAD, "eos_token": EOS, "unk_token": UNK}
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
 SPACE = "▁"
+SETTINGS = "tokenizer_config.json"
 
 # What may never be merged across: runs of Chinese characters, words with the space before them, an apostrophe's
 # ending, single digits (numbers are copied digit by digit), runs of punctuation.
@@ -29,7 +32,7 @@ CJK = r"\p{Han}\p{Hiragana}\p{Katakana}"
 PARTS = "|".join(
     (
         rf"[{CJK}]+",
-        r"['’]\p{L}+",
+        r"['\u2019]\p{L}+",
         rf"{SPACE}?[\p{{L}}\p{{M}}&&[^{CJK}]]+",
         rf"{SPACE}?\p{{N}}",
         rf"{SPACE}?[^\p{{L}}\p{{M}}\p{{N}}{SPACE}]+",
@@ -48,16 +51,20 @@ class Piece(NamedTuple):
 
 
 class Tokenizer:
-    """One vocabulary. Text is normalised (NFKC, and traditional to simplified when trained so), never cleaned."""
+    """One vocabulary: text to ids and back. Text is normalised here, but not cleaned (see `text.clean`).
 
-    def __init__(self, inner: tokenizers.Tokenizer, *, max_length: int = 512) -> None:
+    `config` is what tokenizer_config.json says, kept as it was read. It names the special tokens, and its
+    split_special_tokens, which is on in all that is trained here, makes a special token that a person types mere text.
+    """
+
+    def __init__(self, inner: tokenizers.Tokenizer, config: Mapping[str, Any]) -> None:
         self.inner = inner
-        self.max_length = max_length  # of the model it belongs to; written for transformers, nothing is cut here
-        inner.encode_special_tokens = True  # "</s>" typed by a person is text
-        ids = {token: inner.token_to_id(token) for token in (PAD, EOS, UNK)}
-        if missing := [token for token, id in ids.items() if id is None]:
-            raise CheckpointError(f"The tokenizer lacks the special tokens {missing}; train it with polyhead again.")
-        self.pad_id, self.eos_id, self.unk_id = ids.values()
+        self.config = dict(config)
+        inner.encode_special_tokens = bool(config.get("split_special_tokens", False))
+        ids = {name: inner.token_to_id(name) for name in special_names(config)}
+        if missing := [name for name, id in ids.items() if id is None]:
+            raise CheckpointError(f"The tokenizer's vocabulary lacks {', '.join(missing)}; see tokenizer_config.json.")
+        self.pad_id, self.eos_id, self.unk_id = (int(id) for id in ids.values() if id is not None)
 
     # --- making one ---------------------------------------------------------------------------------------------
 
@@ -87,27 +94,28 @@ class Tokenizer:
             raise ArgumentError(f"kind '{kind}' is not one of bpe, unigram.{did_you_mean(kind, ('bpe', 'unigram'))}")
         known = [*specials, *(BYTES if byte_fallback else [])]
         normalizer = _normalizer(traditional_to_simplified() if simplify else {})
+        # The alphabet must be known before the first merge, and lines are read only once, so they wait on disk.
         with tempfile.TemporaryFile("w+", encoding="utf-8", newline="\n") as spool:
-            seen = Counter[str]()  # the alphabet must be known before the first merge, and lines are read only once
-            for line in lines:
-                text = normalizer.normalize_str(line.replace("\n", " "))
-                seen.update(text)
-                spool.write(text + "\n")
-            alphabet, rare = _alphabet(seen, coverage)
+            alphabet, rare = _alphabet(_spool(lines, normalizer, spool), coverage)
             if len(known) + len(alphabet) >= size:
                 raise ArgumentError(
                     f"A vocabulary of {size} has no room: {len(known)} special tokens and bytes and {len(alphabet)} "
                     f"characters come first; ask for a larger size or a coverage below {coverage}."
                 )
-            spool.seek(0)
             inner = tokenizers.Tokenizer(models.BPE() if kind == "bpe" else models.Unigram())
             inner.pre_tokenizer = pre_tokenizers.Split(Regex(PARTS), "isolated")
             how: dict[str, Any] = {"vocab_size": size - len(known), "show_progress": False}
             trainer = trainers.BpeTrainer(**how) if kind == "bpe" else trainers.UnigramTrainer(**how)
-            inner.train_from_iterator(
-                (part for line in spool for part in rare.split(line.rstrip("\n")) if part), trainer
-            )
-        return cls(_assemble(inner, known, specials, normalizer, byte_fallback), max_length=max_length)
+            spool.seek(0)
+            inner.train_from_iterator((part for line in spool for part in rare.split(line[:-1]) if part), trainer)
+        config = {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            **SPECIALS,
+            "model_max_length": max_length,
+            "clean_up_tokenization_spaces": False,
+            "split_special_tokens": True,
+        }
+        return cls(_assemble(inner, known, specials, normalizer, byte_fallback), config)
 
     @classmethod
     def load(cls, folder: str | Path, *, file: str = "tokenizer.json") -> Tokenizer:
@@ -115,34 +123,25 @@ class Tokenizer:
         path = Path(folder) / file
         try:
             inner = tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))
-            settings = path.with_name("tokenizer_config.json")
+            settings = path.with_name(SETTINGS)
             config = json.loads(settings.read_text(encoding="utf-8")) if settings.exists() else {}
         except FileNotFoundError:
             raise CheckpointError(f"{folder} holds no {file}; give the folder of a saved model.") from None
         except Exception as wrong:  # the Rust library raises plain Exception
             raise CheckpointError(f"{path} is not a tokenizer ({wrong}); save it again or fetch it anew.") from None
-        return cls(inner, max_length=config.get("model_max_length", 512))
+        return cls(inner, config)
 
     def save(self, folder: str | Path, *, file: str = "tokenizer.json") -> None:
-        """Write `file` and, beside a tokenizer.json, the tokenizer_config.json that makes `transformers` agree."""
+        """Write `file` and the tokenizer_config.json that makes `transformers` agree."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / file).write_text(self.to_json(), encoding="utf-8")
-        if file == "tokenizer.json":
-            config = {
-                "tokenizer_class": "PreTrainedTokenizerFast",
-                "pad_token": PAD,
-                "eos_token": EOS,
-                "unk_token": UNK,
-                "model_max_length": self.max_length,
-                "clean_up_tokenization_spaces": False,
-                "split_special_tokens": True,
-            }
-            (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        (folder / file).write_text(self.inner.to_str(), encoding="utf-8")
+        (folder / SETTINGS).write_text(json.dumps(self.config, indent=2) + "\n", encoding="utf-8")
 
-    def to_json(self) -> str:
-        """The whole tokenizer as the text of tokenizer.json; equal texts are equal tokenizers."""
-        return self.inner.to_str(pretty=False)
+    def fingerprint(self) -> str:
+        """Equal fingerprints, equal ids for every text."""
+        text = self.inner.to_str() + str(self.inner.encode_special_tokens)
+        return hashlib.sha256(text.encode()).hexdigest()
 
     # --- using it -----------------------------------------------------------------------------------------------
 
@@ -187,6 +186,12 @@ class Tokenizer:
         return [added[id].content for id in sorted(added)]
 
 
+def special_names(config: Mapping[str, Any]) -> list[str]:
+    """How a tokenizer_config.json calls the tokens for padding, end and unknown."""
+    names = [config.get(key, usual) for key, usual in SPECIALS.items()]
+    return [str(name["content"]) if isinstance(name, dict) else str(name) for name in names]
+
+
 def _normalizer(table: Mapping[str, str]) -> normalizers.Normalizer:
     """Text to the form that is tokenised: NFKC, simplified, a visible space before each word that is not Chinese."""
     steps: list[normalizers.Normalizer] = [normalizers.NFKC()]
@@ -196,9 +201,19 @@ def _normalizer(table: Mapping[str, str]) -> normalizers.Normalizer:
     steps += [
         normalizers.Prepend(SPACE),
         normalizers.Replace(" ", SPACE),
-        normalizers.Replace(Regex(rf"^{SPACE}(?=[{CJK}])"), ""),  # 我 is one token, wherever it stands
+        normalizers.Replace(Regex(rf"\A{SPACE}(?=[{CJK}\u3000-\u303f])"), ""),  # 我 is one token, first or not
     ]
     return normalizers.Sequence(steps)
+
+
+def _spool(lines: Iterable[str], normalizer: normalizers.Normalizer, spool: TextIO) -> Counter[str]:
+    """Write the lines, normalised, and count their characters."""
+    seen = Counter[str]()
+    for line in lines:
+        text = normalizer.normalize_str(line.replace("\n", " "))
+        seen.update(text)
+        spool.write(text + "\n")
+    return seen
 
 
 def _alphabet(seen: Counter[str], coverage: float) -> tuple[set[str], re.Pattern[str]]:
