@@ -10,14 +10,14 @@ import typer
 import polyhead
 from polyhead.cli.door import guarded
 
-VERBS: tuple[str, ...] = ()
+VERBS = ("translate", "see", "evaluate", "info", "train", "convert")
 
 app = typer.Typer(
     help="Multi-head attention you can see through: train, run and watch Transformers.",
     epilog="Each verb explains itself: polyhead translate --help",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -37,9 +37,9 @@ def options(
     pass
 
 
-for _verb in VERBS:  # these files import typer only; what is heavy is imported when a verb runs
+for _verb in VERBS:  # these files import only typer; what is heavy is imported when a verb runs
     _module = import_module(f"polyhead.cli.{_verb}")
-    app.command(_verb, **getattr(_module, "SETTINGS", {}))(guarded(getattr(_module, _verb)))
+    app.command(_verb, context_settings=getattr(_module, "CONTEXT", None))(guarded(getattr(_module, _verb)))
 
 
 def main() -> None:

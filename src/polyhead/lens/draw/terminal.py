@@ -182,6 +182,11 @@ def links(
     return [*lines, Text()]
 
 
+def plain(text: str, ink: Ink) -> str:
+    """A line of text with its spaces, safe to print."""
+    return " ".join(printable(part, ink.encoding) for part in text.split(" ") if part)
+
+
 def legend(top: float, ink: Ink) -> Text:
     """The scale, from nothing to the largest weight shown."""
     line = Text("0% ")

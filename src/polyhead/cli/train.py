@@ -1,0 +1,58 @@
+"""`polyhead train`: a recipe goes in, its keys changed from the command line; a trained model folder comes out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from polyhead.errors import ArgumentError
+
+CONTEXT = {"allow_extra_args": True, "ignore_unknown_options": True}  # the keys of the recipe
+
+
+def train(
+    context: typer.Context,
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.toml", help="What to train, and how.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FOLDER", help="Where the model goes; runs/<name of the recipe>.")
+    ] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Print parameters, memory, FLOPs and expected time, and train nothing.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume/--fresh", help="Go on with a training found in the folder, or refuse to.")
+    ] = True,
+) -> None:
+    """Train a model from a recipe.
+
+    Every key of the recipe can be changed with --section.key value. A training that was stopped, at whatever moment,
+    goes on where it was when the same command is given again.
+
+    **Examples**
+
+        polyhead train recipes/zh-en.toml --plan
+        polyhead train recipes/zh-en.toml --out runs/mine --train.epochs 5 --model.n_layers 2
+    """
+    if str(recipe).startswith("-"):
+        raise ArgumentError(f"The recipe comes first, then its keys: polyhead train RECIPE.toml {recipe} ...")
+
+    from polyhead.tasks.translation import train as run
+
+    run(recipe, overrides=overrides(context.args), out=out, plan_only=plan, resume=resume)
+
+
+def overrides(words: list[str]) -> list[tuple[str, str]]:
+    """`--train.lr 3e-4 --model.n_layers=2 --train.tensorboard` as pairs; a key alone means true."""
+    pairs: list[tuple[str, str]] = []
+    words = list(words)
+    while words:
+        word = words.pop(0)
+        if not word.startswith("--"):
+            raise ArgumentError(f"'{word}' is neither a key of the recipe nor its value; keys are --section.key value.")
+        key, equals, value = word.removeprefix("--").partition("=")
+        if not equals:
+            value = words.pop(0) if words and not words[0].startswith("--") else "true"
+        pairs.append((key, value))
+    return pairs
