@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from polyhead.core.attention import CrossAttention, SelfAttention
+from polyhead.core.dropout import dropout
 from polyhead.core.mlp import MLP, GatedMLP
 from polyhead.core.recipe import Recipe
 from polyhead.core.run import Run
@@ -40,7 +40,7 @@ class Block(nn.Module):
         return self.add(x, self.mlp_norm, lambda h: run.see(self, "mlp", self.mlp(h, run)))
 
     def pre(self, x: Tensor, norm: nn.Module, f: Callable[[Tensor], Tensor]) -> Tensor:
-        return x + F.dropout(f(norm(x)), self.p, self.training)
+        return x + dropout(f(norm(x)), self.p, self.training)
 
     def post(self, x: Tensor, norm: nn.Module, f: Callable[[Tensor], Tensor]) -> Tensor:
-        return norm(x + F.dropout(f(x), self.p, self.training))
+        return norm(x + dropout(f(x), self.p, self.training))

@@ -8,6 +8,7 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from polyhead.core.dropout import dropout
 from polyhead.core.recipe import Recipe
 from polyhead.core.run import Run
 from polyhead.errors import ArgumentError, did_you_mean
@@ -41,7 +42,7 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor, run: Run) -> Tensor:
         hidden = run.see(self, "hidden", self.hidden(x))
-        return self.down(F.dropout(hidden, self.p, self.training))
+        return self.down(dropout(hidden, self.p, self.training))
 
 
 class GatedMLP(MLP):

@@ -10,11 +10,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from polyhead.core import Recipe, Run, Stack
+from polyhead.core.dropout import dropout
 from polyhead.core.init import initialise
 from polyhead.core.norm import LayerNorm
 from polyhead.embed.positions import Sinusoidal
@@ -89,7 +88,7 @@ class Marian(nn.Module):
 
     def embed(self, tokens: nn.Embedding, ids: Tensor, run: Run) -> Tensor:
         x = tokens(ids) * self.scale + self.positions(run.places(ids.shape[1], ids.device))  # [B, T, D]
-        return F.dropout(x, self.config.dropout, self.training)
+        return dropout(x, self.config.dropout, self.training)
 
     def encode(self, ids: Tensor, run: Run | None = None) -> Tensor:
         """Source ids [B, S] -> memory [B, S, D]; the run's mask hides padding."""
@@ -105,11 +104,6 @@ class Marian(nn.Module):
         mask = None if lengths is None else Lengths(lengths)
         memory = self.encode(source, Run(mask=mask))
         return self.head(self.decode(target, Run(memory=memory, memory_mask=mask)))
-
-
-def shifted(target: Tensor, start_id: int) -> Tensor:
-    """What the decoder reads while it learns to say `target` [B, T]: the same words, one place later."""
-    return torch.cat((target.new_full((len(target), 1), start_id), target[:, :-1]), dim=1)
 
 
 KEYS = Keys(

@@ -22,4 +22,9 @@ class Words(nn.Linear):
         self.register_buffer("fixed_bias", torch.zeros(1, n_words))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight) + self.fixed_bias
+        return F.linear(x, self.weight, self.fixed_bias[0])
+
+
+def shifted(target: Tensor, start_id: int) -> Tensor:
+    """What the decoder reads while it learns to say `target` [B, T]: the same words, one place later."""
+    return torch.cat((target.new_full((len(target), 1), start_id), target[:, :-1]), dim=1)

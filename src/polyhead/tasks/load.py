@@ -13,7 +13,7 @@ from torch import nn
 
 from polyhead.errors import CheckpointError, did_you_mean
 from polyhead.families import Family, family_of
-from polyhead.inputs.tokenizer import TokenizerPair, load_pair, save_pair
+from polyhead.inputs.pair import Pair, load_pair, save_pair
 from polyhead.weights.config_keys import read_json
 from polyhead.weights.file import file_tensors, load_into, write, write_text
 
@@ -28,7 +28,7 @@ class Loaded:
     """
 
     model: nn.Module
-    tokenizer: TokenizerPair
+    tokenizer: Pair
     family: Family
     raw: dict[str, Any] = field(default_factory=dict)
     generation: dict[str, Any] = field(default_factory=dict)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from polyhead.errors import ArgumentError, did_you_mean
-from polyhead.operator.kernels import blockwise, fused
+from polyhead.operator.kernels import blockwise, explicit, fused
 from polyhead.operator.request import Request
 
 
@@ -18,14 +18,15 @@ class Kernel:
     """One way to compute a request."""
 
     name: str
-    auto: bool  # whether "auto" may take it
     can: Callable[[Request], str | None]  # None, or the reason why not
     run: Callable[[Request, bool], tuple[Tensor, Tensor | None]]  # output, and the rows' log-sum-exp if asked for
+    slower: Callable[[Request], str | None] = lambda request: None  # why "auto" passes it by though it could serve
 
 
 KERNELS = (
-    Kernel("fused", True, fused.can, fused.run),
-    Kernel("blockwise", True, blockwise.can, blockwise.run),
+    Kernel("explicit", explicit.can, explicit.run, explicit.slower),
+    Kernel("fused", fused.can, fused.run),
+    Kernel("blockwise", blockwise.can, blockwise.run),
 )
 BY_NAME = {kernel.name: kernel for kernel in KERNELS}
 
@@ -57,11 +58,10 @@ def choose(request: Request, name: str) -> tuple[Kernel, dict[str, str]]:
         return BY_NAME[name], {}
     reasons: dict[str, str] = {}
     for kernel in KERNELS:
-        if kernel.auto:
-            reason = kernel.can(request)
-            if reason is None:
-                return kernel, reasons
-            reasons[kernel.name] = reason
+        reason = kernel.slower(request) or kernel.can(request)
+        if reason is None:
+            return kernel, reasons
+        reasons[kernel.name] = reason
     listed = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
     raise ArgumentError(f"no kernel can serve this request: {listed}")
 
