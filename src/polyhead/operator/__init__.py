@@ -1,4 +1,4 @@
-"""Multi-head attention itself, without parameters: queries, keys and values enter; outputs leave, with a record if asked.
+"""Multi-head attention itself, without parameters: queries, keys and values enter; outputs and records leave.
 
 attend.py   the public functions          rules.py    masks and biases as values
 request.py  the door: checked arguments   record.py   what a call leaves behind

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from polyhead.errors import ArgumentError
 from polyhead.operator import kernels
-from polyhead.operator.kernels import Explanation
+from polyhead.operator.kernels import Explanation, blockwise
 from polyhead.operator.record import Record
 from polyhead.operator.request import ask
 from polyhead.operator.rules import Bias, Rule
@@ -55,8 +55,8 @@ def attention(
     not see them, forward or backward. Raises ArgumentError.
     """
     request = ask(
-        query, key, value, mask=mask, causal=causal, window=window, bias=bias, scale=scale, softcap=softcap, sinks=sinks,
-        dropout=dropout, segments=segments, lengths=lengths, finite=finite,
+        query, key, value, mask=mask, causal=causal, window=window, bias=bias, scale=scale, softcap=softcap,
+        sinks=sinks, dropout=dropout, segments=segments, lengths=lengths, finite=finite,
     )  # fmt: skip
     return kernels.run(request, kernel, lse=False)[0]
 
@@ -78,17 +78,17 @@ def attend(
     lengths: Tensor | tuple[Tensor, Tensor] | None = None,
     kernel: str = "auto",
     finite: bool = False,
-    observe: None = None,
+    observe: bool | None = None,
 ) -> tuple[Tensor, Record]:
-    """`attention`, and a `Record` of it. The output, its gradients and the random state are those of `attention`, bit by bit.
+    """`attention`, and a `Record` of it. Output, gradients and random state are those of `attention`, bit by bit.
 
-    observe   what to measure beside the record's own fields; nothing can be asked for yet.
+    observe   True or None: the record's own fields. Statistics will be asked for by name here.
     """
-    if observe is not None:
-        raise ArgumentError(f"observe must be None, since no statistic can be asked for yet; found {observe!r}")
+    if observe not in (None, True):
+        raise ArgumentError(f"observe must be True or None, for no statistic has a name yet; found {observe!r}")
     request = ask(
-        query, key, value, mask=mask, causal=causal, window=window, bias=bias, scale=scale, softcap=softcap, sinks=sinks,
-        dropout=dropout, segments=segments, lengths=lengths, finite=finite,
+        query, key, value, mask=mask, causal=causal, window=window, bias=bias, scale=scale, softcap=softcap,
+        sinks=sinks, dropout=dropout, segments=segments, lengths=lengths, finite=finite,
     )  # fmt: skip
     out, lse, name, reasons = kernels.run(request, kernel, lse=True)
     return out, Record(lse, name, reasons)
@@ -114,8 +114,8 @@ def explain(
 ) -> Explanation:
     """Which kernels could serve this call of `attention`, why the others could not, and which one it would take."""
     request = ask(
-        query, key, value, mask=mask, causal=causal, window=window, bias=bias, scale=scale, softcap=softcap, sinks=sinks,
-        dropout=dropout, segments=segments, lengths=lengths, finite=finite,
+        query, key, value, mask=mask, causal=causal, window=window, bias=bias, scale=scale, softcap=softcap,
+        sinks=sinks, dropout=dropout, segments=segments, lengths=lengths, finite=finite,
     )  # fmt: skip
     return kernels.explain(request, kernel)
 
@@ -144,7 +144,7 @@ def rows(
     T, S = request.frame.n_queries, request.frame.n_keys
     if tuple(lse.shape) != tuple(query.shape[:3]):
         raise ArgumentError(f"lse must have shape [B, H, T] = {list(query.shape[:3])}; found {list(lse.shape)}")
-    return kernels.blockwise.weights(
+    return blockwise.exact_weights(
         request, lse, chosen("rows", rows, T, query.device), chosen("columns", columns, S, query.device)
     )
 

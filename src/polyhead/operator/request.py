@@ -1,4 +1,4 @@
-"""The door of the operator: arguments enter as people write them, are checked once, and leave as one frozen `Request`."""
+"""The door of the operator: arguments enter as people write them, are checked once, and leave as one `Request`."""
 
 from __future__ import annotations
 
@@ -47,7 +47,9 @@ class Request:
         """Whether something is hidden while some NaN or Inf is about, which must not pass through what is hidden."""
         if not self.hides:
             return False
-        searched = (self.query,) if self.finite else (self.query, self.key, self.value)
+        searched = (self.query, self.key, self.value)
+        if self.finite:  # a query can spoil more than its own row only backward
+            searched = (self.query,) if torch.is_grad_enabled() else ()
         return not (all(finite(x) for x in searched) and (self.weights is None or usable(self.weights)))
 
     @property

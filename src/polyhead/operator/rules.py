@@ -1,4 +1,4 @@
-"""Who may look at whom, and with what bias: small frozen values that any kernel reads a tile of queries by keys at a time.
+"""Who may look at whom, and with what bias: small frozen values that any kernel reads a tile at a time.
 
 A rule never holds a square of queries by keys unless someone hands it one (`Dense`, `DenseBias`). It answers for the
 rows and columns it is asked about, and says which keys a span of rows can reach at all:
@@ -98,7 +98,7 @@ def check_per_sequence(name: str, x: Tensor, frame: Frame) -> None:
 
 
 class Rule:
-    """Which pairs of query and key are visible. Rules are composed with `&`: a pair is visible if all of them say so."""
+    """Which pairs of query and key are visible. With `&`, a pair is visible if both rules say so."""
 
     follows_diagonal = False  # whether it reads positions, so that packed segments must line up
 
@@ -218,7 +218,7 @@ class Window(Rule):
 
 @dataclass(frozen=True, eq=False)
 class Prefix(Rule):
-    """The first `n` keys are seen by every query, those after them causally; `n` is a number, or one per sequence [B]."""
+    """The first `n` keys are seen by every query, later ones causally; `n` is a number, or one per sequence [B]."""
 
     n: int | Tensor
 
@@ -278,7 +278,7 @@ class Lengths(Rule):
 
 @dataclass(frozen=True, eq=False)
 class Segments(Rule):
-    """Packed documents: a query sees the keys whose number is its own. `keys` may be left out when it equals `queries`."""
+    """Packed documents: a query sees the keys whose number is its own. `keys` None: the same as `queries`."""
 
     queries: Tensor  # [B, T]
     keys: Tensor | None = None  # [B, S]
@@ -498,4 +498,10 @@ class Buckets(Bias):
             raise ArgumentError(
                 f"Buckets table must have shape [n_buckets, H] = [at least {least}, {frame.heads}];"
                 f" found {list(self.table.shape)}"
+            )
+        exact = self.table.shape[0] // (4 if self.bidirectional else 2)
+        if self.max_distance <= exact:
+            raise ArgumentError(
+                f"Buckets max_distance must be above {exact}, the distances with a bucket each;"
+                f" found {self.max_distance}"
             )

@@ -1,4 +1,4 @@
-"""The table of kernels: a request enters, the first kernel that can serve it runs, and the others say why they did not."""
+"""The table of kernels: a request enters, the first kernel that serves it well runs, and those ahead say why not."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from polyhead.errors import ArgumentError, did_you_mean
-from polyhead.operator.kernels import blockwise, explicit, fused
+from polyhead.operator.kernels import blockwise, explicit, fused, reference
 from polyhead.operator.request import Request
 
 
@@ -27,13 +27,40 @@ KERNELS = (
     Kernel("explicit", explicit.can, explicit.run, explicit.slower),
     Kernel("fused", fused.can, fused.run),
     Kernel("blockwise", blockwise.can, blockwise.run),
+    Kernel("reference", reference.can, reference.run, reference.slower),
 )
 BY_NAME = {kernel.name: kernel for kernel in KERNELS}
+
+# What each kernel can do, at a glance; a test holds the table against the kernels. "small": while the scores or the mask
+# that it would write out are within its stated bound (explicit.SCORES, fused.PLANE, fused.SCORES, reference.SCORES).
+TABLE = {
+    #                        explicit  fused    blockwise  reference
+    "no mask":              ("small",  "yes",   "yes",     "small"),
+    "causal, T = S":        ("small",  "yes",   "yes",     "small"),
+    "causal, T != S":       ("small",  "small", "yes",     "small"),
+    "window":               ("small",  "small", "yes",     "small"),
+    "prefix":               ("small",  "small", "yes",     "small"),
+    "lengths":              ("small",  "yes",   "yes",     "small"),
+    "lengths of queries":   ("small",  "small", "yes",     "small"),
+    "segments":             ("small",  "small", "yes",     "small"),
+    "mask tensor":          ("small",  "small", "yes",     "small"),
+    "bias tensor":          ("small",  "small", "yes",     "small"),
+    "bias that learns":     ("small",  "small", "yes",     "small"),
+    "alibi":                ("small",  "small", "yes",     "small"),
+    "buckets":              ("small",  "small", "yes",     "small"),
+    "softcap":              ("small",  "no",    "yes",     "small"),
+    "sinks":                ("no",     "no",    "yes",     "small"),
+    "dropout":              ("small",  "small", "yes",     "small"),
+    "grouped heads":        ("small",  "yes",   "yes",     "small"),
+    "Kv != K":              ("small",  "small", "yes",     "small"),
+    "hidden NaN or Inf":    ("no",     "no",    "yes",     "small"),
+    "differentiable twice": ("small",  "no",    "yes",     "no"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """Which kernels can serve a request (None) or why not, in the order of the table, and which one would run."""
+    """Which kernels would serve a request (None) or why not, in the order of the table, and which one would run."""
 
     kernels: dict[str, str | None]
     chosen: str | None
@@ -45,17 +72,22 @@ class Explanation:
         )
 
 
+def named(name: str) -> Kernel:
+    """The kernel of this name."""
+    if name not in BY_NAME:
+        known = ", ".join(f"'{known}'" for known in BY_NAME)
+        raise ArgumentError(f"kernel must be 'auto' or one of {known}; found {name!r}.{did_you_mean(name, BY_NAME)}")
+    return BY_NAME[name]
+
+
 def choose(request: Request, name: str) -> tuple[Kernel, dict[str, str]]:
     """The kernel that serves the request, and why those ahead of it in the table do not."""
     if name != "auto":
-        if name not in BY_NAME:
-            raise ArgumentError(
-                f"kernel must be 'auto' or one of {', '.join(BY_NAME)}; found {name!r}.{did_you_mean(name, BY_NAME)}"
-            )
-        reason = BY_NAME[name].can(request)
+        kernel = named(name)
+        reason = kernel.can(request)
         if reason is not None:
             raise ArgumentError(f"kernel '{name}' cannot serve this request: {reason}")
-        return BY_NAME[name], {}
+        return kernel, {}
     reasons: dict[str, str] = {}
     for kernel in KERNELS:
         reason = kernel.slower(request) or kernel.can(request)
@@ -77,7 +109,9 @@ def run(request: Request, name: str, *, lse: bool) -> tuple[Tensor, Tensor | Non
 
 
 def explain(request: Request, name: str) -> Explanation:
-    """Ask every kernel."""
+    """Ask every kernel: "auto" also says why it passes by one that could serve; a name asks for that one."""
+    if name == "auto":
+        found = {kernel.name: kernel.can(request) or kernel.slower(request) for kernel in KERNELS}
+        return Explanation(found, next((name for name, reason in found.items() if reason is None), None))
     found = {kernel.name: kernel.can(request) for kernel in KERNELS}
-    able = [kernel.name for kernel in KERNELS if found[kernel.name] is None and name in (kernel.name, "auto")]
-    return Explanation(found, able[0] if able else None)
+    return Explanation(found, name if found[named(name).name] is None else None)

@@ -1,8 +1,8 @@
 """Attention in tiles, in plain PyTorch: every feature, any device and floating dtype, memory of O(tokens x tile).
 
-A tile is some query rows by some key columns. Forward, each row keeps its largest score, the sum of its exponentials and
-the sum of weighted values, and scales them down whenever a larger score turns up (Milakov and Gimelshein 2018, arXiv
-1805.02867). Backward, weights are rebuilt from the rows' log-sum-exp (Dao et al. 2022, arXiv 2205.14135, appendix B.4).
+A tile is some query rows by some key columns. Forward, each row keeps its largest score, the sum of its exponentials
+and the sum of weighted values, and scales them down whenever a larger score turns up (Milakov and Gimelshein 2018,
+arXiv 1805.02867). Backward, weights are rebuilt from the rows' log-sum-exp (Dao et al. 2022, arXiv 2205.14135, B.4).
 
 Half-width dtypes are computed in float32. The query heads that share a key head are folded into its rows, so keys and
 values are never repeated. Hidden NaN and Inf are selected away, never multiplied by zero.
@@ -42,7 +42,7 @@ def logsumexp(request: Request, tile: tuple[int, int] | None = None) -> Tensor:
 
 
 @torch.no_grad()
-def weights(request: Request, lse: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+def exact_weights(request: Request, lse: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Exact weights exp(score - lse) of some rows and columns, [B, H, len(rows), len(columns)]; zero where hidden."""
     plan = plan_of(request, None)
     q, k = (x.index_select(2, at).to(plan.dtype) for x, at in ((request.query, rows), (request.key, columns)))

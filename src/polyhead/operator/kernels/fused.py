@@ -1,7 +1,7 @@
-"""PyTorch's scaled_dot_product_attention behind one door: a request enters, and what SDPA gets wrong or slow is refused.
+"""PyTorch's scaled_dot_product_attention behind one door: a request enters; what SDPA gets wrong or slow is refused.
 
-What it gets wrong is measured (torch 2.13): its causal mask is anchored top-left; NaN in a hidden key or value leaks;
-its log-sum-exp of an empty row is 0. What it gets slow: a few arguments make it compute all scores, without a word.
+What it gets wrong (measured, torch 2.13): its causal mask is anchored top-left; NaN in a hidden key or value leaks; its
+log-sum-exp of an empty row is 0. What it gets slow: a few arguments make it write out all scores, without a word.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from polyhead.operator.kernels import blockwise
 from polyhead.operator.request import Request
-from polyhead.operator.rules import Causal, Extent, broadcast
+from polyhead.operator.rules import Causal, Extent, broadcast, four
 
 PLANE = 1 << 20  # most pairs T * S of a mask or bias that is written out, one byte or float each
 SCORES = 1 << 24  # most scores B * H * T * S where SDPA would write them out
@@ -26,9 +26,8 @@ def can(request: Request) -> str | None:
         return "SDPA has no softcap"
     if request.sinks is not None:
         return "SDPA has no sinks"
-    query, key, value = request.query, request.key, request.value
-    B, H, T, K = query.shape
-    G, S = key.shape[1], key.shape[2]
+    B, H, T, _ = request.query.shape
+    G, S = request.key.shape[1], request.key.shape[2]
     extent = written_out(request)
     if extent is not None and extent[2] > 1 and extent[3] > 1 and T * S > PLANE:
         return f"SDPA needs this mask or bias written out, T * S = {T * S} pairs, more than {PLANE}"
@@ -83,7 +82,8 @@ def written(request: Request) -> Tensor | None:
     visible = None if request.rule is None else request.rule.visible(frame, rows, columns)
     if request.bias is None:
         return visible
-    bias = request.bias.tile(request.bias.weights, frame, rows, columns)
+    bias = four(request.bias.tile(request.bias.weights, frame, rows, columns))
+    bias = bias.to(request.query.dtype) if request.query.dtype == torch.float64 else bias
     return bias if visible is None else torch.where(visible, bias, -torch.inf)
 
 
