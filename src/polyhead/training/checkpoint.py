@@ -48,24 +48,25 @@ def save(
 
     Raises CheckpointError when the disk is full or refuses; what was there before is then still there.
     """
-    final, writing = training / _name(step), training / f".writing-{_name(step)}"
-    with writable(
-        f"the training state of step {step}", training, undo=lambda: shutil.rmtree(writing, ignore_errors=True)
-    ):
-        shutil.rmtree(writing, ignore_errors=True)
-        writing.mkdir(parents=True)
-        for part, tensors in parts.items():
-            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, writing / f"{part}.safetensors")
-        (writing / STATE).write_text(json.dumps(facts), encoding="utf-8")
-        manifest = {path.name: _sha256(path) for path in sorted(writing.iterdir())}
-        (writing / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-        for path in writing.iterdir():
-            flush_to_disk(path)
-        flush_to_disk(writing)
-        _put(writing, final)
-        flush_to_disk(training)
-    newer = [folder for folder in states(training) if folder.name > final.name]  # damaged, and passed over
-    older = [folder for folder in states(training) if folder.name <= final.name][keep:]
+    final, writing = training / _name(step), training / ".writing"
+    try:
+        with writable(f"the training state of step {step}", training):
+            shutil.rmtree(writing, ignore_errors=True)  # left by a run that was killed
+            writing.mkdir(parents=True)
+            for part, tensors in parts.items():
+                plain = {name: tensor.contiguous() for name, tensor in tensors.items()}
+                save_file(plain, writing / f"{part}.safetensors")
+            (writing / STATE).write_text(json.dumps(facts), encoding="utf-8")
+            manifest = {path.name: _sha256(path) for path in sorted(writing.iterdir())}
+            (writing / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+            for path in (*writing.iterdir(), writing):
+                flush_to_disk(path)
+            _put(writing, final)
+            flush_to_disk(training)
+    finally:
+        shutil.rmtree(writing, ignore_errors=True)  # there only if something went wrong
+    newer = [folder for folder in states(training) if _step(folder) > step]  # damaged ones, passed over
+    older = [folder for folder in states(training) if _step(folder) <= step][keep:]
     for folder in (*newer, *older):
         shutil.rmtree(folder, ignore_errors=True)
     return final
@@ -94,17 +95,16 @@ def latest(training: Path, say: Callable[[str], None]) -> Saved | None:
 
 
 def states(training: Path) -> list[Path]:
-    """The folders of all states, newest first, damaged ones included."""
-    return sorted(training.glob("step-*"), reverse=True)
+    """The folders of all states, newest first, damaged ones included; of one step, the whole before its `.old`."""
+    return sorted(training.glob("step-[0-9]*"), key=lambda folder: (_step(folder), not folder.suffix), reverse=True)
 
 
 @contextmanager
-def writable(what: str, where: Path, *, undo: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Turn a disk that is full or refuses into one sentence, after `undo`."""
+def writable(what: str, where: Path) -> Iterator[None]:
+    """Turn a disk that is full or refuses into one sentence."""
     try:
         yield
     except (OSError, SafetensorError) as wrong:
-        undo()
         why = wrong.strerror or str(wrong) if isinstance(wrong, OSError) else str(wrong)
         raise CheckpointError(
             f"{what} could not be written to {where}: {why}; "
@@ -129,16 +129,16 @@ def _read(folder: Path) -> Saved:
             if _sha256(folder / name) != expected:
                 raise CheckpointError(f"the training state {folder} is damaged: {name} is not as it was written")
         facts = json.loads((folder / STATE).read_text(encoding="utf-8"))
-        return Saved(folder=folder, step=int(folder.name.removeprefix("step-")), facts=facts)
+        return Saved(folder=folder, step=_step(folder), facts=facts)
     except (OSError, ValueError, AttributeError) as wrong:
         what = f"{Path(wrong.filename).name} is missing" if isinstance(wrong, FileNotFoundError) else str(wrong)
         raise CheckpointError(f"the training state {folder} is damaged: {what}") from wrong
 
 
 def _put(writing: Path, final: Path) -> None:
-    """Rename into place; a state of the same step (a damaged one that was passed over) makes room first."""
+    """Rename into place. A state of the same step makes room first, and is still found if we are killed in between."""
     if final.exists():
-        aside = final.with_name(f".old-{final.name}")
+        aside = final.with_suffix(".old")
         shutil.rmtree(aside, ignore_errors=True)
         os.rename(final, aside)
         os.rename(writing, final)
@@ -149,6 +149,10 @@ def _put(writing: Path, final: Path) -> None:
 
 def _name(step: int) -> str:
     return f"step-{step:08d}"
+
+
+def _step(folder: Path) -> int:
+    return int(folder.stem.removeprefix("step-"))
 
 
 def _sha256(path: Path) -> str:

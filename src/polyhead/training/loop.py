@@ -6,7 +6,6 @@ A training killed at any moment and started again ends with the same bits: all t
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Mapping
@@ -17,20 +16,20 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from safetensors.torch import save_file
 
-from polyhead.errors import ConfigError, NonFiniteLoss, did_you_mean
+from polyhead.errors import ConfigError, did_you_mean
 from polyhead.training import checkpoint, progress, rng
 from polyhead.training.average import wearing
 from polyhead.training.card import Card, Cost, Score, hardware, render
+from polyhead.training.evidence import refuse
 from polyhead.training.interrupt import Interrupt
-from polyhead.training.learner import Learner, NotFinite, weights_of
+from polyhead.training.learner import Learner, Learnt, NotFinite
 from polyhead.training.machine import precision, prepared
 from polyhead.training.metrics import JsonLines, Metrics, TensorBoard
 from polyhead.training.recipe_file import changes, flat
 from polyhead.training.settings import Training, schedule_of, steps_of
-from polyhead.training.state import Group, State, groups
-from polyhead.training.task import Task, tensors_of
+from polyhead.training.state import Group, State, Window, groups
+from polyhead.training.task import Task
 
 PARTS = ("weights", "optimizer", "average")
 
@@ -76,8 +75,8 @@ def train(
             coming = groups(task, session.state, settings.accumulate)
             while not (why := session.over(interrupt)):
                 group = next(coming)
-                session.learn(group)
-                session.tell()
+                learnt = session.learn(group)
+                session.tell(learnt)
                 if session.evaluation_due(group):
                     session.judge()
                 if session.checkpoint_due(group):
@@ -130,7 +129,8 @@ class Session:
         self.sinks = [self.lines]
         if self.settings.tensorboard:
             self.sinks.append(TensorBoard(self.training / "tensorboard", self.state.step))
-        self.screen.say(f"precision {self.fixed['train.precision']}, {torch.get_num_threads()} threads")
+        count = sum(parameter.numel() for parameter in self.task.model.parameters())
+        self.screen.say(f"{count:,} parameters, {self.learner.precision}, {torch.get_num_threads()} threads")
         self.began = self.state.step, self.state.seconds
         self.then = self.saved_at = monotonic()
         if found:
@@ -150,34 +150,42 @@ class Session:
         }
         return next((why for why, holds in reasons.items() if holds), "")
 
-    def learn(self, group: Group) -> None:
-        """One step; the model is in training mode, and every number must be finite."""
+    def learn(self, group: Group) -> Learnt:
+        """One step, on batches in training mode; every number must be finite."""
         self.task.model.train()
         try:
-            self.learnt = self.learner.learn(group.batches, self.state.step)
+            learnt = self.learner.learn(group.batches, self.state.step)
         except NotFinite as met:
-            self._refuse(met, group)
-        self.state.tokens += self.learnt.tokens
-        self.state.window.add(self.learnt, self._tick())
+            raise refuse(met, step=self.state.step, group=group, model=self.task.model, training=self.training) from met
+        self.state.tokens += learnt.tokens
+        self.state.window.add(learnt, self._tick())
+        return learnt
 
-    def tell(self) -> None:
+    def tell(self, learnt: Learnt) -> None:
         """The bar after every step; a line of metrics every `log_every`, as means over the steps since the last."""
-        state, window = self.state, self.state.window
+        state, window, settings = self.state, self.state.window, self.settings
         values = {
             "epoch": state.epoch,
             "train/loss": window.loss / window.targets,
-            "lr": self.learnt.lr,
-            "grad_norm": self.learnt.norm,
+            "lr": learnt.lr,
+            "grad_norm": learnt.norm,
             "tokens_per_second": round(window.tokens / window.seconds, 1),
             "seconds": round(state.seconds, 2),
         }
-        share, left = self._share_and_time_left()
+        first_step, first_second = self.began
+        share, left = progress.share_and_left(
+            step=state.step,
+            steps=steps_of(settings, self.steps_per_epoch),
+            seconds=state.seconds,
+            limit=60 * settings.minutes,
+            pace=(state.seconds - first_second) / (state.step - first_step),
+        )
         line = progress.line(state.step, values, state.scores, left)
         self.screen.move(share, line)
-        if state.step % self.settings.log_every == 0:
+        if state.step % settings.log_every == 0:
             self._write(values)
             self.screen.log(line)
-            state.window = type(window)()
+            state.window = Window()
 
     def evaluation_due(self, group: Group) -> bool:
         epochs = self.state.epoch if group.ends_epoch else None
@@ -274,28 +282,9 @@ class Session:
         new, old = scores[watch], self.state.best[watch]
         return new < old if watch.endswith(("loss", "perplexity")) else new > old
 
-    def _refuse(self, met: NotFinite, group: Group) -> None:
-        """Save the batches that gave a loss or gradient that is no number, with the weights they met, and stop."""
-        step = self.state.step
-        folder = self.training / f"not-finite-step-{step:08d}"
-        where = {"step": step, "epoch": group.epoch, "index": group.index, "what": met.what, "value": str(met.value)}
-        with checkpoint.writable(f"the batch of step {step}, whose {met.what} is {met.value},", folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            for place, batch in met.batches.items():
-                tensors = {name: tensor.contiguous() for name, tensor in tensors_of(batch).items()}
-                save_file(tensors, folder / f"batch-{group.index + place}.safetensors")
-            save_file(weights_of(self.task.model), folder / "weights.safetensors")
-            (folder / "where.json").write_text(json.dumps(where, indent=1), encoding="utf-8")
-        raise NonFiniteLoss(
-            f"the {met.what} is {met.value} at step {step} (epoch {group.epoch}, batch {group.index}); the batch and "
-            f"the weights it met are in {folder}: look at them, or start anew with a lower lr, a longer warmup or "
-            "precision fp32"
-        ) from met
-
     def _write(self, values: Mapping[str, float]) -> None:
-        with checkpoint.writable("the metrics", self.training):
-            for sink in self.sinks:
-                sink.write(self.state.step, values)
+        for sink in self.sinks:
+            sink.write(self.state.step, values)
 
     def _card(self) -> str:
         """The model card as it stands; a card is written even when nobody said anything about the model."""
@@ -305,19 +294,6 @@ class Session:
         )
         scores = [Score(data="validation", metric=name, value=value) for name, value in state.best.items()]
         return render(self.card or Card(name=self.out.name), settings=self.recipe, scores=scores, cost=cost)
-
-    def _share_and_time_left(self) -> tuple[float, float | None]:
-        """How far the training is, 0 to 1, and the seconds to go, by whichever limit comes first."""
-        state, settings = self.state, self.settings
-        first_step, first_second = self.began
-        pace = (state.seconds - first_second) / (state.step - first_step)
-        steps = steps_of(settings, self.steps_per_epoch)
-        left: dict[float, float] = {}
-        if steps:
-            left[(steps - state.step) * pace] = state.step / steps
-        if settings.minutes:
-            left[60 * settings.minutes - state.seconds] = state.seconds / (60 * settings.minutes)
-        return (left[min(left)], max(0.0, min(left))) if left else (0.0, None)
 
     def _tick(self) -> float:
         """Seconds since the last tick, added to the time the training has taken."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from polyhead.errors import extra
-from polyhead.training.checkpoint import flush_to_disk
+from polyhead.training.checkpoint import flush_to_disk, writable
 
 
 class Metrics(Protocol):
@@ -24,20 +24,23 @@ class JsonLines:
     are written again, not twice."""
 
     def __init__(self, path: Path, length: int) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
         self.path = path
-        self.file = path.open("r+b", buffering=0)
-        self.file.truncate(min(length, path.stat().st_size))
-        self.file.seek(0, 2)
+        with writable("the metrics", path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+            self.file = path.open("r+b", buffering=0)
+            self.file.truncate(min(length, path.stat().st_size))
+            self.file.seek(0, 2)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        self.file.write(json.dumps({"step": step, **values}).encode() + b"\n")
+        with writable("the metrics", self.path):
+            self.file.write(json.dumps({"step": step, **values}).encode() + b"\n")
 
     def length(self) -> int:
-        """Bytes that have reached the disk."""
-        flush_to_disk(self.path)
-        return self.file.tell()
+        """Bytes, all of which have reached the disk."""
+        with writable("the metrics", self.path):
+            flush_to_disk(self.path)
+            return self.file.tell()
 
     def close(self) -> None:
         self.file.close()

@@ -82,6 +82,20 @@ def line(step: int, values: Mapping[str, float], scores: Mapping[str, float], le
     return "  ".join([*parts, f"left {clock(left)}"] if left is not None else parts)
 
 
+def share_and_left(*, step: int, steps: int, seconds: float, limit: float, pace: float) -> tuple[float, float | None]:
+    """How far the training is, 0 to 1, and the seconds to go, by the limit that comes first; a limit of 0 is none.
+
+    `step` of `steps` at `pace` seconds a step, `seconds` of `limit`. Without a limit nobody knows: (0, None).
+    """
+    ends: list[tuple[float, float]] = []
+    if steps:
+        ends.append(((steps - step) * pace, step / steps))
+    if limit:
+        ends.append((limit - seconds, seconds / limit))
+    left, share = min(ends, default=(None, 0.0))
+    return min(1.0, share), None if left is None else max(0.0, left)
+
+
 def clock(seconds: float) -> str:
     """Hours, minutes and seconds: "1:02:03"."""
     minutes, rest = divmod(round(seconds), 60)

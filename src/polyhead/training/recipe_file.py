@@ -43,11 +43,11 @@ def from_text(text: str, schema: type[T], overrides: Iterable[tuple[str, str]] =
 
 
 def flat(recipe: Any, *, fixed: bool = False, prefix: str = "") -> dict[str, Any]:
-    """Every setting by its dotted key, as JSON values. `fixed` leaves out fields whose metadata say `free`."""
+    """Every setting by its dotted key, as JSON values. `fixed` leaves out those a table's `FREE` names."""
     values: dict[str, Any] = {}
     for field in fields(recipe):
         value = getattr(recipe, field.name)
-        if fixed and field.metadata.get("free"):
+        if fixed and field.name in getattr(recipe, "FREE", ()):
             continue
         if _is_table(value):
             values |= flat(value, fixed=fixed, prefix=f"{prefix}{field.name}.")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import inf
+from typing import ClassVar, Literal
 
 from polyhead.errors import ConfigError
 from polyhead.training.schedule import Constant, Cosine, Noam, Schedule, WarmupStableDecay
@@ -40,91 +42,84 @@ class Every:
         return at is not None and at % self.count == 0
 
 
-EACH_EPOCH, TEN_MINUTES = Every(1, "epochs"), Every(10, "minutes")
-
-FREE = {"free": True}
-"""Marks a setting that leaves the mathematics of the next step alone, so that a resumed run may change it."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Training:
     """How to train. `epochs`, `steps` and `minutes` end it, whichever comes first; 0 is no limit, one must be set."""
 
-    seed: int = 0
-    epochs: int = field(default=0, metadata=FREE)
-    steps: int = field(default=0, metadata=FREE)
-    minutes: float = field(default=0.0, metadata=FREE)
+    # how long
+    epochs: int = 0
+    steps: int = 0
+    minutes: float = 0.0
+    patience: int = 0  # evaluations without a better score; 0: never stop for it
 
+    # how fast
     lr: float = 1e-3
     schedule: Literal["noam", "cosine", "wsd", "constant"] = "cosine"
     warmup: int | float = 0.05  # steps, or a share of the horizon
-    horizon: int = field(
-        default=0, metadata=FREE
-    )  # the schedule's length in steps; 0: what `steps` or `epochs` come to
+    horizon: int = 0  # the schedule's length in steps; 0: what `steps` or `epochs` come to
     decay: float = 0.2  # wsd: the share of the horizon in which the rate falls
     min_lr: float = 0.0
 
+    # how a step is made
+    seed: int = 0
+    accumulate: int = 1  # batches a step
+    label_smoothing: float = 0.1
     betas: tuple[float, float] = (0.9, 0.98)
     eps: float = 1e-9
     weight_decay: float = 0.01
     clip: float = 1.0  # the longest gradient; 0: any
-    accumulate: int = 1  # batches a step
-    label_smoothing: float = 0.1
     precision: Literal["fp32", "bf16", "auto"] = "fp32"
+    ema_decay: float = 0.0  # average the weights of all steps with this decay; 0: do not
+    average_last: int = 0  # average the weights of this many last evaluations; 0: do not
 
-    ema_decay: float = 0.0  # average the weights with this decay; 0: do not
-    average_last: int = 0  # average the weights at this many last evaluations; 0: do not
+    # what is watched, told and kept
+    watch: str = "loss"  # the score that chooses the best weights; a loss or perplexity is better when lower
+    evaluate_every: Every = Every(1, "epochs")
+    checkpoint_every: Every = Every(10, "minutes")
+    keep: int = 2  # training states
+    log_every: int = 50  # steps a line of metrics
+    tensorboard: bool = False
+    threads: int = 0  # 0: as torch has it
+    deterministic: bool = True
 
-    watch: str = "loss"  # the score that chooses the best weights: lower is better for a loss or perplexity
-    evaluate_every: Every = field(default=EACH_EPOCH, metadata=FREE)
-    patience: int = field(default=0, metadata=FREE)  # stop after so many evaluations without a better score; 0: never
-
-    checkpoint_every: Every = field(default=TEN_MINUTES, metadata=FREE)
-    keep: int = field(default=2, metadata=FREE)  # training states kept
-    log_every: int = field(default=50, metadata=FREE)  # steps a line of metrics
-    tensorboard: bool = field(default=False, metadata=FREE)
-    threads: int = field(default=0, metadata=FREE)  # 0: as torch has it
-    deterministic: bool = field(default=True, metadata=FREE)
+    FREE: ClassVar[frozenset[str]] = frozenset(
+        "epochs steps minutes patience horizon watch evaluate_every checkpoint_every keep log_every tensorboard threads "
+        "deterministic".split()
+    )
+    """What a resumed run may change: it leaves the mathematics of the next step alone, or, like `epochs`, reaches it
+    through the schedule, which is compared by itself."""
 
     def __post_init__(self) -> None:
-        wrong = [sentence for sentence, holds in self._rules() if not holds]
+        wrong = [sentence for holds, sentence in self._rules() if not holds]
         if wrong:
             raise ConfigError("; ".join(wrong))
 
-    def _rules(self) -> list[tuple[str, bool]]:
-        decays = self.schedule in ("cosine", "wsd")
-        return [
-            ("needs an end: set epochs, steps or minutes", bool(self.epochs or self.steps or self.minutes)),
-            *[
-                (f"{name} must not be negative, found {getattr(self, name)}", getattr(self, name) >= 0)
-                for name in (
-                    *("seed", "epochs", "steps", "minutes", "warmup", "horizon", "min_lr", "weight_decay", "clip"),
-                    *("average_last", "patience", "threads"),
-                )
-            ],
-            *[
-                (f"{name} must be at least 1, found {getattr(self, name)}", getattr(self, name) >= 1)
-                for name in ("accumulate", "keep", "log_every")
-            ],
-            *[
-                (f"{name} must be at least 0 and below 1, found {getattr(self, name)}", 0 <= getattr(self, name) < 1)
-                for name in ("label_smoothing", "ema_decay")
-            ],
-            (f"lr must be above 0, found {self.lr}", self.lr > 0),
-            (f"eps must be above 0, found {self.eps}", self.eps > 0),
-            (f"betas must be at least 0 and below 1, found {self.betas}", all(0 <= beta < 1 for beta in self.betas)),
-            (f"decay must be above 0 and at most 1, found {self.decay}", 0 < self.decay <= 1),
-            (
-                f"schedule '{self.schedule}' must know its length in steps: set steps, epochs or horizon",
-                not decays or bool(self.steps or self.epochs or self.horizon),
-            ),
-            ("schedule 'noam' needs a warmup of at least one step", self.schedule != "noam" or self.warmup > 0),
-            ("ema_decay and average_last exclude each other: set one to 0", not (self.ema_decay and self.average_last)),
-            (
-                f"evaluate_every must be in steps or epochs, which repeat, found '{self.evaluate_every}'",
-                self.evaluate_every.unit != "minutes",
-            ),
-        ]
+    def _rules(self) -> Iterator[tuple[bool, str]]:
+        """What must hold, and what to say if it does not."""
+        yield bool(self.epochs or self.steps or self.minutes), "needs an end: set epochs, steps or minutes"
+        for names, low, high in (
+            ("seed epochs steps minutes patience warmup horizon min_lr weight_decay clip average_last threads", 0, inf),
+            ("accumulate keep log_every", 1, inf),
+            ("label_smoothing ema_decay", 0, 1),
+        ):
+            for name in names.split():
+                value = getattr(self, name)
+                wanted = f"at least {low}" if high == inf else f"at least {low} and below {high}"
+                yield low <= value < high, f"{name} must be {wanted}, found {value}"
+        yield self.lr > 0, f"lr must be above 0, found {self.lr}"
+        yield self.eps > 0, f"eps must be above 0, found {self.eps}"
+        yield 0 < self.decay <= 1, f"decay must be above 0 and at most 1, found {self.decay}"
+        yield all(0 <= beta < 1 for beta in self.betas), f"betas must be at least 0 and below 1, found {self.betas}"
+        yield self.schedule != "noam" or self.warmup > 0, "schedule 'noam' needs a warmup of at least one step"
+        yield (
+            self.schedule not in ("cosine", "wsd") or bool(self.steps or self.epochs or self.horizon),
+            f"schedule '{self.schedule}' must know its length in steps: set steps, epochs or horizon",
+        )
+        yield not (self.ema_decay and self.average_last), "ema_decay and average_last exclude each other: set one to 0"
+        yield (
+            self.evaluate_every.unit != "minutes",
+            f"evaluate_every must be in steps or epochs, which repeat, found '{self.evaluate_every}'",
+        )
 
 
 def schedule_of(settings: Training, steps_per_epoch: int) -> Schedule:
