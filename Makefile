@@ -10,16 +10,16 @@ TESTS ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check $(PIP_ARGS) -c constraints.txt
 
-.PHONY: help demo test check format lint types bench clean
+.PHONY: help demo test check format lint types bench clean git
 .DEFAULT_GOAL := help
 
 help:  ## say what there is
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
 demo: .venv/.installed  ## translate three sentences and show what every head looked at
-	@$(BIN)/python examples/demo.py
+	@$(BIN)/polyhead see 我爱吃苹果。 他说她没来。 虽然下雨，但我很开心。 --links
 
-test: .venv/.developer  ## the quick tests
+test: git .venv/.developer  ## the quick tests
 	$(BIN)/python -m pytest $(TESTS)
 
 check: lint types test  ## format, lint, types, structure and tests: what every change must pass
@@ -37,6 +37,9 @@ types: .venv/.developer  ## types of source and tests
 
 bench: .venv/.bench  ## measure against the peers on this machine
 	$(BIN)/python benchmarks/run.py
+
+git:
+	@command -v git >/dev/null || { echo "polyhead's tests need git, to know which files are the project's: install git" >&2; exit 2; }
 
 clean:  ## remove the environment and every cache
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis

@@ -16,7 +16,6 @@ from polyhead.inputs.tokenizer import Piece
 from polyhead.lens.draw.words import group, merge, word
 from polyhead.lens.recording import Call, Recording
 from polyhead.lens.watch import watch
-from polyhead.readout.words import shifted
 from polyhead.tasks.load import Loaded
 from polyhead.tasks.translate import translate
 
@@ -30,6 +29,11 @@ class Axis:
 
     labels: list[str]
     pieces: list[list[int]]
+
+    @property
+    def signs(self) -> list[int]:
+        """The places that hold no word: the start sign and the end sign."""
+        return [i for i, label in enumerate(self.labels) if label in (START, END)]
 
     @classmethod
     def of(cls, text: str, pieces: Sequence[Piece], *, by_words: bool) -> Axis:
@@ -84,8 +88,9 @@ def look(loaded: Loaded, text: str, translation: str | None, *, beam: int, by_wo
     for side in sides:
         if len(side) > loaded.config.max_len:
             raise DataError(f"The text has {len(side)} tokens, but the model reads at most {loaded.config.max_len}.")
-    source_ids, target_ids = (torch.tensor([[piece.id for piece in side]]) for side in sides)  # [1, S], [1, T]
+    source_ids, target_ids = ([piece.id for piece in side] for side in sides)
+    read = [loaded.config.start_id, *target_ids[:-1]]  # what the decoder has before it when it chooses each word
     with watch(loaded.model) as recording, torch.inference_mode():
-        loaded.model(source_ids, shifted(target_ids, loaded.config.start_id))
+        loaded.model(torch.tensor([source_ids]), torch.tensor([read]))  # [1, S], [1, T]
     rows, columns = (Axis.of(*side, by_words=by_words) for side in ((target, sides[1]), (source, sides[0])))
     return Seen(source, target, columns, rows, recording)

@@ -1,14 +1,17 @@
-"""`polyhead see`: a sentence goes in; the model translates it, and what each of its heads looked at is drawn."""
+"""`polyhead see`: sentences go in; the model translates them, and what each of its heads looked at is drawn."""
 
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from polyhead.cli import options
 from polyhead.errors import ArgumentError, DataError
+
+if TYPE_CHECKING:
+    from polyhead.lens.draw.terminal import Weights
 
 AXES = {
     "cross": "A row is the step that chose its word of the translation; columns are words of the source.",
@@ -18,7 +21,7 @@ AXES = {
 
 
 def see(
-    text: Annotated[str, typer.Argument(metavar="TEXT", help="A sentence to translate and to look into.")],
+    texts: Annotated[list[str], typer.Argument(metavar="TEXT", help="Sentences to translate and to look into.")],
     model: options.Model = "zh-en",
     part: Annotated[
         Literal["cross", "encoder", "decoder"],
@@ -47,33 +50,43 @@ def see(
         polyhead see 我爱吃苹果。 --layer 1 --head 3 --values
         polyhead see 虽然下雨，但我很开心。 --links
     """
-    if not text.strip():
+    if not all(text.strip() for text in texts):
         raise DataError("There is nothing to see in an empty text; give a sentence.")
+    if translation and len(texts) > 1:
+        raise ArgumentError(f"--translation belongs to one sentence, but there are {len(texts)}.")
 
     from rich.console import Console
     from rich.text import Text
 
-    from polyhead.cli.look import END, START, look
-    from polyhead.lens.draw import terminal
+    from polyhead.cli.look import look
+    from polyhead.lens.draw.terminal import Ink, head_grid, head_map, plain
+    from polyhead.lens.draw.terminal import links as strongest
     from polyhead.tasks.load import load
 
-    seen = look(load(model), text, translation, beam=beam, by_words=not pieces)
+    loaded = load(model)
     console = Console(file=sys.stdout)
-    ink = terminal.Ink.of(console)
-    rows, columns = seen.axes(part)
-    quiet = [j for j, label in enumerate(columns.labels) if label in (START, END)]
-    lines = [Text(terminal.plain(side, ink)) for side in (seen.source, seen.target)]
-    for number, call in seen.layers(part, layer):
-        weights = seen.weights(call, part)  # [H, T, S]
-        if head is not None and head >= len(weights):
-            raise ArgumentError(f"Layer {number} has heads 0 to {len(weights) - 1}, but --head is {head}.")
-        how = {"title": f"Layer {number}", "ink": ink, "width": console.width}
-        if head is not None:
-            how |= {"title": f"Layer {number} head {head}", "values": values}
-            drawn = terminal.head_map(weights[head], rows.labels, columns.labels, **how)
-        else:
-            draw = terminal.links if links else terminal.head_grid
-            drawn = draw(weights, rows.labels, columns.labels, quiet=quiet, **how)
-        lines += [Text(), *drawn]
-    for line in [*lines, Text(AXES[part], "dim")]:
-        console.print(line, soft_wrap=True)
+    ink = Ink.of(console)
+    for text in texts:
+        seen = look(loaded, text, translation, beam=beam, by_words=not pieces)
+        console.print(Text(plain(seen.source, ink), "bold"))
+        console.print(Text(plain(seen.target, ink), "bold"))
+        rows, columns = seen.axes(part)
+        how = {"ink": ink, "width": console.width}
+        for number, call in seen.layers(part, layer):
+            weights = seen.weights(call, part)  # [H, T, S]
+            if head is not None:
+                title = f"Layer {number} head {head}"
+                drawn = head_map(chosen(weights, head), rows.labels, columns.labels, title=title, values=values, **how)
+            else:
+                draw = strongest if links else head_grid
+                drawn = draw(weights, rows.labels, columns.labels, title=f"Layer {number}", quiet=columns.signs, **how)
+            for line in [Text(), *drawn]:
+                console.print(line)
+        console.print(Text(AXES[part], "dim"), "\n")
+
+
+def chosen(weights: Weights, head: int) -> Weights:
+    """One head [T, S] of a layer [H, T, S]."""
+    if head >= len(weights):
+        raise ArgumentError(f"The layer has heads 0 to {len(weights) - 1}, but --head is {head}.")
+    return weights[head]
