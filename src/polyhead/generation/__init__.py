@@ -3,6 +3,7 @@
 from polyhead.generation.beam import Beam
 from polyhead.generation.loop import Step, generate
 from polyhead.generation.rules import Forbid, ForcedEnd, LogitRule, MinLength, NoRepeatNgram, RepetitionPenalty
+from polyhead.generation.schedule import restore, sorted_batches
 from polyhead.generation.search import Greedy, Hypothesis, Sample, Search
 from polyhead.generation.stop import EndToken, StopRule
 
@@ -22,4 +23,6 @@ __all__ = [
     "Step",
     "StopRule",
     "generate",
+    "restore",
+    "sorted_batches",
 ]

@@ -1,4 +1,11 @@
-"""Beam search: of all continuations of a source's W rows the best W go on, and complete ones wait in its pool."""
+"""Beam search: of all continuations of a source's W rows the best W go on, and complete ones wait in the source's pool.
+
+rows of one source          2 W candidates, best first        W rows go on        pool, best first
+[the cat]   -1.0     ->     the cat sat      -1.4       ->    the cat sat
+[a cat]     -1.2            a cat .   (end)  -1.5             a cat sat           a cat .  -1.5 / 3
+                            a cat sat        -2.0
+                            the cat . (end)  -2.2   (not among the best W: dropped)
+"""
 
 from __future__ import annotations
 
@@ -11,18 +18,18 @@ import torch
 from torch import Tensor
 
 from polyhead.errors import ArgumentError
-from polyhead.generation.search import Choice, Hypothesis, State, Task, nothing_to_choose
+from polyhead.generation.search import Call, Choice, Hypothesis, State, as_list, nothing_to_choose, true_places
 
 
 @dataclass(frozen=True)
 class Beam:
-    """The `n_best` best answers among those that a beam of `width` rows meets, as `transformers` finds them.
+    """The `n_best` best answers that a beam of `width` rows meets: the same as those of `transformers`, in its order.
 
     An answer's score is its log-probability divided by length ** length_penalty; the length counts the end token, not
     the prompt. `early_stopping` says when a source is done: True, as soon as `width` answers are complete; False, when
-    the best open row, were it complete now, would not enter the pool; "never", when it would not even if it lost
-    nothing up to the length limit (the one choice that never stops too soon). Logit rules work on log-probabilities.
-    A beam of one row is greedy search. Fewer than `n_best` answers come back only where the rules leave no more.
+    its best open row, were it complete now, would not enter the full pool; "never", when it would not even if it lost
+    nothing more up to the limit. Logit rules see log-probabilities. A beam of one row is greedy search. Fewer than
+    `n_best` answers come back only where the rules leave no more.
     """
 
     width: int = 4
@@ -34,25 +41,26 @@ class Beam:
         if self.width < 1:
             raise ArgumentError(f"width is {self.width}, but must be at least 1.")
         if not 1 <= self.n_best <= self.width:
-            raise ArgumentError(f"n_best is {self.n_best}, but must be from 1 to width ({self.width}).")
-        if self.early_stopping not in (True, False, "never"):
-            raise ArgumentError(f'early_stopping is {self.early_stopping!r}, but must be True, False or "never".')
+            raise ArgumentError(f"n_best is {self.n_best}, but must be from 1 to the beam's width, {self.width}.")
         if not math.isfinite(self.length_penalty):
             raise ArgumentError(f"length_penalty is {self.length_penalty}, but must be a finite number.")
+        if not isinstance(self.early_stopping, bool) and self.early_stopping != "never":
+            raise ArgumentError(f'early_stopping is {self.early_stopping!r}, but must be True, False or "never".')
 
-    def begin(self, task: Task) -> State:
-        return BeamState(self, task)
+    def begin(self, call: Call) -> State:
+        return BeamState(self, call)
 
 
 class BeamState:
-    """The open sources' beams: `total` [B, R], the log-probability of each open row; `pools`, complete answers, best
-    first, at most W a source; `worst` [B], what an answer must beat to enter (-inf while the pool has room)."""
+    """The open sources' beams: `total` [B, R], the log-probability of each open row; `pools`, up to W scored answers a
+    source, best first; `worst` [B], what an answer must beat to enter the pool (-inf while it has room)."""
 
-    def __init__(self, beam: Beam, task: Task) -> None:
-        B, device = len(task.limit), task.limit.device
-        self.beam, self.task = beam, task
-        self.reserve = max(1, len(task.stop.ids)) + 1 if beam.width > 1 else 1
-        self.limit = task.limit
+    def __init__(self, beam: Beam, call: Call) -> None:
+        B, device = len(call.limit), call.limit.device
+        self.beam, self.call = beam, call
+        # each row may end in as many ways as there are end tokens, and W rows must remain
+        self.candidates = beam.width * (1 + max(1, len(call.stop.ids))) if beam.width > 1 else 1
+        self.sources = torch.arange(B, device=device)
         self.total = torch.zeros(B, 1, device=device)
         self.worst = torch.full((B,), -math.inf, device=device)
         self.pools: list[list[tuple[float, Hypothesis]]] = [[] for _ in range(B)]
@@ -62,57 +70,54 @@ class BeamState:
 
     def choose(self, scores: Tensor, tokens: Tensor) -> Choice:
         (B, R), W = self.total.shape, self.beam.width
-        K = W * self.reserve  # so many that W open ones remain if every row could end
 
-        # the K best of each row hold the K best of the source
-        value, token = scores.topk(min(K, scores.shape[1]))  # [N, K]
-        complete = self.task.stop(tokens, token).view(B, -1)
+        # the best candidates of a source are among the best of each of its rows
+        value, token = scores.topk(min(self.candidates, scores.shape[1]))  # [N, K]
+        complete = self.call.stop(tokens, token).view(B, -1)
         value = (value + self.total.view(-1, 1)).view(B, -1)  # [B, R * K]
-        value, place = value.topk(min(K, value.shape[1]))  # [B, K], best first
+        value, place = value.topk(min(self.candidates, value.shape[1]))  # [B, K'], best first
         self.refuse_nothing(value[:, 0])
         row = place // token.shape[1] + R * torch.arange(B, device=place.device)[:, None]
         token, complete = token.view(B, -1).gather(1, place), complete.gather(1, place)
 
-        # what is complete leaves the beam; only the W best candidates may enter the pool
-        added = tokens.shape[1] - self.task.start + 1
-        cut = self.limit == added  # [B]
+        added = tokens.shape[1] - self.call.start + 1
+        cut = self.call.limit[self.sources] == added  # [B]
         closing = complete | cut[:, None]
-        if bool(closing[:, :W].any()):
-            self.collect(value[:, :W] / added**self.beam.length_penalty, row, token, complete, closing, tokens)
+        answers = closing[:, :W] & (value[:, :W] > -math.inf)  # only the W best candidates may enter the pool
+        if bool(answers.any()):
+            score = value[:, :W] / added**self.beam.length_penalty
+            for source, k in true_places(answers):
+                whole = [*as_list(tokens[row[source, k]]), int(token[source, k])]
+                self.pool(source, float(score[source, k]), whole, bool(complete[source, k]))
+            self.worst = self.worst.new_tensor([pool[W - 1][0] if len(pool) == W else -math.inf for pool in self.pools])
 
-        self.total, place = value.masked_fill(closing, -math.inf).topk(min(W, value.shape[1]))  # [B, W]
-        done = cut | ~self.may_improve(added)
-        return Choice(row.gather(1, place), token.gather(1, place), done)
+        self.total, place = value.masked_fill(closing, -math.inf).topk(min(W, value.shape[1]))  # [B, R']
+        return Choice(row.gather(1, place), token.gather(1, place), cut | ~self.may_improve(added))
+
+    def pool(self, source: int, score: float, row: list[int], finished: bool) -> None:
+        """Let an answer enter its source's pool, behind those of equal score, and the worst of too many leave it."""
+        answers = self.pools[source]
+        insort(answers, (score, self.call.answer(row, score, finished)), key=lambda answer: -answer[0])
+        del answers[self.beam.width :]
 
     def may_improve(self, added: int) -> Tensor:
-        """Whether the best open row of each source could still enter its pool, bool [B]."""
-        hopeful = self.beam.early_stopping == "never" and self.beam.length_penalty > 0
-        length = self.limit if hopeful else torch.full_like(self.limit, added)
-        hope = self.total[:, 0] / length**self.beam.length_penalty > self.worst
-        return hope & self.worst.isinf() if self.beam.early_stopping is True else hope
-
-    def collect(
-        self, score: Tensor, row: Tensor, token: Tensor, complete: Tensor, closing: Tensor, tokens: Tensor
-    ) -> None:
-        W = self.beam.width
-        for source, place in (closing[:, :W] & (score > -math.inf)).nonzero().tolist():
-            whole = [*tokens[row[source, place]].tolist(), int(token[source, place])]
-            answer = self.task.answer(whole, float(score[source, place]), bool(complete[source, place]))
-            insort(self.pools[source], (float(score[source, place]), answer), key=lambda entry: -entry[0])
-            del self.pools[source][W:]
-        worst = [pool[-1][0] if len(pool) == W else -math.inf for pool in self.pools]
-        self.worst = torch.tensor(worst, device=score.device)
+        """Whether the best open row of each source may still enter its pool, bool [B]."""
+        if self.beam.early_stopping == "never" and self.beam.length_penalty > 0:
+            length = self.call.limit[self.sources].double()
+        else:
+            length = self.worst.new_full((), added, dtype=torch.float64)
+        hope = self.total[:, 0] / (length**self.beam.length_penalty).float() > self.worst
+        return hope & self.worst.isneginf() if self.beam.early_stopping is True else hope
 
     def refuse_nothing(self, top: Tensor) -> None:
-        """Best candidates `top` [B]: a source without any ends with the answers it has; without those it is an error."""
-        if not bool(top.isfinite().all()):
-            ended = torch.tensor([bool(pool) for pool in self.pools], device=top.device) & top.isneginf()
-            if not bool((ended | top.isfinite()).all()):
-                raise nothing_to_choose(top.masked_fill(ended, 0.0))
+        """A source without a candidate (`top` [B] is -inf) ends with the answers it has; having none is an error."""
+        for source in as_list((~top.isfinite()).nonzero().flatten()):
+            if top[source].isnan() or not self.pools[source]:
+                raise nothing_to_choose(self.call.numbers[int(self.sources[source])], float(top[source]))
 
     def answers(self, source: int) -> list[Hypothesis]:
         return [answer for _, answer in self.pools[source][: self.beam.n_best]]
 
     def keep(self, sources: Tensor) -> None:
-        self.limit, self.total, self.worst = self.limit[sources], self.total[sources], self.worst[sources]
-        self.pools = [self.pools[source] for source in sources.tolist()]
+        self.sources, self.total, self.worst = self.sources[sources], self.total[sources], self.worst[sources]
+        self.pools = [self.pools[source] for source in as_list(sources)]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from polyhead.errors import ArgumentError
 from polyhead.generation.rules import LogitRule
-from polyhead.generation.search import Hypothesis, Search, Task
+from polyhead.generation.search import Call, Hypothesis, Search, as_list
 from polyhead.generation.stop import AnyOf, StopRule
 
 
@@ -50,13 +50,11 @@ def generate(
     B, start = prompt.shape
     if B == 0:
         return []
-    task = Task(
-        numbers=range(B) if numbers is None else numbers,
-        start=start,
-        limit=limit,
-        stop=AnyOf(stop) if isinstance(stop, Sequence) else stop,
-    )
-    state = search.begin(task)
+    numbers = range(B) if numbers is None else numbers
+    if len(numbers) != B:
+        raise ArgumentError(f"numbers holds {len(numbers)} numbers for {B} sources, but must hold one for each.")
+    stop = AnyOf(stop) if isinstance(stop, Sequence) else stop
+    state = search.begin(Call(numbers, start, limit, stop))
     answers: list[list[Hypothesis]] = [[] for _ in range(B)]
     open_sources = list(range(B))
     history = prompt.new_zeros(B, start + int(limit.max()))  # [N, t + most new tokens]
@@ -71,10 +69,10 @@ def generate(
         rows, chosen, staying = choice.rows, choice.tokens, None
 
         if bool(choice.done.any()):
-            for source in choice.done.nonzero().flatten().tolist():
+            for source in as_list(choice.done.nonzero().flatten()):
                 answers[open_sources[source]] = state.answers(source)
             staying = (~choice.done).nonzero().flatten()
-            open_sources = [open_sources[source] for source in staying.tolist()]
+            open_sources = [open_sources[source] for source in as_list(staying)]
             if not open_sources:
                 break
             state.keep(staying)
@@ -92,8 +90,8 @@ def checked_limit(prompt: Tensor, max_new: int | Tensor) -> Tensor:
     """`max_new` as a LongTensor [B], or one sentence about what is wrong with it or with the prompt."""
     if prompt.dim() != 2 or prompt.dtype != torch.long or prompt.shape[1] == 0:
         raise ArgumentError(
-            f"prompt is {prompt.dtype} of shape {list(prompt.shape)}, but must be int64 of shape [sources, tokens] with at "
-            "least one token; give the start token where nothing else is known."
+            f"prompt is {prompt.dtype} of shape {list(prompt.shape)}, but must be int64 of shape [sources, tokens] "
+            "with at least one token; give the start token where nothing else is known."
         )
     if isinstance(max_new, int):
         limit = torch.full((len(prompt),), max_new, device=prompt.device)

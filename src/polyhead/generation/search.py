@@ -1,7 +1,8 @@
 """How the next token is chosen: the scores of all tokens go in, the rows that go on and the finished answers come out.
 
-A search (`Greedy`, `Sample`, `Beam`) is a frozen setting. `begin` makes the state of one call, and the loop asks that
-state once a step. Letters: B sources, R rows for each source, N = B * R rows, V tokens, t tokens so far.
+A search (`Greedy` and `Sample` here, `Beam` in beam.py) is a frozen setting. `begin` makes the state of one call, and
+the loop asks that state once a step. Letters: B open sources, R rows for each, N = B * R rows, V tokens in the
+vocabulary, t tokens so far.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from polyhead.generation.stop import StopRule
 class Hypothesis:
     """One answer.
 
-    `tokens` holds what follows the prompt, without the token that ended it. `score` is the log-probability, natural
-    logarithm, of `tokens` and the end token (a beam's is divided by length ** length_penalty); None where the search
-    was not asked for it. `finished` is False where the length limit cut the answer short.
+    `tokens` is what follows the prompt, without the token that ended it. `score` is the log-probability (natural
+    logarithm) of these tokens and of the end token, divided by length ** length_penalty under `Beam`, and None where
+    the search was not asked for it. `finished` is False where the limit on new tokens cut the answer short.
     """
 
     tokens: list[int]
@@ -34,28 +35,32 @@ class Hypothesis:
 
 
 @dataclass(frozen=True)
-class Choice:
-    """One step's outcome: `rows` [B, R], the row each next row continues; `tokens` [B, R], what it adds; `done` [B]."""
+class Call:
+    """What a search must know of one call of `generate`.
 
-    rows: Tensor
-    tokens: Tensor
-    done: Tensor
-
-
-@dataclass(frozen=True)
-class Task:
-    """What a search must know of the call: `numbers`, the B sources' numbers in the caller's whole input; `start`, the
-    length of the prompt; `limit` [B], the most tokens to add to each source; `stop`, what completes a row."""
+    `numbers`: the B sources' numbers in the caller's whole input; `start`: the length of the prompt; `limit` [B]: the
+    most tokens to add to each source; `stop`: what completes a row.
+    """
 
     numbers: Sequence[int]
     start: int
     limit: Tensor
     stop: StopRule
 
-    def answer(self, row: list[int], score: float | None, finished: bool) -> Hypothesis:
+    def answer(self, row: Sequence[int], score: float | None, finished: bool) -> Hypothesis:
         """A whole row, prompt and end token included, as a hypothesis."""
-        last = len(row) - 1 if finished and row[-1] in self.stop.ids else len(row)
-        return Hypothesis(row[self.start : last], score, finished)
+        ended = finished and row[-1] in self.stop.ids
+        return Hypothesis(list(row[self.start : len(row) - ended]), score, finished)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One step's outcome: `rows` [B, R'], which row of the N each next row continues; `tokens` [B, R'], what it adds;
+    `done` bool [B], which sources have all their answers."""
+
+    rows: Tensor
+    tokens: Tensor
+    done: Tensor
 
 
 class State(Protocol):
@@ -70,42 +75,38 @@ class State(Protocol):
         ...
 
     def answers(self, source: int) -> list[Hypothesis]:
-        """What was found for one open source, best first."""
+        """What was found for one of the open sources, best first."""
         ...
 
     def keep(self, sources: Tensor) -> None:
-        """Go on with these open sources only."""
+        """Go on with these of the open sources, LongTensor [B']."""
         ...
 
 
 class Search(Protocol):
     """A way to choose tokens: a frozen setting that makes the state of one call."""
 
-    def begin(self, task: Task) -> State: ...
-
-
-Pick = Callable[[Tensor, Tensor, int], Tensor]
-"""Scores [N, V], the number of each row's source in the call [B] and the count of tokens added so far -> tokens [N]."""
+    def begin(self, call: Call) -> State: ...
 
 
 @dataclass(frozen=True)
 class Greedy:
-    """The best token at every step. With `scored` each answer carries its log-probability, at the price of a softmax."""
+    """The best token at every step. `scored` gives every answer its log-probability, at the price of a softmax."""
 
     scored: bool = False
 
-    def begin(self, task: Task) -> State:
-        return Walk(task, lambda scores, sources, added: best(scores), rows=1, scored=self.scored)
+    def begin(self, call: Call) -> State:
+        return Walk(call, lambda scores, sources, added: scores.argmax(-1), rows=1, scored=self.scored)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A token drawn from softmax(logits / temperature), cut to the `top_k` best tokens and then to the fewest tokens
-    that hold a share `top_p` of the probability (Holtzman et al., 2020, section 3.1).
+    """A token drawn from softmax(logits / temperature), cut to the `top_k` best tokens, then to the fewest tokens that
+    hold a share `top_p` of the probability (Holtzman et al., 2020, section 3.1).
 
-    `n_best` answers are drawn for each source, in the order drawn. Draws depend on (seed, number of the source, number
-    of the answer, position) alone, so neither the batch nor its order changes them. `scored` gives the log-probability
-    before temperature, top_k and top_p.
+    `n_best` answers are drawn for each source and come in the order drawn. The draws depend on (seed, number of the
+    source, number of the answer, position) and on nothing else, so batch mates do not change them. `scored` gives every
+    answer its log-probability before temperature, top_k and top_p.
     """
 
     temperature: float = 1.0
@@ -117,106 +118,116 @@ class Sample:
 
     def __post_init__(self) -> None:
         if not 0 < self.temperature < math.inf:
-            raise ArgumentError(f"temperature is {self.temperature}, but must be above 0; for the best token use Greedy().")
+            raise ArgumentError(
+                f"temperature is {self.temperature}, but must be above 0; Greedy() takes the best token."
+            )
         if self.top_k is not None and self.top_k < 1:
             raise ArgumentError(f"top_k is {self.top_k}, but must be at least 1; None keeps every token.")
         if not 0 < self.top_p <= 1:
             raise ArgumentError(f"top_p is {self.top_p}, but must be above 0 and at most 1; 1 keeps every token.")
-        if self.n_best < 1:
-            raise ArgumentError(f"n_best is {self.n_best}, but must be at least 1.")
         if self.seed < 0:
             raise ArgumentError(f"seed is {self.seed}, but must not be negative.")
+        if self.n_best < 1:
+            raise ArgumentError(f"n_best is {self.n_best}, but must be at least 1.")
 
-    def begin(self, task: Task) -> State:
+    def begin(self, call: Call) -> State:
+        longest = int(call.limit.max())
         chances = [
-            [np.random.default_rng([self.seed, number, answer]).random(int(limit)) for answer in range(self.n_best)]
-            for number, limit in zip(task.numbers, task.limit.tolist(), strict=True)
+            [np.random.default_rng([self.seed, number, answer]).random(longest) for answer in range(self.n_best)]
+            for number in call.numbers
         ]
-        table = torch.zeros(len(chances), self.n_best, int(task.limit.max()), dtype=torch.float64)  # [B, R, T]
-        for source, answers in enumerate(chances):
-            for answer, chance in enumerate(answers):
-                table[source, answer, : len(chance)] = torch.from_numpy(chance)
-        table = table.to(task.limit.device)
-
-        def pick(scores: Tensor, sources: Tensor, added: int) -> Tensor:
-            return self.draw(scores, table[sources, :, added].flatten())
-
-        return Walk(task, pick, rows=self.n_best, scored=self.scored)
+        table = torch.tensor(np.array(chances), device=call.limit.device)  # [sources of the call, n_best, longest]
+        return Walk(
+            call,
+            lambda scores, sources, added: self.draw(scores, table[sources, :, added].flatten()),
+            rows=self.n_best,
+            scored=self.scored,
+        )
 
     def draw(self, scores: Tensor, chance: Tensor) -> Tensor:
         """Scores [N, V] and uniform numbers in [0, 1) [N] -> tokens [N], by inverting the cumulative distribution."""
-        best(scores)
-        scores = scores.double() / self.temperature
-        names = None
+        scores, names = scores.double() / self.temperature, None
         if self.top_k is not None or self.top_p < 1:
             scores, names = scores.topk(min(self.top_k or scores.shape[1], scores.shape[1]))  # best first
         share = scores.softmax(-1)
-        below = share.cumsum(-1)  # [N, V]
-        kept = (below - share < self.top_p).sum(-1, keepdim=True)  # the rows are sorted wherever top_p cuts
-        whole = below.gather(1, kept - 1)
-        place = torch.searchsorted(below, chance[:, None] * whole, right=True)
+        reached = share.cumsum(-1)  # [N, V]
+        last = (reached - share < self.top_p).sum(-1, keepdim=True) - 1  # the last token that top_p keeps
+        place = torch.searchsorted(reached, chance[:, None] * reached.gather(1, last), right=True)
         return (place if names is None else names.gather(1, place)).squeeze(1)
+
+
+Pick = Callable[[Tensor, Tensor, int], Tensor]
+"""Scores [N, V], the places of the open sources in the call [B], the count of tokens added so far -> tokens [N]."""
 
 
 class Walk:
     """Rows that never meet: each adds the token that `pick` gives it until it is complete. A source is done when all
     its rows are; until then its complete rows idle, so that every source keeps the same number of rows."""
 
-    def __init__(self, task: Task, pick: Pick, *, rows: int, scored: bool) -> None:
-        B, device = len(task.limit), task.limit.device
-        self.task, self.pick = task, pick
+    def __init__(self, call: Call, pick: Pick, *, rows: int, scored: bool) -> None:
+        B, device = len(call.limit), call.limit.device
+        self.call, self.pick, self.scored = call, pick, scored
         self.sources = torch.arange(B, device=device)
         self.walking = torch.ones(B, rows, dtype=torch.bool, device=device)
-        self.total = torch.zeros(B, rows, device=device) if scored else None
-        self.found: list[list[Hypothesis | None]] = [[None] * rows for _ in range(B)]
+        self.total = torch.zeros(B, rows, device=device)  # log-probability so far, where it is asked for
+        self.found: list[dict[int, Hypothesis]] = [{} for _ in range(B)]
 
     def scores(self, logits: Tensor) -> Tensor:
         return logits
 
     def choose(self, scores: Tensor, tokens: Tensor) -> Choice:
-        shape = self.walking.shape  # [B, R]
-        rows = torch.arange(len(scores), device=scores.device).view(shape[0], -1).expand(shape)  # the first step fans out
-        if len(scores) != rows.numel():
+        B, R = self.walking.shape
+        rows = torch.arange(len(scores), device=scores.device).view(B, -1).expand(B, R)
+        if len(scores) < B * R:  # the first step: one row for each source fans out
             scores, tokens = scores[rows.flatten()], tokens[rows.flatten()]
-        added = tokens.shape[1] - self.task.start
-        chosen = self.pick(scores, self.sources, added)
-        if self.total is not None:
-            self.total += scores.float().log_softmax(-1).gather(1, chosen[:, None]).view(shape) * self.walking
-        complete = self.task.stop(tokens, chosen[:, None]).view(shape)
-        closing = self.walking & (complete | (self.task.limit[self.sources, None] == added + 1))
-        chosen = chosen.view(shape)
-        if closing.any():
-            self.walking = self.walking & ~closing
-            self.collect(tokens.view(*shape, -1), chosen, complete, closing)
-        return Choice(rows, chosen, ~self.walking.any(1))
+        scores = self.usable(scores)
 
-    def collect(self, tokens: Tensor, chosen: Tensor, complete: Tensor, closing: Tensor) -> None:
-        for source, row in closing.nonzero().tolist():
-            whole = [*tokens[source, row].tolist(), int(chosen[source, row])]
-            score = None if self.total is None else float(self.total[source, row])
-            self.found[source][row] = self.task.answer(whole, score, bool(complete[source, row]))
+        added = tokens.shape[1] - self.call.start
+        chosen = self.pick(scores, self.sources, added)  # [N]
+        if self.scored:
+            gain = scores.float().log_softmax(-1).gather(1, chosen[:, None]).view(B, R)
+            self.total = self.total + gain.where(self.walking, 0.0)
+        complete = self.call.stop(tokens, chosen[:, None]).view(B, R)
+        closing = self.walking & (complete | (self.call.limit[self.sources, None] == added + 1))
+        if bool(closing.any()):
+            self.walking = self.walking & ~closing
+            whole = torch.cat((tokens, chosen[:, None]), 1).view(B, R, -1)
+            for source, row in true_places(closing):
+                score = float(self.total[source, row]) if self.scored else None
+                answer = self.call.answer(as_list(whole[source, row]), score, bool(complete[source, row]))
+                self.found[source][row] = answer
+        return Choice(rows, chosen.view(B, R), ~self.walking.any(1))
+
+    def usable(self, scores: Tensor) -> Tensor:
+        """Scores that leave every row something to choose: walking rows must have it, idle rows are given it."""
+        finite = scores.amax(-1).isfinite()
+        if bool(finite.all()):
+            return scores
+        for source, row in true_places(self.walking & ~finite.view(self.walking.shape)):
+            top = scores.view(*self.walking.shape, -1)[source, row].amax()
+            raise nothing_to_choose(self.call.numbers[int(self.sources[source])], float(top))
+        return scores.where(finite[:, None], 0.0)
 
     def answers(self, source: int) -> list[Hypothesis]:
-        return [hypothesis for hypothesis in self.found[source] if hypothesis is not None]
+        return [self.found[source][row] for row in sorted(self.found[source])]
 
     def keep(self, sources: Tensor) -> None:
-        self.sources, self.walking = self.sources[sources], self.walking[sources]
-        self.total = None if self.total is None else self.total[sources]
-        self.found = [self.found[source] for source in sources.tolist()]
+        self.sources, self.walking, self.total = self.sources[sources], self.walking[sources], self.total[sources]
+        self.found = [self.found[source] for source in as_list(sources)]
 
 
-def best(scores: Tensor) -> Tensor:
-    """The best token of each row, [N, V] -> [N]; refuses rows that leave nothing to choose from."""
-    top, token = scores.max(-1)
-    if not bool(top.isfinite().all()):
-        raise nothing_to_choose(top)
-    return token
+def nothing_to_choose(number: int, top: float) -> ArgumentError:
+    """The error for a source whose best score `top` is -inf or not a number."""
+    why = "the logit rules forbid every token; relax them" if top == -math.inf else "the model's logits are broken"
+    return ArgumentError(f"No token can follow in source {number}: its best score is {top}, for {why}.")
 
 
-def nothing_to_choose(top: Tensor) -> ArgumentError:
-    """The error for rows whose best score `top` [N] is -inf or not a number."""
-    row = int((~top.isfinite()).nonzero()[0])
-    return ArgumentError(
-        f"No token can be chosen for row {row} of {len(top)}, whose best score is {float(top[row])}; -inf means that the "
-        "logit rules forbid every token, nan that the model computes no numbers."
-    )
+def as_list(numbers: Tensor) -> list[int]:
+    """A LongTensor [n] as a list."""
+    return numbers.tolist()  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+
+
+def true_places(flags: Tensor) -> list[tuple[int, int]]:
+    """The rows and columns at which a bool tensor [B, R] is true."""
+    rows, columns = flags.nonzero(as_tuple=True)
+    return list(zip(as_list(rows), as_list(columns), strict=True))
