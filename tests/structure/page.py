@@ -54,8 +54,8 @@ def sources() -> Iterator[Path]:
 
 def folder_of(file: Path) -> str:
     """`operator` for operator/kernels/fused.py, `errors` for errors.py, "" for the package's own __init__."""
-    parts = file.relative_to(PACKAGE).parts
-    return parts[0] if len(parts) > 1 else {"__init__.py": ""}.get(parts[0], file.stem)
+    first, *rest = file.relative_to(PACKAGE).parts
+    return first if rest else file.stem.removeprefix("__init__")
 
 
 def imports(file: Path) -> Iterator[str]:
