@@ -91,6 +91,7 @@ def attend(
         sinks=sinks, dropout=dropout, segments=segments, lengths=lengths, finite=finite,
     )  # fmt: skip
     out, lse, name, reasons = kernels.run(request, kernel, lse=True)
+    assert lse is not None
     return out, Record(lse, name, reasons)
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from polyhead.errors import ArgumentError
 from polyhead.operator import rules
-from polyhead.operator.rules import Alibi, Bias, Buckets, Causal, DenseBias, Frame, Lengths, Rule, Segments, Window
+from polyhead.operator.rules import Bias, Causal, DenseBias, Frame, Lengths, Rule, Segments, Window
 
 CAUSAL = Causal()
 
@@ -114,8 +115,8 @@ def frame_of(query: Tensor, key: Tensor, rule: Rule | None) -> Frame:
     """The frame of a call: its diagonal is bottom-right, S - T, or each sequence's own if `Lengths` counts queries."""
     B, H, T, _ = query.shape
     S = key.shape[2]
-    counts = [(part.keys, part.queries) for part in ([] if rule is None else rule.parts()) if isinstance(part, Lengths)]
-    own = [keys - queries for keys, queries in counts if queries is not None]
+    counts = [part for part in (() if rule is None else rule.parts()) if isinstance(part, Lengths)]
+    own = [part.keys - part.queries for part in counts if part.queries is not None]
     if len(own) > 1:
         raise ArgumentError("lengths may be given for queries once; found two Lengths rules that count queries")
     return Frame(B, H, T, S, own[0][:, None, None, None] if own else S - T, query.device)
@@ -133,8 +134,7 @@ def compose(
     if causal:
         found = CAUSAL & found
     if window is not None:
-        if not isinstance(window, tuple) or len(window) != 2:
-            raise ArgumentError(f"window must be a pair (left, right), None for no bound; found {window!r}")
+        check_window(window)
         found = Window(*window) & found
     if segments is not None:
         queries, keys = segments if isinstance(segments, tuple) else (segments, None)
@@ -143,6 +143,11 @@ def compose(
         queries, keys = lengths if isinstance(lengths, tuple) else (None, lengths)
         found = Lengths(keys, queries) & found
     return found
+
+
+def check_window(window: object) -> None:
+    if not isinstance(window, tuple) or len(cast(tuple[Any, ...], window)) != 2:
+        raise ArgumentError(f"window must be a pair (left, right), None for no bound; found {window!r}")
 
 
 def dense_bias(bias: object) -> DenseBias:
@@ -154,8 +159,7 @@ def dense_bias(bias: object) -> DenseBias:
 def check_tensors(query: Tensor, key: Tensor, value: Tensor) -> None:
     """Refuse queries, keys and values that do not fit each other."""
     for name, x, axes in (("query", query, "B, H, T, K"), ("key", key, "B, G, S, K"), ("value", value, "B, G, S, Kv")):
-        if not isinstance(x, Tensor):
-            raise ArgumentError(f"{name} must be a torch tensor [{axes}]; found {type(x).__name__}")
+        check_tensor(name, x, axes)
         if x.dim() != 4:
             raise ArgumentError(f"{name} must have 4 axes [{axes}]; found {list(x.shape)}")
     B, H, _, K = query.shape
@@ -180,6 +184,11 @@ def check_tensors(query: Tensor, key: Tensor, value: Tensor) -> None:
         )
 
 
+def check_tensor(name: str, x: object, axes: str) -> None:
+    if not isinstance(x, Tensor):
+        raise ArgumentError(f"{name} must be a torch tensor [{axes}]; found {type(x).__name__}")
+
+
 def check_values(request: Request) -> None:
     """Refuse rules, biases and sinks that do not fit the tensors."""
     frame, rule, bias = request.frame, request.rule, request.bias
@@ -195,7 +204,7 @@ def check_values(request: Request) -> None:
                 )
     if bias is not None:
         bias.check(frame)
-    for name, x in (("sinks", request.sinks), (bias_name(bias), request.weights)):
+    for name, x in (("sinks", request.sinks), ("bias" if bias is None else bias.name, request.weights)):
         if x is not None and (x.dtype not in (request.query.dtype, torch.float32) or x.device != frame.device):
             raise ArgumentError(
                 f"{name} must be {request.query.dtype} as query is, or torch.float32, on {frame.device};"
@@ -203,7 +212,3 @@ def check_values(request: Request) -> None:
             )
     if request.sinks is not None and tuple(request.sinks.shape) != (frame.heads,):
         raise ArgumentError(f"sinks must have shape [H] = [{frame.heads}]; found {list(request.sinks.shape)}")
-
-
-def bias_name(bias: Bias | None) -> str:
-    return {Alibi: "Alibi slopes", Buckets: "Buckets table"}.get(type(bias), "bias")

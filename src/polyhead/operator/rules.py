@@ -85,6 +85,12 @@ def check_broadcast(name: str, x: Tensor, frame: Frame) -> None:
         )
 
 
+def check_count(name: str, n: object) -> None:
+    """Refuse anything but a whole number of at least 0."""
+    if not isinstance(n, int) or n < 0:
+        raise ArgumentError(f"{name} must be a whole number of at least 0; found {n!r}")
+
+
 def check_per_sequence(name: str, x: Tensor, frame: Frame) -> None:
     """Refuse anything but one whole number per sequence, [B]."""
     if tuple(x.shape) != (frame.batch,) or x.is_floating_point() or x.dtype == torch.bool or x.device != frame.device:
@@ -126,7 +132,7 @@ class Rule:
         return Every(self.parts() + rule(other).parts())
 
 
-def rule(mask: Rule | Tensor) -> Rule:
+def rule(mask: object) -> Rule:
     """What `mask=` accepts, as a rule."""
     if isinstance(mask, Rule):
         return mask
@@ -168,8 +174,9 @@ class Causal(Rule):
     follows_diagonal = True
 
     def visible(self, frame: Frame, rows: Span, columns: Span) -> Tensor | None:
-        if whole(rows, columns) and columns.stop - 1 <= rows.start + frame.lowest:
-            return None
+        if isinstance(rows, range) and isinstance(columns, range):  # a tile below the diagonal costs nothing
+            if columns.stop - 1 <= rows.start + frame.lowest:
+                return None
         return frame.distance(rows, columns) <= 0
 
     def extent(self, frame: Frame) -> Extent | None:
@@ -190,12 +197,12 @@ class Window(Rule):
 
     def __post_init__(self) -> None:
         for name, bound in (("left", self.left), ("right", self.right)):
-            if bound is not None and (not isinstance(bound, int) or bound < 0):
-                raise ArgumentError(f"window {name} must be a whole number of at least 0, or None; found {bound!r}")
+            if bound is not None:
+                check_count(f"window {name}", bound)
 
     def visible(self, frame: Frame, rows: Span, columns: Span) -> Tensor | None:
         left, right = self.left, self.right
-        if whole(rows, columns):  # a bound that no pair of this tile meets costs nothing
+        if isinstance(rows, range) and isinstance(columns, range):  # a bound that the tile does not meet costs nothing
             if left is not None and columns.start - (rows.stop - 1 + frame.highest) >= -left:
                 left = None
             if right is not None and columns.stop - 1 - (rows.start + frame.lowest) <= right:
@@ -203,9 +210,8 @@ class Window(Rule):
         if left is None and right is None:
             return None
         distance = frame.distance(rows, columns)
-        if left is None:
-            return distance <= right
-        return distance >= -left if right is None else (distance >= -left) & (distance <= right)
+        sides = ([] if left is None else [distance >= -left]) + ([] if right is None else [distance <= right])
+        return reduce(torch.logical_and, sides)
 
     def extent(self, frame: Frame) -> Extent | None:
         return None if self.left is None and self.right is None else along_diagonal(frame)
@@ -225,8 +231,8 @@ class Prefix(Rule):
     follows_diagonal = True
 
     def __post_init__(self) -> None:
-        if not isinstance(self.n, Tensor) and (not isinstance(self.n, int) or self.n < 0):
-            raise ArgumentError(f"Prefix n must be a whole number of at least 0, or one per sequence; found {self.n!r}")
+        if not isinstance(self.n, Tensor):
+            check_count("Prefix n", self.n)
 
     def visible(self, frame: Frame, rows: Span, columns: Span) -> Tensor | None:
         causal = Causal().visible(frame, rows, columns)
@@ -338,11 +344,6 @@ class Dense(Rule):
         check_broadcast("mask", self.mask, frame)
 
 
-def whole(rows: Span, columns: Span) -> bool:
-    """Whether both are runs, not empty, so that their corners bound the tile."""
-    return isinstance(rows, range) and isinstance(columns, range) and len(rows) > 0 and len(columns) > 0
-
-
 def along_diagonal(frame: Frame) -> Extent:
     return (1 if isinstance(frame.diagonal, int) else frame.batch, 1, frame.n_queries, frame.n_keys)
 
@@ -352,7 +353,8 @@ def clip(start: int, stop: int, frame: Frame) -> range:
 
 
 def broadcast(extents: Sequence[Extent]) -> Extent:
-    B, H, T, S = torch.broadcast_shapes(*extents)
+    """The shape that holds all of these; every size is 1 or the full one."""
+    B, H, T, S = (max(sizes) for sizes in zip(*extents, strict=True))
     return B, H, T, S
 
 
@@ -367,6 +369,7 @@ class Bias:
     """
 
     follows_diagonal = False
+    name = "bias"
 
     @property
     def weights(self) -> Tensor:
@@ -429,6 +432,7 @@ class Alibi(Bias):
     slopes: Tensor  # [H]
 
     follows_diagonal = True
+    name = "Alibi slopes"
 
     @property
     def weights(self) -> Tensor:
@@ -465,6 +469,7 @@ class Buckets(Bias):
     max_distance: int
 
     follows_diagonal = True
+    name = "Buckets table"
 
     @property
     def weights(self) -> Tensor:

@@ -31,8 +31,8 @@ KERNELS = (
 )
 BY_NAME = {kernel.name: kernel for kernel in KERNELS}
 
-# What each kernel can do, at a glance; a test holds the table against the kernels. "small": while the scores or the mask
-# that it would write out are within its stated bound (explicit.SCORES, fused.PLANE, fused.SCORES, reference.SCORES).
+# What each kernel can do, at a glance; a test holds the table against the kernels. "small": while the scores or the
+# mask that it would write out are within its bound (explicit.SCORES, fused.PLANE, fused.SCORES, reference.SCORES).
 TABLE = {
     #                        explicit  fused    blockwise  reference
     "no mask":              ("small",  "yes",   "yes",     "small"),

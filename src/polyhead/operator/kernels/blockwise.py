@@ -10,8 +10,9 @@ values are never repeated. Hidden NaN and Inf are selected away, never multiplie
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -29,8 +30,8 @@ def can(request: Request) -> str | None:
 
 def run(request: Request, lse: bool, tile: tuple[int, int] | None = None) -> tuple[Tensor, Tensor | None]:
     """The output, and the rows' log-sum-exp, which falls out of it."""
-    plan = plan_of(request, tile)
-    out, found = Blockwise.apply(plan, request.query, request.key, request.value, request.weights, request.sinks)
+    tensors = (request.query, request.key, request.value, request.weights, request.sinks)
+    out, found = apply(plan_of(request, tile), *tensors)
     return out, found if lse else None
 
 
@@ -48,7 +49,7 @@ def exact_weights(request: Request, lse: Tensor, rows: Tensor, columns: Tensor) 
     q, k = (x.index_select(2, at).to(plan.dtype) for x, at in ((request.query, rows), (request.key, columns)))
     tile = score(plan, q, k, request.weights, rows, columns)
     p = (tile.scores - shift(lse.index_select(2, rows).to(plan.dtype))[..., None]).exp_()
-    return p if tile.visible is None else p.masked_fill_(~tile.visible, 0.0)
+    return hide(p, tile.visible)
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,12 +117,14 @@ def part(x: Tensor, span: range, plan: Plan) -> Tensor:
 
 def fold(x: Tensor, groups: int) -> Tensor:
     """[B, H, t, n] -> [B, G, R t, n]: the R = H / G query heads that share a key head become its rows."""
-    return x.unflatten(1, (groups, -1)).flatten(2, 3)
+    B, H, t, n = x.shape
+    return x.reshape(B, groups, H // groups * t, n)
 
 
 def unfold(x: Tensor, heads: int) -> Tensor:
     """[B, G, R t, n] -> [B, H, t, n]."""
-    return x.unflatten(2, (heads // x.shape[1], -1)).flatten(1, 2)
+    B, G, r, n = x.shape
+    return x.reshape(B, heads, G * r // heads, n)
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,21 +181,25 @@ def gathered(plan: Plan, weights: Tensor, visible: Tensor | None, x: Tensor, gro
 def choose(weights: Tensor, seen: Tensor, x: Tensor) -> Tensor:
     """weights @ x where only seen pairs count: [.., r, c] and [.., c, n] -> [.., r, n]."""
     clean = weights @ x.nan_to_num(0.0, 0.0, 0.0)
-    for c in (~x.isfinite()).flatten(0, 1).any(0).any(-1).nonzero().flatten().tolist():
-        term = weights[..., c, None] * (x - x.nan_to_num(0.0, 0.0, 0.0))[..., c, None, :]
-        clean = clean + torch.where(seen[..., c, None], term, 0.0)
+    rest = x - x.nan_to_num(0.0, 0.0, 0.0)
+    for c in (~x.isfinite()).any(-1).flatten(0, -2).any(0).nonzero():
+        term = weights[..., c] * rest[..., c, :]  # [.., r, 1] * [.., 1, n]
+        clean = clean + torch.where(seen[..., c], term, 0.0)
     return clean
 
 
-def kept(plan: Plan, rows: range, columns: range) -> Tensor | None:
+def kept(plan: Plan, rows: range, columns: range) -> Tensor:
     """What dropout multiplies the weights of a tile by, 0 or 1 / (1 - p): the same whenever the tile is asked for."""
-    if not plan.dropout:
-        return None
     frame = plan.frame
     generator = torch.Generator(frame.device).manual_seed(plan.seed + rows.start * frame.n_keys + columns.start)
     shape = (frame.batch, frame.heads, len(rows), len(columns))
     draw = torch.rand(shape, generator=generator, device=frame.device)
-    return (draw >= plan.dropout).to(plan.dtype) / (1 - plan.dropout)
+    return (draw >= plan.dropout).to(plan.dtype) / (1 - plan.dropout)  # [B, H, t, s]
+
+
+def hide(x: Tensor, visible: Tensor | None) -> Tensor:
+    """x with zeros, whatever stood there, where nothing is to be seen."""
+    return x if visible is None else x.masked_fill(~visible, 0.0)
 
 
 # -------------------------------------------------------------------------------------------------------------- forward
@@ -216,8 +223,7 @@ def forward(
             p = (tile.scores - shift(top)[..., None]).exp_()
             mass = mass * fade + p.sum(-1)
             if total is not None and value is not None:
-                keep = kept(plan, rows, columns)
-                p = p if keep is None else p * keep
+                p = p * kept(plan, rows, columns) if plan.dropout else p
                 total = total * fade[..., None] + weighted(plan, p, tile.visible, part(value, columns, plan))
         if sinks is not None:
             sink = sinks.to(plan.dtype)[:, None]  # [H, 1]
@@ -273,21 +279,20 @@ def backward(
         for columns in columns_of(plan, rows):
             k, v = part(key, columns, plan), part(value, columns, plan)
             tile = score(plan, q, k, weights, rows, columns)
-            hidden = None if tile.visible is None else ~tile.visible
             p = (tile.scores - shift(lse[:, :, span])[..., None]).exp_()
-            p = p if hidden is None else p.masked_fill_(hidden, 0.0)  # NaN in a row whose log-sum-exp is NaN
+            p = hide(p, tile.visible)  # not zero yet in a row whose log-sum-exp is NaN
             d_p = unfold(fold(d_o, G) @ v.mT, q.shape[1])  # [B, H, t, s]
-            keep = kept(plan, rows, columns)
-            d_p = d_p if keep is None else d_p * keep
-            d_s = p * (d_p - delta[:, :, span, None])
-            d_s = d_s if hidden is None else d_s.masked_fill_(hidden, 0.0)
+            dropped = p
+            if plan.dropout:
+                keep = kept(plan, rows, columns)
+                d_p, dropped = d_p * keep, p * keep
+            d_s = hide(p * (d_p - delta[:, :, span, None]), tile.visible)
             if plan.bias is not None and d_weights is not None:
                 plan.bias.add_gradient(d_weights, d_s, plan.frame, rows, columns)
             if tile.slope is not None:
-                d_s = d_s * tile.slope
-                d_s = d_s if hidden is None else d_s.masked_fill_(hidden, 0.0)
+                d_s = hide(d_s * tile.slope, tile.visible)
             at = slice(columns.start, columns.stop)
-            d_value[:, :, at] += gathered(plan, p if keep is None else p * keep, tile.visible, d_o, G)
+            d_value[:, :, at] += gathered(plan, dropped, tile.visible, d_o, G)
             d_key[:, :, at] += gathered(plan, d_s, tile.visible, q, G) * plan.scale
             d_q += weighted(plan, d_s, tile.visible, k) * plan.scale
         d_query[:, :, span] = d_q
@@ -308,26 +313,32 @@ class Blockwise(torch.autograd.Function):
     """Tiles forward and backward; saves inputs, output and log-sum-exp, never scores."""
 
     @staticmethod
-    def forward(ctx, plan, query, key, value, weights, sinks):
+    def forward(ctx: Any, plan: Plan, *inputs: Any) -> tuple[Tensor, Tensor]:
+        query, key, value, weights, sinks = inputs
         out, lse = forward(plan, query, key, value, weights, sinks)
+        assert out is not None
         ctx.plan = plan
-        ctx.save_for_backward(query, key, value, weights, sinks, out, lse)
+        ctx.save_for_backward(*inputs, out, lse)
         ctx.mark_non_differentiable(lse)
         return out, lse
 
     @staticmethod
-    def backward(ctx, d_out, _):
+    def backward(ctx: Any, *d_outputs: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, weights, sinks, out, lse = ctx.saved_tensors
         if torch.is_grad_enabled():  # create_graph=True: the gradient itself must be differentiable
-            return None, *again(ctx.plan, (query, key, value, weights, sinks), ctx.needs_input_grad[1:], d_out)
-        return None, *backward(ctx.plan, query, key, value, weights, sinks, out, lse, d_out)
+            inputs = (query, key, value, weights, sinks)
+            return None, *again(ctx.plan, inputs, ctx.needs_input_grad[1:], d_outputs[0])
+        return None, *backward(ctx.plan, query, key, value, weights, sinks, out, lse, d_outputs[0])
+
+
+apply = cast(Callable[..., tuple[Tensor, Tensor]], cast(Any, Blockwise).apply)
 
 
 # ------------------------------------------------------------------------------------------------------ double backward
 
 
 def again(
-    plan: Plan, inputs: tuple[Tensor | None, ...], needed: tuple[bool, ...], d_out: Tensor
+    plan: Plan, inputs: Sequence[Tensor | None], needed: Sequence[bool], d_out: Tensor
 ) -> tuple[Tensor | None, ...]:
     """The same gradients, as differentiable functions of the inputs and d_out; memory O(T S)."""
     # A view of each: one tensor may have been handed in as query, key and value, and each place has its own gradient.
@@ -336,12 +347,12 @@ def again(
     wanted = [x for x, needs in zip(own, needed, strict=True) if x is not None and needs]
     query, key, value, weights, sinks = own
     assert query is not None and key is not None and value is not None
-    out = explicit(plan, query, key, value, weights, sinks)
+    out = at_once(plan, query, key, value, weights, sinks)
     found = iter(torch.autograd.grad(out, wanted, d_out, create_graph=True, allow_unused=True))
     return tuple(next(found) if x is not None and needs else None for x, needs in zip(own, needed, strict=True))
 
 
-def explicit(
+def at_once(
     plan: Plan, query: Tensor, key: Tensor, value: Tensor, weights: Tensor | None, sinks: Tensor | None
 ) -> Tensor:
     """The formula in differentiable steps, all scores at once."""

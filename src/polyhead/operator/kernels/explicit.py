@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from polyhead.operator.kernels import blockwise
+from polyhead.operator.kernels.blockwise import fold, unfold
 from polyhead.operator.request import Request
 
 SCORES = 1 << 23  # most scores B * H * T * S that are written out
@@ -41,8 +43,7 @@ def run(request: Request, lse: bool) -> tuple[Tensor, Tensor | None]:
     """The output, and the rows' log-sum-exp if asked for. What is asked for does not change the output."""
     query, key, value = request.query, request.key, request.value
     H, G = query.shape[1], key.shape[1]
-    q = (query * request.scale).unflatten(1, (G, H // G)).flatten(2, 3)  # [B, G, H/G * T, K]
-    scores = (q @ key.transpose(2, 3)).unflatten(2, (H // G, -1)).flatten(1, 2)  # [B, H, T, S]
+    scores = unfold(fold(query * request.scale, G) @ key.mT, H)  # [B, H, T, S]
     if request.softcap is not None:
         scores = request.softcap * torch.tanh(scores / request.softcap)
     frame = request.frame
@@ -52,22 +53,17 @@ def run(request: Request, lse: bool) -> tuple[Tensor, Tensor | None]:
     visible = None if request.rule is None else request.rule.visible(frame, rows, columns)
     if visible is not None:
         scores = scores.masked_fill(~visible, -torch.inf)
-    weights, empty = softmax(scores, hides=request.hides)
+    weights = softmax(scores, hides=request.hides)
     dropped = F.dropout(weights, request.dropout) if request.dropout else weights
-    z = dropped.unflatten(1, (G, H // G)).flatten(2, 3) @ value  # [B, G, H/G * T, Kv]
-    out = z.unflatten(2, (H // G, -1)).flatten(1, 2)  # [B, H, T, Kv]
-    if not lse:
-        return out, None
-    wide = torch.promote_types(scores.dtype, torch.float32)
-    total = scores.detach().to(wide).logsumexp(-1)
-    return out, total if empty is None else total.masked_fill(empty[..., 0], -torch.inf)
+    out = unfold(fold(dropped, G) @ value, H)  # [B, H, T, Kv]
+    return out, blockwise.logsumexp(request) if lse else None  # scores of half width are too coarse for it
 
 
-def softmax(scores: Tensor, *, hides: bool) -> tuple[Tensor, Tensor | None]:
-    """Weights [B, H, T, S], zeros in rows without a visible key, and which rows those are (None if there are none)."""
-    if not hides:
-        return scores.softmax(-1), None
-    empty = scores.detach().amax(-1, keepdim=True) == -torch.inf if scores.shape[-1] else None
-    if empty is None or not bool(empty.any()):
-        return scores.softmax(-1), None
-    return scores.masked_fill(empty, 0).softmax(-1).masked_fill(empty, 0), empty
+def softmax(scores: Tensor, *, hides: bool) -> Tensor:
+    """Weights [B, H, T, S], zeros in rows without a visible key."""
+    if not hides or not scores.shape[-1]:
+        return scores.softmax(-1)
+    empty = scores.detach().amax(-1, keepdim=True) == -torch.inf
+    if not bool(empty.any()):
+        return scores.softmax(-1)
+    return scores.masked_fill(empty, 0).softmax(-1).masked_fill(empty, 0)

@@ -106,7 +106,7 @@ def on_flash(request: Request, mask: Tensor | None, causal: bool) -> bool:
     if query.device.type != "cpu":
         return False
     grouped = query.shape[1] != key.shape[1]
-    chosen = torch._fused_sdp_choice(
+    chosen = torch._fused_sdp_choice(  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
         query, key, value, mask, request.dropout, causal, scale=request.scale, enable_gqa=grouped
     )
     return chosen == FLASH

@@ -6,8 +6,9 @@ and never the choice of "auto". The formulas are those of Vaswani et al. 2017, 3
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -133,10 +134,10 @@ def gradients(x: Inputs, y: Stages, d_output: Array) -> Gradients:
 
 def weighted_sum(weights: Array, visible: Mask, x: Array) -> Array:
     """weights [.., r, c] @ x [.., c, n] over visible pairs alone: NaN and Inf are selected, not multiplied by zero."""
-    bad = ~np.isfinite(x).all(axis=-1)  # [.., c]
+    bad = np.asarray(~np.isfinite(x).all(axis=-1))  # [.., c]
     total = weights @ np.where(bad[..., None], 0.0, x)
     rest = np.where(bad[..., None], x, 0.0)
-    for c in np.flatnonzero(bad.any(axis=tuple(range(bad.ndim - 1)))):
+    for c in np.flatnonzero(bad.reshape(-1, bad.shape[-1]).any(axis=0)):
         total += np.where(visible[..., c, None], weights[..., c, None] * rest[..., None, c, :], 0.0)
     return total
 
@@ -163,7 +164,7 @@ def sum_to(x: Array, shape: tuple[int, ...]) -> Array:
     return x.sum(axis=tuple(axis for axis, n in enumerate(shape) if n == 1), keepdims=True)
 
 
-# -------------------------------------------------------------------------------------------------- multi-head attention
+# ------------------------------------------------------------------------------------------------- multi-head attention
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -246,7 +247,7 @@ def over_rows(x: Array, d_y: Array) -> Array:
     return np.einsum("btd,bte->de", x, d_y)
 
 
-# ----------------------------------------------------------------------------------------------------------- as a kernel
+# ---------------------------------------------------------------------------------------------------------- as a kernel
 
 
 def can(request: Request) -> str | None:
@@ -265,7 +266,7 @@ def slower(request: Request) -> str | None:
 
 def run(request: Request, lse: bool) -> tuple[Tensor, Tensor | None]:
     """The formula in float64, rounded to the dtype of the request at the end."""
-    out, found = Reference.apply(request, request.query, request.key, request.value, request.weights, request.sinks)
+    out, found = apply(request, request.query, request.key, request.value, request.weights, request.sinks)
     return out, found if lse else None
 
 
@@ -273,7 +274,8 @@ class Reference(torch.autograd.Function):
     """Tensors to arrays and back, forward and backward."""
 
     @staticmethod
-    def forward(ctx, request, query, key, value, weights, sinks):
+    def forward(ctx: Any, request: Request, *inputs: Any) -> tuple[Tensor, Tensor]:
+        query, key, value, weights, sinks = inputs
         frame = request.frame
         shape = (frame.batch, frame.heads, frame.n_queries, frame.n_keys)
         rows, columns = range(frame.n_queries), range(frame.n_keys)
@@ -294,17 +296,16 @@ class Reference(torch.autograd.Function):
             kept=None if kept is None else array(kept),
         )
         y = attention(x)
-        ctx.x, ctx.y, ctx.request = x, y, request
-        ctx.likes = query, key, value, weights, sinks
+        ctx.x, ctx.y, ctx.request, ctx.inputs = x, y, request, inputs
         lse = tensor(y.lse, query, torch.float64 if query.dtype == torch.float64 else torch.float32)
         ctx.mark_non_differentiable(lse)
         return tensor(y.output, query), lse
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, d_out, _):
-        query, key, value, weights, sinks = ctx.likes
-        request, found = ctx.request, gradients(ctx.x, ctx.y, array(d_out))
+    def backward(ctx: Any, *d_outputs: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        query, key, value, weights, sinks = ctx.inputs
+        request, found = ctx.request, gradients(ctx.x, ctx.y, array(d_outputs[0]))
         d_weights = None
         if found.bias is not None:
             frame = request.frame
@@ -322,9 +323,12 @@ class Reference(torch.autograd.Function):
         )
 
 
+apply = cast(Callable[..., tuple[Tensor, Tensor]], cast(Any, Reference).apply)
+
+
 def array(x: Tensor) -> Array:
     return x.detach().double().cpu().numpy()
 
 
 def tensor(x: Array, like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(x)).to(like.device, dtype or like.dtype)
+    return torch.tensor(x, dtype=dtype or like.dtype, device=like.device)
