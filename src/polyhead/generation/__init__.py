@@ -1,4 +1,8 @@
-"""Next-token generation: a step of any model in, answers out."""
+"""Next-token generation: a step of any model and prompts go in, answers come out.
+
+answers = generate(step, prompt, search=Beam(4), rules=[Forbid([pad])], stop=EndToken([end]), max_new=100)
+answers[0][0].tokens  # the best answer to the first source
+"""
 
 from polyhead.generation.beam import Beam
 from polyhead.generation.loop import Step, generate

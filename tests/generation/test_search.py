@@ -1,0 +1,124 @@
+"""What the settings of a search mean, and which are refused."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from polyhead.errors import ArgumentError
+from polyhead.generation import Beam, Greedy, Sample, generate
+
+LOGITS = 2 * torch.randn(13, generator=torch.Generator().manual_seed(0))
+
+
+class Always:
+    """The same logits after every row."""
+
+    def __call__(self, tokens):
+        return LOGITS.expand(len(tokens), -1)
+
+    def keep(self, rows, sources):
+        pass
+
+
+def expected(search):
+    """The distribution that a setting of `Sample` describes, step by step in float64."""
+    share = (LOGITS.double() / search.temperature).softmax(-1)
+    order = share.argsort(descending=True)[: search.top_k]
+    share = share.new_zeros(13).index_put((order,), share[order] / share[order].sum())
+    kept, reached = [], 0.0
+    for token in order.tolist():
+        if reached < search.top_p:
+            kept.append(token)
+        reached += float(share[token])
+    return share.new_zeros(13).index_put((torch.tensor(kept),), share[kept] / share[kept].sum())
+
+
+SAMPLES = [
+    Sample(),
+    Sample(temperature=0.5),
+    Sample(temperature=3.0, top_k=4),
+    Sample(top_k=1),
+    Sample(top_k=100),
+    Sample(top_p=0.7),
+    Sample(top_p=1e-6),
+    Sample(temperature=1.7, top_k=6, top_p=0.8),
+]
+
+
+@pytest.mark.parametrize("search", SAMPLES, ids=str)
+def test_evenly_spaced_chances_give_every_token_its_share(search):
+    n = 20_000
+    drawn = search.draw(LOGITS.expand(n, -1), (torch.arange(n, dtype=torch.float64) + 0.5) / n)
+    assert torch.allclose(drawn.bincount(minlength=13) / n, expected(search).float(), atol=1.1 / n)
+
+
+@pytest.mark.parametrize("search", SAMPLES, ids=str)
+def test_sampling_follows_its_distribution(search):
+    """Pearson's chi-square over 4,000 answers of two tokens stays below its 99.99 % quantile (Wilson-Hilferty)."""
+    search = Sample(search.temperature, search.top_k, search.top_p, seed=11, n_best=4000)
+    [answers] = generate(Always(), torch.zeros(1, 1, dtype=torch.long), search=search, max_new=2)
+    share = expected(search)
+    for place in (0, 1):
+        count = torch.tensor([answer.tokens[place] for answer in answers]).bincount(minlength=13)
+        assert int(count[share == 0].sum()) == 0
+        wanted, count = 4000 * share[share > 0], count[share > 0]
+        freedom = len(count) - 1
+        square = float(((count - wanted) ** 2 / wanted).sum())
+        assert square <= freedom * (1 - 2 / (9 * freedom) + 3.72 * (2 / (9 * freedom)) ** 0.5) ** 3 if freedom else True
+
+
+def test_the_ends_of_the_chances_stay_inside():
+    for search in SAMPLES:
+        drawn = search.draw(LOGITS.expand(2, -1), torch.tensor([0.0, 1 - 2**-53], dtype=torch.float64))
+        assert (expected(search)[drawn] > 0).all()
+
+
+def test_a_seed_and_a_number_fix_the_answers(toy):
+    def answers(seed, sources, **how):
+        step = toy(sources)
+        return generate(step, step.prompt, search=Sample(seed=seed, **how), max_new=9, numbers=sources)
+
+    first = answers(1, [3, 4, 5], n_best=2)
+    assert first == answers(1, [3, 4, 5], n_best=2)
+    assert first[1:] == answers(1, [4, 5], n_best=2)
+    assert [found[:1] for found in first] == answers(1, [3, 4, 5], n_best=1)
+    assert first != answers(2, [3, 4, 5], n_best=2)
+    assert all(found[0] != found[1] for found in first)
+
+
+def test_a_longer_limit_only_adds_tokens(toy):
+    found = []
+    for limit in (4, 11):
+        step = toy(range(6))
+        found.append(generate(step, step.prompt, search=Sample(seed=2), max_new=limit))
+    for [short], [long] in zip(*found, strict=True):
+        assert long.tokens[:4] == short.tokens
+
+
+@pytest.mark.parametrize(
+    ("search", "setting", "sentence"),
+    [
+        (Beam, {"width": 0}, "width is 0, but must be at least 1"),
+        (Beam, {"width": 4, "n_best": 5}, "n_best is 5, but must be from 1 to the beam's width, 4"),
+        (Beam, {"n_best": 0}, "n_best is 0"),
+        (Beam, {"length_penalty": float("nan")}, "length_penalty is nan"),
+        (Beam, {"early_stopping": "always"}, "early_stopping is 'always', but must be True, False or \"never\""),
+        (Beam, {"early_stopping": 1}, "early_stopping is 1"),
+        (Sample, {"temperature": 0}, r"temperature is 0, but must be above 0; Greedy\(\)"),
+        (Sample, {"temperature": float("nan")}, "temperature is nan"),
+        (Sample, {"top_k": 0}, "top_k is 0"),
+        (Sample, {"top_p": 0.0}, "top_p is 0.0, but must be above 0 and at most 1"),
+        (Sample, {"top_p": 1.1}, "top_p is 1.1"),
+        (Sample, {"seed": -1}, "seed is -1"),
+        (Sample, {"n_best": 0}, "n_best is 0"),
+    ],
+)
+def test_bad_settings_are_refused_in_one_sentence(search, setting, sentence):
+    with pytest.raises(ArgumentError, match=sentence):
+        search(**setting)
+
+
+def test_settings_are_values():
+    assert Beam(4, 0.6) == Beam(4, 0.6) != Beam(4, 0.7)
+    assert {Greedy(), Greedy(), Sample(), Sample(seed=0)} == {Greedy(), Sample()}
