@@ -51,8 +51,8 @@ class Frame:
         return self.diagonal if isinstance(self.diagonal, int) else int(self.diagonal.max())
 
     def distance(self, rows: Span, columns: Span) -> Tensor:
-        """How far right of its query each key stands: [t, s], or [B, 1, t, s] where sequences differ."""
-        i = index(rows, self.device)[:, None] + self.diagonal
+        """How far right of its query each key stands: [1, 1, t, s], or [B, 1, t, s] where sequences differ."""
+        i = index(rows, self.device)[None, None, :, None] + self.diagonal
         return index(columns, self.device) - i
 
 
@@ -439,7 +439,7 @@ class Alibi(Bias):
         return self.slopes
 
     def tile(self, weights: Tensor, frame: Frame, rows: Span, columns: Span) -> Tensor:
-        return -weights[:, None, None] * frame.distance(rows, columns).abs()  # [H, t, s] or [B, H, t, s]
+        return -weights[:, None, None] * frame.distance(rows, columns).abs()  # [1 or B, H, t, s]
 
     def add_gradient(self, into: Tensor, d_tile: Tensor, frame: Frame, rows: Span, columns: Span) -> None:
         into -= (d_tile * frame.distance(rows, columns).abs()).sum((0, 2, 3))
@@ -486,12 +486,12 @@ class Buckets(Bias):
         return found + n * (distance > 0) if self.bidirectional else found
 
     def tile(self, weights: Tensor, frame: Frame, rows: Span, columns: Span) -> Tensor:
-        return weights[self.bucket(frame.distance(rows, columns))].movedim(-1, -3)  # [H, t, s] or [B, H, t, s]
+        return weights[self.bucket(frame.distance(rows, columns)[:, 0])].movedim(3, 1)  # [1 or B, H, t, s]
 
     def add_gradient(self, into: Tensor, d_tile: Tensor, frame: Frame, rows: Span, columns: Span) -> None:
-        found = self.bucket(frame.distance(rows, columns))  # [t, s] or [B, 1, t, s]
-        shared = d_tile.sum(0, keepdim=True) if found.dim() == 2 else d_tile
-        into.index_add_(0, found.flatten(), shared.movedim(1, -1).reshape(-1, shared.shape[1]))
+        found = self.bucket(frame.distance(rows, columns))  # [1 or B, 1, t, s]
+        d_tile = d_tile.sum_to_size(found.shape[0], *d_tile.shape[1:])
+        into.index_add_(0, found.flatten(), d_tile.movedim(1, 3).flatten(0, 2))
 
     def extent(self, frame: Frame) -> Extent:
         B, _, T, S = along_diagonal(frame)

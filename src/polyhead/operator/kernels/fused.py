@@ -12,7 +12,7 @@ from torch import Tensor
 
 from polyhead.operator.kernels import blockwise
 from polyhead.operator.request import Request
-from polyhead.operator.rules import Causal, Extent, broadcast, four
+from polyhead.operator.rules import Causal, Extent, broadcast
 
 PLANE = 1 << 20  # most pairs T * S of a mask or bias that is written out, one byte or float each
 SCORES = 1 << 24  # most scores B * H * T * S where SDPA would write them out
@@ -28,6 +28,8 @@ def can(request: Request) -> str | None:
         return "SDPA has no sinks"
     B, H, T, _ = request.query.shape
     G, S = request.key.shape[1], request.key.shape[2]
+    if not B * T * S:
+        return "SDPA drops the bias from the graph where there are no queries or no keys"
     extent = written_out(request)
     if extent is not None and extent[2] > 1 and extent[3] > 1 and T * S > PLANE:
         return f"SDPA needs this mask or bias written out, T * S = {T * S} pairs, more than {PLANE}"
@@ -82,7 +84,7 @@ def written(request: Request) -> Tensor | None:
     visible = None if request.rule is None else request.rule.visible(frame, rows, columns)
     if request.bias is None:
         return visible
-    bias = four(request.bias.tile(request.bias.weights, frame, rows, columns))
+    bias = request.bias.tile(request.bias.weights, frame, rows, columns)
     bias = bias.to(request.query.dtype) if request.query.dtype == torch.float64 else bias
     return bias if visible is None else torch.where(visible, bias, -torch.inf)
 

@@ -137,7 +137,7 @@ def weighted_sum(weights: Array, visible: Mask, x: Array) -> Array:
     bad = np.asarray(~np.isfinite(x).all(axis=-1))  # [.., c]
     total = weights @ np.where(bad[..., None], 0.0, x)
     rest = np.where(bad[..., None], x, 0.0)
-    for c in np.flatnonzero(bad.reshape(-1, bad.shape[-1]).any(axis=0)):
+    for c in np.flatnonzero(np.logical_or.reduce(bad, axis=tuple(range(bad.ndim - 1)))):
         total += np.where(visible[..., c, None], weights[..., c, None] * rest[..., None, c, :], 0.0)
     return total
 
