@@ -70,7 +70,7 @@ def render(card: Card, *, settings: Mapping[str, Any], scores: Sequence[Score], 
         _section("Training data", _data(card.data)),
         _section("Limits", [f"- {limit}" for limit in card.limits]),
         _section("Training", _cost(cost)),
-        _section("Settings", ["```toml", *(f"{key} = {json.dumps(value)}" for key, value in settings.items()), "```"]),
+        _section("Settings", _settings(settings)),
     ]
     return "\n\n".join(filter(None, sections)) + "\n"
 
@@ -111,7 +111,8 @@ def _section(title: str, lines: Sequence[str]) -> str:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
+    cells = [[cell.replace("|", "\\|") for cell in row] for row in (head, ["---"] * len(head), *rows)]
+    return [f"| {' | '.join(row)} |" for row in cells]
 
 
 def _scores(scores: Sequence[Score]) -> list[str]:
@@ -140,3 +141,9 @@ def _cost(cost: Cost) -> list[str]:
         f"{cost.hours:.2f} hours on {cost.hardware}: {cost.steps:,} steps over {cost.epochs} epochs, "
         f"{cost.tokens:,} tokens (source and target, padding not counted)."
     ]
+
+
+def _settings(settings: Mapping[str, Any]) -> list[str]:
+    set_ones = {key: value for key, value in settings.items() if value is not None}
+    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in set_ones.items()]
+    return ["```", *lines, "```"] if lines else []

@@ -87,7 +87,11 @@ def _build(schema: type[T], table: Mapping[str, Any], where: str, problems: list
     known = {field.name: field for field in fields(schema) if field.init}  # pyright: ignore[reportArgumentType]
     kinds = get_type_hints(schema)
     before = len(problems)
-    problems += [f"{_table(where)} has no key '{key}'.{did_you_mean(key, known)}" for key in table if key not in known]
+    problems += [
+        f"{_table(where)} has no key '{key}'.{did_you_mean(key, known) or _it_has(known)}"
+        for key in table
+        if key not in known
+    ]
     problems += [
         f"{_table(where)} lacks the key '{name}', which has no default"
         for name, field in known.items()
@@ -200,6 +204,10 @@ def _is_table(kind: Any) -> bool:
 
 def _table(where: str) -> str:
     return f"[{where}]" if where else "the top level"
+
+
+def _it_has(known: Iterable[str]) -> str:
+    return f" It has {', '.join(known)}."
 
 
 def _show(value: Any) -> str:

@@ -27,7 +27,7 @@ class Every:
             number = int(count) if whole else float(count)
         except ValueError:
             number = 0
-        if number <= 0 or unit not in ("steps", "epochs", "minutes"):
+        if not 0 < number < inf or unit not in ("steps", "epochs", "minutes"):
             raise ConfigError(f"must be like '500 steps', '1 epoch' or '10 minutes', found {text!r}")
         return cls(number, unit)  # pyright: ignore[reportArgumentType]
 
@@ -83,8 +83,8 @@ class Training:
     deterministic: bool = True
 
     FREE: ClassVar[frozenset[str]] = frozenset(
-        "epochs steps minutes patience horizon watch evaluate_every checkpoint_every keep log_every tensorboard threads "
-        "deterministic".split()
+        "epochs steps minutes patience horizon watch evaluate_every checkpoint_every".split()
+        + "keep log_every tensorboard threads deterministic".split()
     )
     """What a resumed run may change: it leaves the mathematics of the next step alone, or, like `epochs`, reaches it
     through the schedule, which is compared by itself."""
