@@ -72,12 +72,13 @@ def _double_array(values: Mapping[bytes, int]) -> np.ndarray:
     trie = np.zeros(256, dtype="<u4")
     taken, bases = np.zeros(256, dtype=bool), np.zeros(256, dtype=bool)
     taken[0] = True
+    starts: dict[int, int] = {}
     nodes = [(0, 0, sorted(values))] if values else []  # unit, depth, keys below
     while nodes:
         unit, depth, keys = nodes.pop(0)
         groups = {byte: list(group) for byte, group in groupby(keys, key=lambda k: k[depth] if depth < len(k) else 0)}
         labels = np.array(list(groups))
-        first = int(np.argmin(taken)) // 256 * 256
+        first = starts.get(len(labels), 0)
         while True:  # the first base whose children are all free; a block of 256 at a time, which ^ never leaves
             if first == len(trie):
                 trie, taken, bases = np.pad(trie, (0, 256)), np.pad(taken, (0, 256)), np.pad(bases, (0, 256))
@@ -86,6 +87,7 @@ def _double_array(values: Mapping[bytes, int]) -> np.ndarray:
             if possible.any():
                 break
             first += 256
+        starts[len(labels)] = first  # earlier blocks are nearly full; nodes as wide as this need not look there again
         base = int(block[np.argmax(possible)])
         bases[base] = taken[base ^ labels] = True
         trie[unit] |= (unit ^ base) << 10 | (0 in groups) << 8

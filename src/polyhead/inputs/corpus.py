@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -119,9 +118,15 @@ def _part(source: Source, left: Encoder, right: Encoder, cache: Path, on_error: 
     folder = cache / _key(source, left, right, on_error)
     if not folder.exists():
         _write(source, left, right, folder, on_error)
-    about = json.loads((folder / "part.json").read_text(encoding="utf-8"))
-    ids = np.memmap(folder / "ids.bin", dtype=about["dtype"], mode="r")
-    return Part(source, ids, np.memmap(folder / "ends.bin", dtype=np.int64, mode="r"), about["skipped"])
+    try:
+        about = json.loads((folder / "part.json").read_text(encoding="utf-8"))
+        ids = np.memmap(folder / "ids.bin", dtype=about["dtype"], mode="r")
+        ends = np.memmap(folder / "ends.bin", dtype=np.int64, mode="r")
+        if (len(ends), int(ends[-1])) != (2 * about["pairs"], len(ids)):
+            raise ValueError("files of the wrong size")
+    except (OSError, ValueError, KeyError) as wrong:
+        raise DataError(f"The cached corpus {folder} is damaged ({wrong}); delete that folder and run again.") from None
+    return Part(source, ids, ends, about["skipped"])
 
 
 def _key(source: Source, left: Encoder, right: Encoder, on_error: str) -> str:
@@ -137,13 +142,13 @@ def _key(source: Source, left: Encoder, right: Encoder, on_error: str) -> str:
 
 def _write(source: Source, left: Encoder, right: Encoder, folder: Path, on_error: OnError) -> None:
     """Tokenise a source into a folder that appears whole or not at all."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
     dtype = np.uint16 if max(left.size, right.size) <= 1 << 16 else np.int32
     skipped = Skipped()
-    work = Path(tempfile.mkdtemp(prefix=".building-", dir=folder.parent))
+    work = folder.with_name(f".building-{folder.name}-{os.getpid()}")
     try:
+        work.mkdir(parents=True, exist_ok=True)
         with (work / "ids.bin").open("wb") as ids, (work / "ends.bin").open("wb") as ends:
-            written = 0
+            written = pairs = 0
             examples = read(source, on_error=on_error, report=skipped)
             while chunk := list(islice(examples, CHUNK)):
                 sides = zip(
@@ -155,14 +160,15 @@ def _write(source: Source, left: Encoder, right: Encoder, folder: Path, on_error
                 stops = written + np.cumsum([len(row) for row in rows], dtype=np.int64)
                 ids.write(np.concatenate(rows).astype(dtype).tobytes())
                 ends.write(stops.tobytes())
-                written = int(stops[-1])
-        about = {"dtype": np.dtype(dtype).name, "skipped": dict(skipped.reasons)}
+                written, pairs = int(stops[-1]), pairs + len(chunk)
+        about = {"dtype": np.dtype(dtype).name, "pairs": pairs, "skipped": dict(skipped.reasons)}
         (work / "part.json").write_text(json.dumps(about), encoding="utf-8")
-        if not folder.exists():  # another process may have been faster; its result is equal
-            os.replace(work, folder)
+        os.replace(work, folder)
     except OSError as wrong:
-        raise DataError(
-            f"The corpus cannot be written to {folder.parent} ({wrong.strerror}); free space or name another cache."
-        ) from None
+        if not folder.exists():  # else another process was faster, and its result is equal
+            why = wrong.strerror
+            raise DataError(
+                f"The cache {folder.parent} cannot be written ({why}); free space or name another."
+            ) from None
     finally:
         shutil.rmtree(work, ignore_errors=True)

@@ -14,16 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyhead.errors import ArgumentError
+from polyhead.inputs.pair import TextTokenizer
 from polyhead.inputs.tokenizer import Tokenizer
 
 Ids = NDArray[np.int64]
 
 
-def merge_table(tokenizer: Tokenizer) -> Ids:
+def merge_table(tokenizer: TextTokenizer) -> Ids:
     """[size, 2]: the two ids that each token was merged from, -1 where it was not merged."""
-    model = json.loads(tokenizer.inner.to_str())["model"]
-    if model["type"] != "BPE":
-        raise ArgumentError(f"Merges can be undone in a BPE vocabulary, but this one is {model['type']}; train a BPE.")
+    model = json.loads(tokenizer.inner.to_str())["model"] if isinstance(tokenizer, Tokenizer) else {}
+    if (kind := model.get("type", ".spm")) != "BPE":
+        raise ArgumentError(f"Merges can be undone in a BPE vocabulary, but this one is {kind}; train a BPE.")
     ids: dict[str, int] = model["vocab"]
     table = np.full((tokenizer.size, 2), -1, np.int64)
     for left, right in reversed(model["merges"]):  # the first of several ways to the same token is the one that counts
@@ -51,4 +52,4 @@ def split_pieces(
         left = undone + np.arange(len(undone))  # each split before has moved what follows by one
         ids[left], ids[left + 1] = pairs.T
         asked = np.stack([left, left + 1], 1).ravel()
-    return np.split(ids, np.cumsum(np.bincount(row, minlength=len(rows)))[:-1])
+    return np.split(ids, np.cumsum(np.bincount(row, minlength=len(rows))))[:-1]

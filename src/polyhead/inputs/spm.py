@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from polyhead.errors import CheckpointError, extra
-from polyhead.inputs.tokenizer import SETTINGS, SPACE, Piece, special_names
+from polyhead.inputs.tokenizer import SETTINGS, SPACE, Piece, Row, special_names
 
 Side = Literal["source", "target"]
 
@@ -31,7 +31,8 @@ class SpmTokenizer:
         if missing := [name for name in names if name not in ids]:
             raise CheckpointError(f"The vocabulary of the {side} side lacks {', '.join(missing)}; see vocab.json.")
         self.pad_id, self.eos_id, self.unk_id = (ids[name] for name in names)
-        self.texts = {id: piece for piece, id in ids.items() if piece not in names}
+        self.numbers = {piece: id for piece, id in ids.items() if piece not in names}
+        self.texts = {id: piece for piece, id in self.numbers.items()}
         self.inner: Any = extra("sentencepiece", "spm").SentencePieceProcessor(model_proto=model)
 
     @classmethod
@@ -70,18 +71,18 @@ class SpmTokenizer:
         """The ids of a text, </s> at the end."""
         code, rest = _language_code(text)
         pieces = [*code, *self.inner.encode(rest, out_type=str)]
-        return [*(self.ids.get(piece, self.unk_id) for piece in pieces), self.eos_id]
+        return [*(self.numbers.get(piece, self.unk_id) for piece in pieces), self.eos_id]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of many texts."""
         return [self.encode(text) for text in texts]
 
-    def decode(self, ids: Sequence[int]) -> str:
+    def decode(self, ids: Row) -> str:
         """The text of ids, special tokens left out."""
         pieces = [self.texts[id] for id in ids if id in self.texts]
         return str(self.inner.decode_pieces(pieces)).replace(SPACE, " ").strip()
 
-    def decode_batch(self, batch: Sequence[Sequence[int]]) -> list[str]:
+    def decode_batch(self, batch: Sequence[Row]) -> list[str]:
         """The texts of many rows of ids."""
         return [self.decode(ids) for ids in batch]
 

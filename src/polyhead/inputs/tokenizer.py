@@ -14,7 +14,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TextIO
 
+import numpy as np
 import tokenizers
+from numpy.typing import NDArray
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from polyhead.errors import ArgumentError, CheckpointError, DataError, did_you_mean
@@ -39,6 +41,8 @@ PARTS = "|".join(
         SPACE,
     )
 )
+
+Row = Sequence[int] | NDArray[np.integer[Any]]  # ids of one text
 
 
 class Piece(NamedTuple):
@@ -81,7 +85,9 @@ class Tokenizer:
         coverage: float = 0.9995,
         max_length: int = 512,
     ) -> Tokenizer:
-        """Learn `size` tokens, special ones and bytes included, from lines that are read once.
+        """Learn at most `size` tokens, special ones and bytes included, from lines that are read once.
+
+        The same lines give the same BPE again; a unigram's scores may differ in their last digits.
 
         simplify: read traditional Chinese as simplified (needs the extra `zh`, here only).
         specials: <pad>, </s>, <unk> in the order of their ids, from 0; more may follow.
@@ -158,13 +164,13 @@ class Tokenizer:
         """The ids of many texts."""
         return [encoding.ids for encoding in self.inner.encode_batch_fast(list(texts))]
 
-    def decode(self, ids: Sequence[int]) -> str:
+    def decode(self, ids: Row) -> str:
         """The text of ids, special tokens left out."""
-        return self.inner.decode(ids, skip_special_tokens=True)
+        return self.inner.decode(list(ids), skip_special_tokens=True)
 
-    def decode_batch(self, batch: Sequence[Sequence[int]]) -> list[str]:
+    def decode_batch(self, batch: Sequence[Row]) -> list[str]:
         """The texts of many rows of ids."""
-        return self.inner.decode_batch(list(batch), skip_special_tokens=True)
+        return self.inner.decode_batch([list(ids) for ids in batch], skip_special_tokens=True)
 
     def pieces(self, text: str) -> list[Piece]:
         """What `encode` gives, each id with its token and its place in `text`; </s> lies empty at the end."""
@@ -245,8 +251,9 @@ def _assemble(
         merges = [tuple(merge) for merge in model["merges"]]
         core: models.Model = models.BPE(vocab=ids, merges=merges, unk_token=UNK, byte_fallback=byte_fallback)
     else:
-        # Known tokens match no part of any text (see PARTS), so that their score is never looked at.
-        scores = [(token, 0.0) for token in known] + [(token, score) for token, score in model["vocab"]]
+        # Known tokens match no part of any text (see PARTS), so that their score is never looked at. The others are
+        # rounded, because a file with all their digits is not read back exactly.
+        scores = [(token, 0.0) for token in known] + [(token, round(score, 6)) for token, score in model["vocab"]]
         core = models.Unigram(scores, unk_id=known.index(UNK), byte_fallback=byte_fallback)
     inner = tokenizers.Tokenizer(core)
     inner.normalizer = normalizer

@@ -1,0 +1,210 @@
+"""A vocabulary trained here: nothing is lost, both scripts are one, and `transformers` agrees through the folder."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from polyhead.errors import ArgumentError, CheckpointError, DataError
+from polyhead.inputs.text import clean
+from polyhead.inputs.tokenizer import Tokenizer
+from tests.inputs.samples import TEXTS
+
+ANY = [
+    "Tom's cat didn't come, did it?",
+    "用Python写程序",
+    "𠮷野家 🍎 naïve ﬁ",
+    "a </s> b <pad> <0x41>",
+    "",
+    " two  spaces ",
+    "▁",
+]
+lines = st.text(st.one_of(st.characters(), st.sampled_from("我她昨天。， aTo'm2é\u0301")), max_size=30).map(clean)
+
+
+@given(line=lines)
+@settings(max_examples=300)
+def test_what_goes_in_comes_out(tokenizer: Tokenizer, line: str) -> None:
+    line = line.replace("▁", "_")  # the sign that stands for a space
+    normal = tokenizer.inner.normalizer.normalize_str("\0" + line)[2:].replace("▁", " ")
+    assert tokenizer.decode(tokenizer.encode(line)) == normal
+
+
+@pytest.mark.parametrize("text", TEXTS[:40] + ANY[:3])
+def test_english_and_simplified_chinese_come_out_exactly(tokenizer: Tokenizer, text: str) -> None:
+    assert tokenizer.decode(tokenizer.encode(text)) == unicodedata.normalize("NFKC", text)
+
+
+def test_traditional_and_simplified_text_are_the_same_ids(tokenizer: Tokenizer) -> None:
+    both = {
+        "雖然下雨，但我很開心。": "虽然下雨，但我很开心。",
+        "老師讀了三本書，妳呢": "老师读了三本书，你呢",
+        "她看著一隻著名的貓，甚麼也沒說": "她看着一只著名的猫，什么也没说",
+        "「沒來」": "“没来”",
+    }
+    for traditional, simplified in both.items():
+        assert tokenizer.encode(traditional) == tokenizer.encode(simplified)
+
+
+def test_full_width_forms_are_the_plain_ones(tokenizer: Tokenizer) -> None:
+    assert tokenizer.encode("Ｔｏｍ　２０１３！") == tokenizer.encode("Tom 2013!")
+    assert tokenizer.encode("她没来，我们？") == tokenizer.encode("她没来,我们?")
+    assert tokenizer.decode(tokenizer.encode("她没来。")) == "她没来。"
+
+
+def test_every_text_ends_with_its_end(tokenizer: Tokenizer) -> None:
+    assert tokenizer.encode("") == [tokenizer.eos_id]
+    ids = tokenizer.encode_batch(TEXTS)
+    assert ids == [tokenizer.encode(text) for text in TEXTS]
+    assert all(row.count(tokenizer.eos_id) == 1 and row[-1] == tokenizer.eos_id for row in ids)
+    assert tokenizer.decode_batch(ids) == [tokenizer.decode(row) for row in ids]
+
+
+def test_a_special_token_that_a_person_types_is_text(tokenizer: Tokenizer) -> None:
+    ids = tokenizer.encode("a </s> <pad> <unk> <0x41>")
+    assert not {tokenizer.eos_id, tokenizer.pad_id, tokenizer.unk_id} & set(ids[:-1])
+    assert tokenizer.decode(ids) == "a </s> <pad> <unk> <0x41>"
+
+
+def test_special_ids_are_where_they_were_asked_for() -> None:
+    made = Tokenizer.train(TEXTS, size=380, specials=("</s>", "<unk>", "<2en>", "<pad>"), coverage=1.0)
+    assert (made.eos_id, made.unk_id, made.special("<2en>"), made.pad_id) == (0, 1, 2, 3)
+    assert made.specials == ["</s>", "<unk>", "<2en>", "<pad>"]
+    assert made.decode([2, *made.encode("She didn't come."), 3]) == "She didn't come."
+    with pytest.raises(ArgumentError, match=r"no token '<2zh>'; its special tokens are \['</s>'"):
+        made.special("<2zh>")
+
+
+def test_words_numbers_and_chinese_are_never_merged_across(tokenizer: Tokenizer) -> None:
+    for text in TEXTS:
+        for piece in (piece.text for piece in tokenizer.pieces(text)[:-1]):
+            kinds = {
+                "digit" if c.isdigit() else "chinese" if c > "\u3400" else "other" for c in piece if c not in "▁。"
+            }
+            assert len(kinds) <= 1, piece
+            assert "。" not in piece or piece == "。"
+            assert sum(c.isdigit() for c in piece) <= 1, piece
+
+
+def test_a_word_of_chinese_is_the_same_token_wherever_it_stands(bpe: Tokenizer) -> None:
+    first, later = bpe.pieces("我们在北京"), bpe.pieces("Tom,我们在北京")
+    assert [piece.text for piece in first] == [piece.text for piece in later][-len(first) :]
+
+
+def test_the_rarest_characters_stay_outside_but_are_not_lost() -> None:
+    texts = [*TEXTS, "罕见的龘"]
+    all_in = Tokenizer.train(texts, size=400, coverage=1.0)
+    some_out = Tokenizer.train(texts, size=400, coverage=0.998)
+    without_bytes = Tokenizer.train(texts, size=400, coverage=0.998, byte_fallback=False)
+    assert len(all_in.encode("龘")) == 2
+    assert len(some_out.encode("龘")) == 4
+    assert some_out.decode(some_out.encode("龘")) == "龘"
+    assert without_bytes.encode("龘") == [without_bytes.unk_id, without_bytes.eos_id]
+
+
+def test_training_reads_the_lines_once_and_gives_the_same_again() -> None:
+    def once() -> Iterator[str]:
+        yield from TEXTS
+
+    first = Tokenizer.train(once(), size=400, coverage=1.0)
+    again = Tokenizer.train(TEXTS, size=400, coverage=1.0)
+    assert first.fingerprint() == again.fingerprint()
+    assert first.size <= 400
+
+
+# --- pieces ----------------------------------------------------------------------------------------------------------
+
+
+@given(line=lines)
+def test_pieces_are_the_ids_with_their_places(tokenizer: Tokenizer, line: str) -> None:
+    pieces = tokenizer.pieces(line)
+    assert [piece.id for piece in pieces] == tokenizer.encode(line)
+    assert pieces[-1][1:] == ("</s>", len(line), len(line))
+    assert all(0 <= piece.start <= piece.end <= len(line) for piece in pieces)
+    assert [piece.start for piece in pieces] == sorted(piece.start for piece in pieces)
+
+
+def test_places_point_into_the_text_as_it_was_given(bpe: Tokenizer, tokenizer: Tokenizer) -> None:
+    for made, text in ((bpe, "她看见了Ｔｏｍ，2013年"), (tokenizer, "她看見了Ｔｏｍ，2013年")):
+        assert "".join(text[piece.start : piece.end] for piece in made.pieces(text)) == text
+        cut = [text[piece.start : piece.end] for piece in made.pieces(text)]
+        assert "，" in cut
+        assert {"Ｔ", "Ｔｏｍ"} & set(cut)
+
+
+# --- through files ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("model_type", [None, "marian"])
+def test_transformers_gives_the_same_ids_and_texts_from_the_folder(
+    tmp_path: Path, tokenizer: Tokenizer, model_type: str | None
+) -> None:
+    tokenizer.save(tmp_path)
+    if model_type:
+        (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
+        theirs = AutoTokenizer.from_pretrained(tmp_path)
+    else:
+        theirs = PreTrainedTokenizerFast.from_pretrained(tmp_path)
+    assert (theirs.pad_token_id, theirs.eos_token_id, theirs.unk_token_id) == (
+        tokenizer.pad_id,
+        tokenizer.eos_id,
+        tokenizer.unk_id,
+    )
+    assert len(theirs) == tokenizer.size
+    for text in TEXTS + ANY + ["雖然下雨，但我很開心。"]:
+        ids = tokenizer.encode(text)
+        assert theirs(text).input_ids == ids
+        assert theirs.decode(ids, skip_special_tokens=True) == tokenizer.decode(ids)
+
+
+def test_a_saved_tokenizer_is_the_same_again(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    tokenizer.save(tmp_path)
+    again = Tokenizer.load(tmp_path)
+    assert again.fingerprint() == tokenizer.fingerprint()
+    assert again.config == tokenizer.config
+    assert again.pieces("她没來。") == tokenizer.pieces("她没來。")
+
+
+def test_special_tokens_of_other_names_are_read_from_the_settings(tmp_path: Path, bpe: Tokenizer) -> None:
+    bpe.save(tmp_path)
+    renamed = (tmp_path / "tokenizer.json").read_text().replace("</s>", "[END]")
+    (tmp_path / "tokenizer.json").write_text(renamed)
+    settings = bpe.config | {"eos_token": {"content": "[END]", "lstrip": False}, "extra": 1}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    other = Tokenizer.load(tmp_path)
+    assert other.encode("她没来。") == bpe.encode("她没来。")
+    assert other.config == settings
+
+
+# --- what is wrong ---------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_without_a_readable_tokenizer_is_refused(tmp_path: Path, bpe: Tokenizer) -> None:
+    with pytest.raises(CheckpointError, match=r"holds no tokenizer\.json"):
+        Tokenizer.load(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json is not a tokenizer"):
+        Tokenizer.load(tmp_path)
+    bpe.save(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text('{"eos_token": "<end>"}')
+    with pytest.raises(CheckpointError, match="lacks <end>; see tokenizer_config"):
+        Tokenizer.load(tmp_path)
+
+
+def test_a_training_that_cannot_work_is_refused() -> None:
+    with pytest.raises(ArgumentError, match=r"A vocabulary of 300 has no room: 259 special tokens and bytes and \d+"):
+        Tokenizer.train(TEXTS, size=300)
+    with pytest.raises(ArgumentError, match=r"lacks \['</s>'\]"):
+        Tokenizer.train(TEXTS, size=400, specials=("<pad>", "<unk>"))
+    with pytest.raises(ArgumentError, match=r"kind 'unigam' .* Did you mean 'unigram'\?"):
+        Tokenizer.train(TEXTS, size=400, kind="unigam")  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="no text to learn"):
+        Tokenizer.train([], size=400)
