@@ -37,7 +37,10 @@ def guarded(verb: Callable[..., None]) -> Callable[..., None]:
 
 
 def stop(message: str) -> NoReturn:
-    print(f"polyhead: {message}", file=sys.stderr)
+    from polyhead.lens.draw.labels import printable  # a message may cite a file's name or a line of text
+
+    shown = "".join(c if c.isprintable() or c == "\n" else printable(c) for c in message)
+    print(f"polyhead: {shown}", file=sys.stderr)
     raise SystemExit(2)
 
 
@@ -64,7 +67,7 @@ def lines(path: Path | None) -> Iterator[str]:
     with stream:
         for number, raw in enumerate(stream, start=1):
             try:
-                yield raw.decode("utf-8").rstrip("\r\n")
+                yield raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
             except UnicodeDecodeError as broken:
                 raise DataError(
                     f"{name} line {number}: byte {broken.start + 1} is not UTF-8; "

@@ -68,21 +68,21 @@ def see(
     ink = Ink.of(console)
     for text in texts:
         seen = look(loaded, text, translation, beam=beam, by_words=not pieces)
-        console.print(Text(plain(seen.source, ink), "bold"))
-        console.print(Text(plain(seen.target, ink), "bold"))
         rows, columns = seen.axes(part)
         how = {"ink": ink, "width": console.width}
+        drawn: list[Text] = []
         for number, call in seen.layers(part, layer):
             weights = seen.weights(call, part)  # [H, T, S]
             if head is not None:
                 title = f"Layer {number} head {head}"
-                drawn = head_map(chosen(weights, head), rows.labels, columns.labels, title=title, values=values, **how)
+                drawn += head_map(chosen(weights, head), rows.labels, columns.labels, title=title, values=values, **how)
             else:
                 draw = strongest if links else head_grid
-                drawn = draw(weights, rows.labels, columns.labels, title=f"Layer {number}", quiet=columns.signs, **how)
-            for line in [Text(), *drawn]:
-                console.print(line)
-        console.print(Text(AXES[part], "dim"), "\n")
+                drawn += draw(weights, rows.labels, columns.labels, title=f"Layer {number}", quiet=columns.signs, **how)
+        for side in (seen.source, seen.target):
+            console.print(Text(plain(side, ink), "bold"), soft_wrap=True)
+        for line in [Text(), *drawn, Text(f"{AXES[part]}\n", "dim")]:
+            console.print(line)
 
 
 def chosen(weights: Weights, head: int) -> Weights:

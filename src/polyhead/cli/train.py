@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -43,16 +44,16 @@ def train(
     run(recipe, overrides=overrides(context.args), out=out, plan_only=plan, resume=resume)
 
 
-def overrides(words: list[str]) -> list[tuple[str, str]]:
+def overrides(words: Sequence[str]) -> list[tuple[str, str]]:
     """`--train.lr 3e-4 --model.n_layers=2 --train.tensorboard` as pairs; a key alone means true."""
     pairs: list[tuple[str, str]] = []
-    words = list(words)
-    while words:
-        word = words.pop(0)
+    left = list(words)
+    while left:
+        word = left.pop(0)
         if not word.startswith("--"):
             raise ArgumentError(f"'{word}' is neither a key of the recipe nor its value; keys are --section.key value.")
         key, equals, value = word.removeprefix("--").partition("=")
         if not equals:
-            value = words.pop(0) if words and not words[0].startswith("--") else "true"
+            value = left.pop(0) if left and not left[0].startswith("--") else "true"
         pairs.append((key, value))
     return pairs

@@ -40,7 +40,7 @@ def test_a_sentence_says_what_is_shown():
 
 def test_the_picture_of_one_head_without_colour():
     lines = plain(head_map(diagonal(6), TARGET, SOURCE, title="Layer 5 head 3", ink=SHADE))
-    assert lines[1] == "0% ·░▒▓█ 83%"
+    assert lines[1] == "0% ·░▒▓█ 100%"
     assert [line.rstrip() for line in lines[3:]] == [
         "        我   爱   吃  苹果  。  </s>",
         "     I ████ ···· ···· ···· ···· ····",
@@ -110,6 +110,18 @@ def test_every_head_is_named_with_its_strongest_link():
     text = "\n".join(plain(head_grid(weights, TARGET, SOURCE, title="Layer 0", ink=COLOUR)))
     assert all(f"head {h}" in text for h in range(8))
     assert "apples → 苹果 95%" in text
+
+
+def test_long_words_are_cut_but_the_weight_is_not():
+    weights = np.array([[[0.97]]])
+    lines = plain(head_grid(weights, ["internationalisation"], ["国际化国际化国际化"], title="x", ink=COLOUR))
+    assert "inte… → 国际… 97%" in lines
+    assert all(cell_len(line) <= 18 for line in lines[4:])
+
+
+def test_small_weights_are_drawn_on_a_scale_that_shows_them_and_says_so():
+    assert plain(head_map(np.full((3, 3), 1 / 3), ["a"] * 3, ["b"] * 3, title="x", ink=SHADE))[1].endswith(" 100%")
+    assert plain(head_map(np.full((9, 9), 1 / 9), ["a"] * 9, ["b"] * 9, title="x", ink=SHADE))[1].endswith(" 11%")
 
 
 def test_quiet_columns_are_drawn_but_never_named():

@@ -52,9 +52,12 @@ class Ink:
     def arrow(self) -> str:
         return "→" if self.blocks else "->"
 
+    @property
+    def ellipsis(self) -> str:
+        return "…" if self.blocks else "~"
+
     def labels(self, tokens: Sequence[str]) -> list[str]:
-        ellipsis = "…" if self.blocks else "~"
-        return [fit(printable(token, self.encoding), LONGEST_LABEL, ellipsis) for token in tokens]
+        return [fit(printable(token, self.encoding), LONGEST_LABEL, self.ellipsis) for token in tokens]
 
     def cell(self, share: float, width: int, text: str = "") -> Text:
         """One weight, as a share of the scale, `width` cells wide; `text` is written on it. NaN is shown as ?."""
@@ -133,7 +136,7 @@ def head_grid(
     panels = [
         [
             Text(f"head {number}", "bold"),
-            Text(fit(_link(head, rows, columns, quiet, ink), panel)),
+            Text(_link(head, rows, columns, quiet, ink, panel)),
             *_small_map(picture / top, zoom, ink),
         ]
         for number, (head, picture) in enumerate(zip(weights, small, strict=True))
@@ -255,13 +258,19 @@ def _beside(panels: Sequence[Sequence[Text]], width: int, gap: int) -> Iterator[
         yield line
 
 
-def _link(head: Weights, rows: Sequence[str], columns: Sequence[str], quiet: Collection[int], ink: Ink) -> str:
-    """The strongest link of a head [T, S], in words."""
+def _link(
+    head: Weights, rows: Sequence[str], columns: Sequence[str], quiet: Collection[int], ink: Ink, width: int
+) -> str:
+    """The strongest link of a head [T, S] in words, which are cut where they are longer than `width` cells allow."""
     named = _named(len(columns), quiet)
     seen = np.nan_to_num(head[:, named], nan=-1.0)
     i, j = divmod(int(seen.argmax()), len(named))
     look, looked = ink.labels([rows[i], columns[named[j]]])
-    return f"{look} {ink.arrow} {looked} {100 * head[i, named[j]]:.0f}%"
+    percent = f"{100 * head[i, named[j]]:.0f}%"
+    room = width - len(f" {ink.arrow}  {percent}")
+    look = fit(look, max(room - cell_len(looked), room // 2), ink.ellipsis)
+    looked = fit(looked, room - cell_len(look), ink.ellipsis)
+    return f"{look} {ink.arrow} {looked} {percent}"
 
 
 def _named(n: int, quiet: Collection[int]) -> list[int]:
@@ -279,8 +288,9 @@ def _largest(weights: Weights, side: int) -> Weights:
 
 
 def _top(weights: Weights) -> float:
-    """The end of the scale: the largest weight shown, or 1 where there is none."""
-    return max(float(np.nan_to_num(weights, nan=0.0).max()), 0.0) or 1.0
+    """The end of the scale: 1, or the largest weight shown where all are small, so that a long text is not all dark."""
+    largest = float(np.nan_to_num(weights, nan=0.0).max())
+    return largest if 0 < largest < 0.25 else 1.0
 
 
 def _checked(weights: Weights, rows: Sequence[str], columns: Sequence[str], *, heads: bool) -> Weights:

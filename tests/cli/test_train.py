@@ -1,0 +1,44 @@
+"""`polyhead train`: keys of the recipe are typed as options, and arrive as they were typed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from polyhead.cli.train import overrides
+from polyhead.errors import ArgumentError
+from tests.cli.conftest import Polyhead, refused
+
+
+def test_keys_become_pairs():
+    words = "--train.lr 3e-4 --model.n_layers=2 --train.tensorboard --train.seed -1 --name=a=b".split()
+    assert overrides(words) == [
+        ("train.lr", "3e-4"),
+        ("model.n_layers", "2"),
+        ("train.tensorboard", "true"),
+        ("train.seed", "-1"),
+        ("name", "a=b"),
+    ]
+
+
+def test_a_word_that_is_no_key_is_refused():
+    with pytest.raises(ArgumentError, match="'extra' is neither a key"):
+        overrides(["--train.lr", "1", "extra"])
+
+
+def test_the_command_hands_over_what_was_typed(polyhead: Polyhead, monkeypatch: pytest.MonkeyPatch):
+    calls: list[tuple[Path, dict[str, Any]]] = []
+    monkeypatch.setattr("polyhead.tasks.translation.train", lambda recipe, **how: calls.append((recipe, how)))
+    answer = polyhead(
+        "train", "r.toml", "--train.lr", "1e-3", "--plan", "--fresh", "--out", "runs/x", "--data.folder", "d"
+    )
+    assert (answer.code, answer.err) == (0, "")
+    pairs = [("train.lr", "1e-3"), ("data.folder", "d")]
+    assert calls == [(Path("r.toml"), {"overrides": pairs, "out": Path("runs/x"), "plan_only": True, "resume": False})]
+
+
+def test_what_cannot_be_trained_is_refused_in_one_sentence(polyhead: Polyhead, tmp_path: Path):
+    refused(polyhead("train", tmp_path / "none.toml"), "none.toml")
+    refused(polyhead("train", "--train.lr", "1", "r.toml"), "The recipe comes first")

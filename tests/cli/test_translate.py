@@ -1,0 +1,97 @@
+"""`polyhead translate`: one line in, one line out, whatever the lines hold; nothing is ever half-written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from polyhead.cli.translate import one_line
+from tests.cli.conftest import Polyhead, refused
+from tests.hostile import HOSTILE
+
+
+def test_sentences_given_as_words_are_translated_in_their_order(polyhead: Polyhead, model: Path):
+    both = polyhead("translate", "-m", model, "我爱吃苹果。", "雨")
+    assert both.code == 0
+    assert both.lines == [polyhead("translate", "-m", model, text).out.rstrip("\n") for text in ("我爱吃苹果。", "雨")]
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_line_counts_always_match(polyhead: Polyhead, model: Path, end: bytes):
+    lines = ["雨", "", "   ", "\u3000", "我爱", "\ufeff", "a\x85b\u2028c"]
+    answer = polyhead("translate", "-m", model, stdin=end.join(line.encode() for line in lines))
+    assert answer.out.count("\n") == len(lines) == len(answer.lines)
+    assert [bool(line) for line in answer.lines] == [True, False, False, False, True, False, True]
+
+
+def test_hostile_lines_come_back_as_as_many_lines_of_plain_text(polyhead: Polyhead, model: Path):
+    tokens = [token for token in HOSTILE if "\n" not in token]
+    stdin = "\n".join(tokens).encode("utf-8", "replace")
+    answer = polyhead("translate", "-m", model, "--beam", 1, "--max-new", 3, stdin=stdin)
+    assert answer.code == 0
+    assert answer.out.count("\n") == len(tokens)
+    assert not any(c in answer.out for c in "\x1b\x07\x00\r\u2028")
+
+
+def test_a_file_goes_in_and_a_file_comes_out(polyhead: Polyhead, model: Path, tmp_path: Path):
+    source, target = tmp_path / "in.txt", tmp_path / "out.txt"
+    source.write_text("雨\n\n我爱\n", encoding="utf-8")
+    answer = polyhead("translate", "-m", model, "-i", source, "-o", target)
+    assert (answer.code, answer.out) == (0, "")
+    assert target.read_text("utf-8") == polyhead("translate", "-m", model, "-i", source).out
+
+
+def test_an_empty_file_gives_an_empty_file(polyhead: Polyhead, model: Path, tmp_path: Path):
+    (tmp_path / "in.txt").touch()
+    answer = polyhead("translate", "-m", model, "-i", tmp_path / "in.txt", "-o", tmp_path / "out.txt")
+    assert answer.code == 0
+    assert (tmp_path / "out.txt").read_bytes() == b""
+
+
+def test_nbest_gives_line_number_score_and_text_best_first(polyhead: Polyhead, model: Path):
+    rows = [line.split("\t") for line in polyhead("translate", "-m", model, "--nbest", 3, "雨", "我爱").lines]
+    assert [row[0] for row in rows] == ["1", "1", "1", "2", "2", "2"]
+    scores = [float(row[1]) for row in rows]
+    assert scores[:3] == sorted(scores[:3], reverse=True)
+    assert rows[0][2] == polyhead("translate", "-m", model, "雨").lines[0]
+
+
+def test_json_has_one_object_a_line_with_source_translation_and_candidates(polyhead: Polyhead, model: Path):
+    rows = [json.loads(line) for line in polyhead("translate", "-m", model, "--json", "--nbest", 2, "雨", " ").lines]
+    assert rows[0]["source"] == "雨"
+    assert rows[0]["translation"] == rows[0]["candidates"][0]["text"]
+    assert len(rows[0]["candidates"]) == 2
+    assert rows[1] == {"source": " ", "translation": "", "candidates": []}
+
+
+def test_the_same_seed_draws_the_same_translation(polyhead: Polyhead, model: Path):
+    draw = "translate", "-m", model, "--temperature", 1.5, "雨", "--seed"
+    assert polyhead(*draw, 1).out == polyhead(*draw, 1).out
+    assert len({polyhead(*draw, seed).out for seed in range(5)}) > 1
+
+
+def test_what_cannot_be_translated_is_refused_in_one_sentence(polyhead: Polyhead, model: Path, tmp_path: Path):
+    (tmp_path / "gb.txt").write_bytes("雨\n我爱".encode("gb18030"))
+    (tmp_path / "long.txt").write_text("雨\n" + "我" * 80, encoding="utf-8")
+    out = tmp_path / "out.txt"
+    refused(polyhead("translate", "-m", model, "-i", tmp_path / "none.txt", "-o", out), "none.txt")
+    refused(polyhead("translate", "-m", model, "-i", tmp_path, "-o", out), str(tmp_path))
+    refused(polyhead("translate", "-m", model, "-i", tmp_path / "gb.txt", "-o", out), "gb.txt line 1", "UTF-8")
+    refused(polyhead("translate", "-m", model, "-i", tmp_path / "long.txt", "-o", out), "Line 2", "64")
+    refused(polyhead("translate", "-m", model, "-i", tmp_path / "gb.txt", "雨"), "not both")
+    refused(polyhead("translate", "-m", tmp_path / "nowhere", "雨"), "nowhere")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["gb.txt", "long.txt"]
+
+
+def test_a_failed_run_leaves_the_old_file_as_it_was(polyhead: Polyhead, model: Path, tmp_path: Path):
+    (tmp_path / "in.txt").write_bytes("雨\n".encode() + b"\xff\n")
+    (tmp_path / "out.txt").write_text("old", encoding="utf-8")
+    refused(polyhead("translate", "-m", model, "-i", tmp_path / "in.txt", "-o", tmp_path / "out.txt"), "line 2")
+    assert (tmp_path / "out.txt").read_text("utf-8") == "old"
+
+
+def test_a_translation_never_holds_a_line_end():
+    assert one_line("a\nb\r\nc\u2028d\x85e\x1b[2Jf") == "a b c d e [2Jf"
+    assert one_line("e\u0301 \u3000👨\u200d👩") == "e\u0301 \u3000👨\u200d👩"
