@@ -19,11 +19,14 @@ FAMILIES = {file.stem for file in (PACKAGE / "families").glob("*.py")} - {"__ini
 
 @pytest.mark.parametrize("file", FILES)
 def test_no_text_is_run_as_code_and_no_pickle_is_trusted(file: Path):
+    for node in ast.walk(parsed(file)):
+        assert not (isinstance(node, ast.ImportFrom) and node.module == "pickle"), "from pickle: import only its error"
     for call in (node for node in ast.walk(parsed(file)) if isinstance(node, ast.Call)):
         name = ast.unparse(call.func)
         given = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
         assert name not in ("eval", "exec", "compile", "__import__", "os.system"), f"line {call.lineno}: {name}"
         assert given.get("allow_pickle", "False") == "False", f"line {call.lineno}: allow_pickle"
+        assert not name.startswith("pickle.") or name == "pickle.UnpicklingError", f"line {call.lineno}: {name}"
         assert given.get("shell", "False") == "False", f"line {call.lineno}: shell"
         if name == "torch.load":
             assert given.get("weights_only") == "True", f"line {call.lineno}: torch.load without weights_only=True"
