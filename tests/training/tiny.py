@@ -104,7 +104,7 @@ class Spelling:
         with torch.no_grad():
             logits, batch = model(self.letters(99).ids), self.letters(99)
             total = label_smoothed(logits, batch.next, padding=PADDING)
-            right = (logits.argmax(-1) == batch.next).float().mean()
+            right = (logits.argmax(-1) == batch.next)[batch.next != PADDING].float().mean()
         return {"loss": float(total) / batch.next.numel(), "right": float(right), "noise": float(noise.sum())}
 
     def save(self, folder: Path, model: nn.Module, card: str) -> None:
