@@ -15,7 +15,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from polyhead.operator import Alibi, Buckets, Causal, Dense, Lengths, Prefix, Rule, Segments, Window
+from polyhead.operator import Alibi, Buckets, Dense, Prefix, Rule
 from polyhead.operator.kernels import reference
 from polyhead.operator.request import Request, ask
 
@@ -58,7 +58,10 @@ def cases(draw: st.DrawFn, dtypes: tuple[torch.dtype, ...] = (torch.float64, tor
     size, axes = st.integers(0, 9), st.tuples(*[st.booleans()] * 4)
     bound = st.none() | st.integers(0, 10)
     causal, window = draw(st.booleans()), draw(st.none() | st.tuples(bound, bound))
-    prefix, bias = draw(st.sampled_from([None, None, "one", "each"])), draw(st.sampled_from([None, "alibi", "buckets", "dense"]))
+    prefix, bias = (
+        draw(st.sampled_from([None, None, "one", "each"])),
+        draw(st.sampled_from([None, "alibi", "buckets", "dense"])),
+    )
     segments = draw(st.booleans())
     T = draw(size)
     positions = causal or window is not None or prefix is not None or bias in ("alibi", "buckets")

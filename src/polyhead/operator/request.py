@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, cast
 
@@ -90,17 +90,19 @@ def ask(
 ) -> Request:
     """Check every argument and compose one rule from the keywords; raises ArgumentError."""
     check_tensors(query, key, value)
-    if not 0.0 <= dropout < 1.0:
-        raise ArgumentError(f"dropout must be at least 0 and below 1; found {dropout}")
-    if softcap is not None and not softcap > 0:
-        raise ArgumentError(f"softcap must be above 0, or None for none; found {softcap}")
+    if not (is_number(dropout) and 0 <= dropout < 1):
+        raise ArgumentError(f"dropout must be at least 0 and below 1; found {dropout!r}")
+    if softcap is not None and not (is_number(softcap) and softcap > 0):
+        raise ArgumentError(f"softcap must be a number above 0, or None for none; found {softcap!r}")
+    if scale is not None and not is_number(scale):
+        raise ArgumentError(f"scale must be a finite number, or None for 1 / sqrt(K); found {scale!r}")
     request = Request(
         query,
         key,
         value,
         compose(mask, causal, window, segments, lengths),
         bias if bias is None or isinstance(bias, Bias) else dense_bias(bias),
-        query.shape[3] ** -0.5 if scale is None else float(scale),
+        query.shape[3] ** -0.5 if scale is None else scale,
         softcap,
         sinks,
         dropout,
@@ -115,11 +117,15 @@ def frame_of(query: Tensor, key: Tensor, rule: Rule | None) -> Frame:
     """The frame of a call: its diagonal is bottom-right, S - T, or each sequence's own if `Lengths` counts queries."""
     B, H, T, _ = query.shape
     S = key.shape[2]
-    counts = [part for part in (() if rule is None else rule.parts()) if isinstance(part, Lengths)]
-    own = [part.keys - part.queries for part in counts if part.queries is not None]
-    if len(own) > 1:
-        raise ArgumentError("lengths may be given for queries once; found two Lengths rules that count queries")
-    return Frame(B, H, T, S, own[0][:, None, None, None] if own else S - T, query.device)
+    frame = Frame(B, H, T, S, S - T, query.device)
+    parts = () if rule is None else rule.parts()
+    counts = [part for part in parts if isinstance(part, Lengths) and part.queries is not None]
+    if not counts:
+        return frame
+    if len(counts) > 1:
+        raise ArgumentError("only one rule may count queries; found two Lengths with queries")
+    counts[0].check(frame)
+    return replace(frame, diagonal=counts[0].diagonal())
 
 
 def compose(
@@ -156,11 +162,14 @@ def dense_bias(bias: object) -> DenseBias:
     return DenseBias(bias)
 
 
+def is_number(x: object) -> bool:
+    return isinstance(x, int | float) and math.isfinite(x)
+
+
 def check_tensors(query: Tensor, key: Tensor, value: Tensor) -> None:
     """Refuse queries, keys and values that do not fit each other."""
     for name, x, axes in (("query", query, "B, H, T, K"), ("key", key, "B, G, S, K"), ("value", value, "B, G, S, Kv")):
-        check_tensor(name, x, axes)
-        if x.dim() != 4:
+        if rules.check_tensor(name, x).dim() != 4:
             raise ArgumentError(f"{name} must have 4 axes [{axes}]; found {list(x.shape)}")
     B, H, _, K = query.shape
     B_key, G, S, K_key = key.shape
@@ -184,11 +193,6 @@ def check_tensors(query: Tensor, key: Tensor, value: Tensor) -> None:
         )
 
 
-def check_tensor(name: str, x: object, axes: str) -> None:
-    if not isinstance(x, Tensor):
-        raise ArgumentError(f"{name} must be a torch tensor [{axes}]; found {type(x).__name__}")
-
-
 def check_values(request: Request) -> None:
     """Refuse rules, biases and sinks that do not fit the tensors."""
     frame, rule, bias = request.frame, request.rule, request.bias
@@ -205,7 +209,10 @@ def check_values(request: Request) -> None:
     if bias is not None:
         bias.check(frame)
     for name, x in (("sinks", request.sinks), ("bias" if bias is None else bias.name, request.weights)):
-        if x is not None and (x.dtype not in (request.query.dtype, torch.float32) or x.device != frame.device):
+        if x is None:
+            continue
+        rules.check_tensor(name, x)
+        if x.dtype not in (request.query.dtype, torch.float32) or x.device != frame.device:
             raise ArgumentError(
                 f"{name} must be {request.query.dtype} as query is, or torch.float32, on {frame.device};"
                 f" found {x.dtype} on {x.device}"

@@ -91,8 +91,16 @@ def check_count(name: str, n: object) -> None:
         raise ArgumentError(f"{name} must be a whole number of at least 0; found {n!r}")
 
 
-def check_per_sequence(name: str, x: Tensor, frame: Frame) -> None:
+def check_tensor(name: str, x: object) -> Tensor:
+    """Refuse anything but a tensor."""
+    if not isinstance(x, Tensor):
+        raise ArgumentError(f"{name} must be a torch tensor; found {type(x).__name__}")
+    return x
+
+
+def check_per_sequence(name: str, x: object, frame: Frame) -> None:
     """Refuse anything but one whole number per sequence, [B]."""
+    x = check_tensor(name, x)
     if tuple(x.shape) != (frame.batch,) or x.is_floating_point() or x.dtype == torch.bool or x.device != frame.device:
         raise ArgumentError(
             f"{name} must be whole numbers of shape [B] = [{frame.batch}] on {frame.device};"
@@ -113,7 +121,7 @@ class Rule:
         raise NotImplementedError
 
     def extent(self, frame: Frame) -> Extent | None:
-        """The shape that `visible` of all rows and columns would have; None if it hides nothing."""
+        """The most that `visible` of all rows and columns could take; None if it hides nothing."""
         raise NotImplementedError
 
     def reach(self, frame: Frame, rows: range) -> range:
@@ -262,6 +270,11 @@ class Lengths(Rule):
     keys: Tensor  # [B]
     queries: Tensor | None = None  # [B]
 
+    def diagonal(self) -> Tensor:
+        """The key on which each sequence's query 0 stands, [B, 1, 1, 1], where queries are counted."""
+        assert self.queries is not None
+        return (self.keys - self.queries)[:, None, None, None]
+
     def visible(self, frame: Frame, rows: Span, columns: Span) -> Tensor:
         inside = index(columns, frame.device) < self.keys[:, None, None, None]  # [B, 1, 1, s]
         if self.queries is None:
@@ -308,6 +321,7 @@ class Segments(Rule):
     def check(self, frame: Frame) -> None:
         own, theirs = self._ids()
         for name, ids, n in (("queries", own, frame.n_queries), ("keys", theirs, frame.n_keys)):
+            check_tensor(f"Segments {name}", ids)
             if tuple(ids.shape) != (frame.batch, n) or ids.is_floating_point() or ids.device != frame.device:
                 raise ArgumentError(
                     f"Segments {name} must be whole numbers of shape [{frame.batch}, {n}] on {frame.device};"
@@ -325,6 +339,7 @@ class Dense(Rule):
     mask: Tensor
 
     def __post_init__(self) -> None:
+        check_tensor("mask", self.mask)
         if self.mask.dtype != torch.bool:
             hint = "pass a float mask as bias=" if self.mask.is_floating_point() else "write mask != 0"
             raise ArgumentError(f"mask must be boolean (True = may look); found {self.mask.dtype}: {hint}")
@@ -398,6 +413,7 @@ class DenseBias(Bias):
     tensor: Tensor
 
     def __post_init__(self) -> None:
+        check_tensor("bias", self.tensor)
         if not self.tensor.is_floating_point():
             hint = "pass a boolean mask as mask=" if self.tensor.dtype == torch.bool else "write bias.float()"
             raise ArgumentError(f"bias must be a float tensor; found {self.tensor.dtype}: {hint}")
@@ -449,6 +465,7 @@ class Alibi(Bias):
         return B, frame.heads, T, S
 
     def check(self, frame: Frame) -> None:
+        check_tensor("Alibi slopes", self.slopes)
         if tuple(self.slopes.shape) != (frame.heads,) or not self.slopes.is_floating_point():
             raise ArgumentError(
                 f"Alibi slopes must be floats of shape [H] = [{frame.heads}];"
@@ -498,6 +515,7 @@ class Buckets(Bias):
         return B, frame.heads, T, S
 
     def check(self, frame: Frame) -> None:
+        check_tensor("Buckets table", self.table)
         least = 4 if self.bidirectional else 2
         if self.table.dim() != 2 or self.table.shape[1] != frame.heads or self.table.shape[0] < least:
             raise ArgumentError(

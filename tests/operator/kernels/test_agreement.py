@@ -64,7 +64,9 @@ def test_blockwise_agrees_with_the_reference_in_half_width(case: Case):
 def test_fused_agrees_with_the_reference_or_says_why_not(case: Case):
     built = build(case)
     reason = fused.can(built.request())
-    assert (reason is not None) == (case.softcap is not None or case.sinks or empty(case) or unfused_group(case)), reason
+    assert (reason is not None) == (case.softcap is not None or case.sinks or empty(case) or unfused_group(case)), (
+        reason
+    )
     if reason is None:
         agree(built, fused.run)
 

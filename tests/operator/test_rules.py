@@ -1,0 +1,129 @@
+"""Rules and biases say of every tile what their definitions say of every pair."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from polyhead.operator import Buckets, Causal, Dense, Lengths, Prefix, Window
+from polyhead.operator.request import frame_of
+from polyhead.operator.rules import Frame, Span
+from tests.operator.cases import BUCKETS, Case, bucket, build, cases
+
+
+def run_of(n: int) -> st.SearchStrategy[range]:
+    return st.tuples(st.integers(0, n), st.integers(0, n)).map(lambda ends: range(min(ends), max(ends)))
+
+
+def numbers(span: Span) -> list[int]:
+    return list(span) if isinstance(span, range) else [int(i) for i in span]
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(cases(), st.data())
+def test_a_tile_of_a_rule_is_what_its_definition_says_of_each_pair(case: Case, data: st.DataObject):
+    built = build(case, grad=False)
+    request = built.request()
+    rows: Span = data.draw(run_of(case.T))
+    columns: Span = data.draw(run_of(case.S))
+    if data.draw(st.booleans()):  # any indices, in any order
+        rows, columns = torch.tensor(numbers(rows)[::-2]), torch.tensor(numbers(columns)[::-1])
+        rows, columns = rows.long(), columns.long()
+    place = np.ix_(range(case.B), range(case.H), numbers(rows), numbers(columns))
+    if request.rule is not None:
+        tile = request.rule.visible(request.frame, rows, columns)
+        wanted = built.visible[place]
+        found = np.broadcast_to(True if tile is None else tile.numpy(), wanted.shape)
+        np.testing.assert_array_equal(found, wanted)
+    if request.bias is not None and request.weights is not None and built.bias is not None:
+        tile = request.bias.tile(request.weights, request.frame, rows, columns)
+        wanted = built.bias[place]
+        np.testing.assert_allclose(np.broadcast_to(tile.numpy(), wanted.shape), wanted, rtol=1e-5)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(cases(), st.data())
+def test_a_rule_reaches_every_key_that_some_row_sees(case: Case, data: st.DataObject):
+    built = build(case, grad=False)
+    request = built.request()
+    if request.rule is None:
+        return
+    rows = data.draw(run_of(case.T))
+    reach = request.rule.reach(request.frame, rows)
+    seen = built.visible[:, :, rows.start : rows.stop].any(axis=(0, 1, 2)).nonzero()[0]
+    assert all(j in reach for j in seen)
+    assert not len(reach) or (0 <= reach.start and reach.stop <= case.S)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(cases())
+def test_extent_bounds_the_shape_of_the_whole_and_none_hides_nothing(case: Case):
+    request = build(case, grad=False).request()
+    if request.rule is None:
+        return
+    extent = request.rule.extent(request.frame)
+    whole = request.rule.visible(request.frame, range(case.T), range(case.S))
+    if extent is None:
+        assert whole is None
+    elif whole is not None:
+        assert all(size <= bound for size, bound in zip(whole.shape, extent, strict=True))
+
+
+def frame(T: int, S: int) -> Frame:
+    query = torch.zeros(1, 1, T, 1)
+    return frame_of(query, torch.zeros(1, 1, S, 1), None)
+
+
+def test_causal_and_windows_reach_only_the_keys_they_need():
+    assert Causal().reach(frame(100, 100), range(20, 30)) == range(30)
+    assert Causal().reach(frame(10, 100), range(5)) == range(95)
+    assert not Causal().reach(frame(100, 10), range(50))
+    assert Window(4, 0).reach(frame(100, 100), range(20, 30)) == range(16, 30)
+    assert (Causal() & Window(4, None)).reach(frame(100, 100), range(20, 30)) == range(16, 30)
+    assert Prefix(40).reach(frame(100, 100), range(20, 30)) == range(40)
+    assert Lengths(torch.tensor([7])).reach(frame(100, 100), range(20, 30)) == range(7)
+
+
+def test_a_tile_below_the_diagonal_needs_no_mask():
+    assert Causal().visible(frame(100, 100), range(50, 60), range(50)) is None
+    assert Causal().visible(frame(1, 100), range(1), range(100)) is None
+    assert Window(100, 0).visible(frame(100, 100), range(50, 60), range(50)) is None
+
+
+def test_one_query_sees_every_key_so_causal_hides_nothing():
+    assert Causal().extent(frame(1, 9)) is None
+    assert Causal().extent(frame(2, 9)) == (1, 1, 2, 9)
+
+
+def test_composition_is_flat_and_takes_tensors_and_none():
+    mask = torch.ones(3, 3, dtype=torch.bool)
+    rule = Causal() & Window(2, 2) & mask & None
+    assert [type(part) for part in rule.parts()] == [Causal, Window, Dense]
+
+
+@pytest.mark.parametrize("bidirectional", [True, False])
+def test_buckets_are_those_of_the_definition(bidirectional: bool):
+    for n, far in ((8, 6), (32, 128), (10, 20)):
+        rule = Buckets(torch.zeros(n, 1), bidirectional, far)
+        distances = list(range(-3 * far, 3 * far + 1))
+        found = rule.bucket(torch.tensor(distances)).tolist()
+        assert found == [bucket(d, n, bidirectional, far) for d in distances]
+        assert 0 <= min(found)
+        assert max(found) == n - 1 if bidirectional else max(found) <= n - 1
+
+
+@pytest.mark.parity
+def test_buckets_are_those_of_t5():
+    from transformers.models.t5.modeling_t5 import T5Attention
+
+    distances = torch.arange(-300, 301)
+    for bidirectional in (True, False):
+        wanted = T5Attention._relative_position_bucket(distances, bidirectional, 32, 128)
+        assert torch.equal(Buckets(torch.zeros(32, 1), bidirectional, 128).bucket(distances), wanted)
+
+
+def test_every_bucket_that_a_distance_can_have_is_met():
+    assert {bucket(d, *BUCKETS) for d in range(-9, 10)} == {0, 1, 2, 3, 5, 6, 7}  # 4: right, at distance 0
