@@ -41,7 +41,7 @@ def test_a_corpus_holds_what_the_tokenizer_says(
     for i, (source, target) in enumerate(PAIRS):
         assert [side.tolist() for side in corpus[i]] == [bpe.encode(source), bpe.encode(target)]
         assert (corpus.source_lengths[i], corpus.target_lengths[i]) == tuple(map(len, corpus[i]))
-    assert [part.skipped for part in corpus.parts] == [{}, {"repeated pair": 1}]
+    assert [part.skipped.reasons for part in corpus.parts] == [{}, {"repeated pair": 1}]
     for beyond in (-1, len(PAIRS)):
         with pytest.raises(IndexError):
             corpus[beyond]
@@ -92,7 +92,9 @@ def test_a_build_that_fails_leaves_nothing(
         Corpus.build([broken], bpe, bpe, cache=cache)
     assert files(cache) == {}
     skipped = Corpus.build([broken], bpe, bpe, cache=cache, on_error="skip")
-    assert (len(skipped), skipped.parts[0].skipped) == (9, {"too few columns": 1})
+    assert len(skipped) == 9
+    assert "1 x too few columns (first: " in str(skipped.parts[0].skipped)
+    assert "broken.tsv line 10: has 1 column" in str(skipped.parts[0].skipped)
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")

@@ -48,9 +48,15 @@ def test_traditional_and_simplified_text_are_the_same_ids(tokenizer: Tokenizer) 
         "老師讀了三本書，妳呢": "老师读了三本书，你呢",
         "她看著一隻著名的貓，甚麼也沒說": "她看着一只著名的猫，什么也没说",
         "「沒來」": "“没来”",
+        "我瞭解他的計畫": "我了解他的计划",
     }
     for traditional, simplified in both.items():
         assert tokenizer.encode(traditional) == tokenizer.encode(simplified)
+
+
+def test_simplified_text_stays_as_it_is(tokenizer: Tokenizer) -> None:
+    for text in ("看着一位著名的著作者", "土著", "某人 著", "显著的原著", "画画的计算机", "瞭望台上的望远镜", "甚至", "他在乎什么后果"):
+        assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
 def test_full_width_forms_are_the_plain_ones(tokenizer: Tokenizer) -> None:
@@ -206,5 +212,7 @@ def test_a_training_that_cannot_work_is_refused() -> None:
         Tokenizer.train(TEXTS, size=400, specials=("<pad>", "<unk>"))
     with pytest.raises(ArgumentError, match=r"kind 'unigam' .* Did you mean 'unigram'\?"):
         Tokenizer.train(TEXTS, size=400, kind="unigam")  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="are also words of the text; write them <like this>"):
+        Tokenizer.train(TEXTS, size=400, specials=("<pad>", "</s>", "<unk>", "我"))
     with pytest.raises(DataError, match="no text to learn"):
         Tokenizer.train([], size=400)

@@ -21,10 +21,12 @@ HAN = ((0x3400, 0x4DC0), (0x4E00, 0xA000), (0x20000, 0x323B0))
 OTHERS = {"妳": "你", "「": "“", "」": "”", "『": "‘", "』": "’"}
 
 # Traditional spellings that no table of single characters can decide, as (pattern, replacement) over simplified text.
-# 著 is 着 when it follows a verb (看著), and itself in words about writing and fame (著名, 原著).
+# 著 is 着 when it follows a verb (看著), and itself in words about writing and fame (著名, 原著); 画 is 划 in 計畫.
 PHRASES = (
-    (r"(?<![显名原专巨编译论卓昭遗合新拙所])著(?![名作者称述书录])", "着"),
-    (r"甚么", "什么"),
+    (r"(?<![显名原专巨编译论卓昭遗合新拙所土 ])著(?![名作者称述书录])", "着"),
+    (r"甚(?=么)", "什"),
+    (r"(?<=[计企规策])画", "划"),
+    (r"瞭(?=解)", "了"),
 )
 
 

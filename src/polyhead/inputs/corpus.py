@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -23,6 +24,7 @@ from polyhead.errors import ArgumentError, DataError
 from polyhead.inputs.readers import OnError, Skipped, Source, read
 
 CHUNK = 4096  # examples tokenised at a time
+LAYOUT = 2  # of the files; a cache of another layout is not looked at
 Ids = NDArray[np.integer]
 
 
@@ -42,7 +44,7 @@ class Part:
     source: Source
     ids: Ids  # [tokens], memory-mapped
     ends: NDArray[np.int64]  # [2 * pairs], memory-mapped
-    skipped: dict[str, int]  # lines left out, by reason
+    skipped: Skipped  # lines left out when it was built, by reason
 
     def __len__(self) -> int:
         return len(self.ends) // 2
@@ -126,7 +128,7 @@ def _part(source: Source, left: Encoder, right: Encoder, cache: Path, on_error: 
             raise ValueError("files of the wrong size")
     except (OSError, ValueError, KeyError) as wrong:
         raise DataError(f"The cached corpus {folder} is damaged ({wrong}); delete that folder and run again.") from None
-    return Part(source, ids, ends, about["skipped"])
+    return Part(source, ids, ends, Skipped(Counter(about["skipped"]), about["first"]))
 
 
 def _key(source: Source, left: Encoder, right: Encoder, on_error: str) -> str:
@@ -136,7 +138,7 @@ def _key(source: Source, left: Encoder, right: Encoder, on_error: str) -> str:
     except OSError as wrong:
         raise DataError(f"{wrong.filename} cannot be read ({wrong.strerror}); check the path.") from None
     how = [source.kind, source.columns, sorted((str(k), list(v)) for k, v in source.where.items()), source.distinct]
-    text = json.dumps([1, files, how, on_error, left.fingerprint(), right.fingerprint()])
+    text = json.dumps([LAYOUT, files, how, on_error, left.fingerprint(), right.fingerprint()])
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
@@ -161,7 +163,7 @@ def _write(source: Source, left: Encoder, right: Encoder, folder: Path, on_error
                 ids.write(np.concatenate(rows).astype(dtype).tobytes())
                 ends.write(stops.tobytes())
                 written, pairs = int(stops[-1]), pairs + len(chunk)
-        about = {"dtype": np.dtype(dtype).name, "pairs": pairs, "skipped": dict(skipped.reasons)}
+        about = {"dtype": np.dtype(dtype).name, "pairs": pairs, "skipped": skipped.reasons, "first": skipped.first}
         (work / "part.json").write_text(json.dumps(about), encoding="utf-8")
         os.replace(work, folder)
     except OSError as wrong:

@@ -248,6 +248,8 @@ def _assemble(
     if model["type"] == "BPE":
         learned = sorted(model["vocab"], key=model["vocab"].__getitem__)
         ids = {token: id for id, token in enumerate([*known, *learned])}
+        if len(ids) < len(known) + len(learned):
+            raise ArgumentError(f"Special tokens {list(specials)} are also words of the text; write them <like this>.")
         merges = [tuple(merge) for merge in model["merges"]]
         core: models.Model = models.BPE(vocab=ids, merges=merges, unk_token=UNK, byte_fallback=byte_fallback)
     else:
