@@ -1,8 +1,8 @@
 """One block: x plus what attention found, plus (in a decoder) what the memory says, plus what the MLP made of it.
 
-      pre-norm                        post-norm
-      x ──┬──────────────┐            x ──┬───────┐
-          └ norm ─ f ──── + ── x          └ f ─── + ─ norm ── x
+pre-norm                        post-norm
+x ──┬──────────────┐            x ──┬───────┐
+    └ norm ─ f ──── + ── x          └ f ─── + ─ norm ── x
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ def packable(model: nn.Module) -> bool:
 
 
 def packed(model: nn.Module) -> nn.Module:
-    """The same model with packed matrices, sharing all other weights; the model itself where packing is not to be had."""
+    """The same model with packed matrices, sharing all other weights; the model itself where that cannot be had."""
     if not packable(model):
         return model
     memo = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}

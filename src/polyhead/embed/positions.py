@@ -47,5 +47,7 @@ class Learned(nn.Module):
 
 def _look_up(table: Tensor, places: Tensor) -> Tensor:
     if places.shape[1] and (last := int(places[:, -1].max())) >= len(table):
-        raise ArgumentError(f"The sequence reaches position {last + 1}, but the model knows only {len(table)}; shorten it")
+        raise ArgumentError(
+            f"The sequence reaches position {last + 1}, but the model knows only {len(table)}; shorten it"
+        )
     return table[places]

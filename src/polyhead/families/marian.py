@@ -131,9 +131,9 @@ KEYS = Keys(
         "forced_end_id": "forced_eos_token_id",
     },
     absent={
-        "vocab_size": 58101, "max_len": 1024, "n_layers": 12, "n_decoder_layers": 12, "n_heads": 16, "n_decoder_heads": 16,
-        "d_ff": 4096, "decoder_d_ff": 4096, "d_model": 1024, "activation": "gelu", "scaled": False, "pad_id": 58100,
-        "eos_id": 0, "start_id": 58100, "forced_end_id": 0,
+        "vocab_size": 58101, "max_len": 1024, "n_layers": 12, "n_decoder_layers": 12, "n_heads": 16,
+        "n_decoder_heads": 16, "d_ff": 4096, "decoder_d_ff": 4096, "d_model": 1024, "activation": "gelu",
+        "scaled": False, "pad_id": 58100, "eos_id": 0, "start_id": 58100, "forced_end_id": 0,
     },
     only={
         "model_type": "marian",

@@ -24,7 +24,7 @@ class Watcher:
         return x
 
     def attend(self, at: nn.Module, query: Tensor, key: Tensor, value: Tensor, **how: Any) -> Tensor:
-        output, record = attend(query, key, value, observe=True, **how)
+        output, record = attend(query, key, value, **how)
         kept = {name: how[name] for name in ("bias", "scale", "softcap") if name in how}
         call = Call(self.names[at], query.detach(), key.detach(), record, how.get("mask"), kept)
         self.recording.calls.append(call)

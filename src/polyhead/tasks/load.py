@@ -57,7 +57,7 @@ def find(name: str | Path) -> Path:
     if folder.is_dir():
         raise CheckpointError(f"{folder} holds no config.json; a model folder has config.json and model.safetensors")
     raise CheckpointError(
-        f"There is no model '{name}': it is neither a folder here nor a shipped model ({', '.join(shipped()) or 'none'})."
+        f"There is no model '{name}': it is neither a folder nor a shipped model ({', '.join(shipped()) or 'none'})."
         + did_you_mean(str(name), shipped())
     )
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from polyhead.core import Run
 from polyhead.core.packed import packed
 from polyhead.errors import DataError
-from polyhead.generation import Beam, EndToken, Forbid, ForcedEnd, Hypothesis, Search, generate
+from polyhead.generation import Beam, EndToken, Forbid, ForcedEnd, Hypothesis, Search, generate, sorted_batches
 from polyhead.inputs.batch import pad
 from polyhead.inputs.text import clean
 from polyhead.operator import Cache, Lengths
@@ -21,7 +21,6 @@ from polyhead.tasks.load import Loaded, load
 
 BATCH_TOKENS = 1024  # source tokens, padding included, in one batch
 ROWS = 64  # sentences in one batch
-WINDOW = 2000  # lines that are sorted by length together
 
 
 @dataclass(frozen=True)
@@ -68,10 +67,10 @@ class Translator:
         self.model = packed(loaded.model)
         self.search = search or Beam(4)
         self.max_new = max_new
-        self.stop = EndToken(self.config.eos_id)
+        self.stop = EndToken([self.config.eos_id])
         self.rules: list[Any] = [Forbid([self.config.pad_id])]
         if self.config.forced_end_id is not None:
-            self.rules.append(ForcedEnd(self.config.forced_end_id, self.config.max_len))
+            self.rules.append(ForcedEnd(self.config.max_len, [self.config.forced_end_id]))
 
     def __call__(
         self, lines: Sequence[str], *, progress: Callable[[int], None] | None = None, first_line: int = 1
@@ -91,7 +90,9 @@ class Translator:
         answers: dict[int, list[Hypothesis]] = {i: [] for i, text in enumerate(sources) if not text}
         if progress and answers:
             progress(len(answers))
-        for batch in by_length([i for i, text in enumerate(sources) if text], ids):
+        full = [i for i, text in enumerate(sources) if text]
+        for places in sorted_batches([len(ids[i]) for i in full], budget=BATCH_TOKENS, rows=ROWS):
+            batch = [full[place] for place in places]
             found = self.batch([ids[i] for i in batch], numbers=[first_line + i for i in batch])
             answers.update(zip(batch, found, strict=True))
             if progress:
@@ -113,18 +114,6 @@ class Translator:
         return generate(
             step, start, search=self.search, max_new=longest, rules=self.rules, stop=self.stop, numbers=numbers
         )
-
-
-def by_length(numbers: Sequence[int], ids: Sequence[Sequence[int]]) -> Iterable[list[int]]:
-    """Batches of line numbers, longest first, so that rows of a batch are nearly equally long."""
-    batch: list[int] = []
-    for i in sorted(numbers, key=lambda i: len(ids[i]), reverse=True):
-        if batch and (len(batch) == ROWS or (len(batch) + 1) * len(ids[batch[0]]) > BATCH_TOKENS):
-            yield batch
-            batch = []
-        batch.append(i)
-    if batch:
-        yield batch
 
 
 @overload

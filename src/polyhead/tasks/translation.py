@@ -2,133 +2,40 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields, make_dataclass, replace
-from itertools import chain
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from polyhead.core import Run
-from polyhead.errors import ConfigError
 from polyhead.families import Family, family
 from polyhead.generation import Greedy
 from polyhead.inputs.batch import pad, plan_batches, short
 from polyhead.inputs.corpus import Corpus
 from polyhead.inputs.pair import Pair, load_pair, save_pair
-from polyhead.inputs.readers import Source, read
+from polyhead.inputs.readers import Example, read
+from polyhead.inputs.splitting import merge_table, split_pieces
 from polyhead.inputs.tokenizer import Tokenizer
 from polyhead.operator import Lengths
 from polyhead.readout.words import shifted
 from polyhead.tasks.evaluate import score
 from polyhead.tasks.load import Loaded, save
+from polyhead.tasks.recipe import Data, DataSource, Vocabulary, read_recipe
 from polyhead.tasks.translate import Translator
+from polyhead.training.card import Card, DataSet
+from polyhead.training.loop import Result
+from polyhead.training.loop import train as run
 from polyhead.training.loss import label_smoothed
-from polyhead.training.recipe_file import from_toml
-from polyhead.training.settings import Training
+from polyhead.training.plan import describe, plan
 from polyhead.training.task import Loss
 from polyhead.weights.file import write_text
 
-
-@dataclass(frozen=True, kw_only=True)
-class DataSource:
-    """One file of pairs in a recipe: where it is, how it is read, how often, and whose it is.
-
-    path: below `data.folder`; two names for parallel files. where: rows whose column (counted from 1) holds one of the
-    values. weight: visits of each pair in an epoch. name, licence, credit: for the model card.
-    """
-
-    path: str | tuple[str, str]
-    columns: tuple[int | str, int | str] | None = None
-    format: Literal["tsv", "jsonl", "parallel"] | None = None
-    where: dict = field(default_factory=dict)  # pyright: ignore[reportMissingTypeArgument]
-    weight: float = 1.0
-    name: str = ""
-    licence: str = ""
-    credit: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Data:
-    """Which files, and how they are cut into batches."""
-
-    train: tuple[DataSource, ...]
-    valid: tuple[DataSource, ...]
-    folder: Path = Path(".")
-    cache: Path = Path("runs/cache")
-    columns: tuple[int | str, int | str] = (1, 2)  # source, target
-    on_error: Literal["stop", "skip"] = "stop"
-    batch_tokens: int = 4096  # source and target, padding included
-    max_length: int = 128  # tokens of either side; longer pairs are left out
-    split_pieces: float = 0.0  # undo each merge of the vocabulary with this probability (as BPE-dropout does)
-
-    def read(self, source: DataSource) -> Source:
-        names = source.path if isinstance(source.path, tuple) else (source.path,)
-        paths = tuple(self.folder / name for name in names)
-        return Source(
-            path=paths[0] if len(paths) == 1 else (paths[0], paths[1]),
-            columns=source.columns or self.columns,
-            format=source.format,
-            where={int(column) if column.isdecimal() else column: values for column, values in source.where.items()},
-            weight=source.weight,
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Vocabulary:
-    """The tokenizer that is trained on the data. simplify: read traditional Chinese as simplified."""
-
-    kind: Literal["bpe", "unigram"] = "bpe"
-    size: int = 8000
-    joint: bool = True
-    target_size: int = 8000
-    simplify: bool = False
-    coverage: float = 0.9995
-
-
-@dataclass(frozen=True, kw_only=True)
-class Held:
-    """How translations are scored while training: greedily, on the first `rows` valid pairs; 0 for none."""
-
-    rows: int = 300
-
-
-@dataclass(frozen=True, kw_only=True)
-class Header:
-    """What a recipe says before its tables are known in full."""
-
-    name: str
-    source: str  # language codes, for the card
-    target: str
-    data: Data
-    train: Training
-    architecture: str = "MarianMTModel"
-    tokenizer: Vocabulary = Vocabulary()
-    evaluate: Held = Held()
-    weights: Literal["float32", "float16", "bfloat16"] = "float32"  # as saved
-
-
-def read_recipe(path: str | Path, overrides: Sequence[tuple[str, str]] = ()) -> Any:
-    """A recipe whose [model] table has the keys of the family it names; sizes of vocabularies come from the tokenizer."""
-    architecture = dict(overrides).get("architecture") or _architecture(path)
-    config = family(architecture).config
-    schema = make_dataclass(
-        "Recipe", [("model", config, field(default_factory=config))], bases=(Header,), frozen=True, kw_only=True
-    )
-    schema.__module__ = __name__
-    return from_toml(path, schema, overrides)
-
-
-def _architecture(path: str | Path) -> str:
-    import tomllib
-
-    try:
-        return tomllib.loads(Path(path).read_text("utf-8")).get("architecture", Header.architecture)
-    except (OSError, ValueError):
-        return Header.architecture  # the reader of the whole recipe says what is wrong with the file
+TOKENIZER = Path("training/tokenizer")  # in a training's folder
 
 
 @dataclass(frozen=True)
@@ -171,16 +78,21 @@ class TranslationTask:
             start_id=target.pad_id,
             forced_end_id=target.eos_id,
         )
+        if self.data.split_pieces:
+            self.merges = merge_table(source), merge_table(target)
         torch.manual_seed(self.seed)
         self.model: nn.Module = kind.build(self.config)
         self.corpus = self.tokenised(self.data.train, cache)
         self.valid = self.tokenised(self.data.valid, cache)
-        self.lines = [pair for held in self.data.valid for pair in read(self.data.read(held), on_error=self.data.on_error)]
+        self.lines = [pair for held in self.data.valid for pair in self.examples(held)]
 
     def tokenised(self, sources: Sequence[DataSource], cache: Path) -> Corpus:
         readable = [self.data.read(source) for source in sources]
         pair = self.tokenizer
         return Corpus.build(readable, pair.source, pair.target, cache=cache, on_error=self.data.on_error)
+
+    def examples(self, source: DataSource) -> Iterator[Example]:
+        return read(self.data.read(source), on_error=self.data.on_error)
 
     def plan(self, corpus: Corpus, indices: np.ndarray, epoch: int) -> list[np.ndarray]:
         lengths = corpus.source_lengths, corpus.target_lengths
@@ -191,13 +103,15 @@ class TranslationTask:
         return Batches(self, self.plan(self.corpus, self.corpus.epoch(self.seed, epoch), epoch), epoch)
 
     def batch(self, rows: np.ndarray, random: np.random.Generator) -> Batch:
-        pairs = [self.corpus[int(i)] for i in rows]
-        return self.padded(pairs)
+        source, target = zip(*(self.corpus[int(i)] for i in rows), strict=True)
+        if p := self.data.split_pieces:
+            source = split_pieces(source, self.merges[0], p=p, random=random)
+            target = split_pieces(target, self.merges[1], p=p, random=random)
+        return self.padded(source, target)
 
-    def padded(self, pairs: Sequence[tuple[Any, Any]]) -> Batch:
-        source, lengths = pad([pair[0] for pair in pairs], self.config.pad_id)
-        target, _ = pad([pair[1] for pair in pairs], self.config.pad_id)
-        return Batch(source, lengths, target)
+    def padded(self, source: Sequence[Any], target: Sequence[Any]) -> Batch:
+        ids, lengths = pad(source, self.config.pad_id)
+        return Batch(ids, lengths, pad(target, self.config.pad_id)[0])
 
     def loss(self, batch: Batch) -> Loss:
         smoothing = self.recipe.train.label_smoothing if self.model.training else 0.0
@@ -217,7 +131,7 @@ class TranslationTask:
         """Cross entropy (nats a token, no smoothing) on all valid pairs; BLEU and chrF of greedy translations."""
         total = targets = 0.0
         for rows in self.plan(self.valid, np.arange(len(self.valid)), 0):
-            loss = self.loss_of(model, self.padded([self.valid[int(i)] for i in rows]), 0.0)
+            loss = self.loss_of(model, self.padded(*zip(*(self.valid[int(i)] for i in rows), strict=True)), 0.0)
             total, targets = total + float(loss.total), targets + loss.targets
         scores = {"loss": total / targets}
         lines = self.lines[: self.recipe.evaluate.rows]
@@ -230,10 +144,30 @@ class TranslationTask:
     def loaded(self, model: nn.Module) -> Loaded:
         c = self.config
         generation = {
-            "bos_token_id": None, "eos_token_id": c.eos_id, "pad_token_id": c.pad_id, "decoder_start_token_id": c.start_id,
-            "forced_eos_token_id": c.eos_id, "bad_words_ids": [[c.pad_id]], "num_beams": 4, "max_length": c.max_len,
+            "bos_token_id": None, "eos_token_id": c.eos_id, "pad_token_id": c.pad_id, "max_length": c.max_len,
+            "decoder_start_token_id": c.start_id, "forced_eos_token_id": c.eos_id, "bad_words_ids": [[c.pad_id]],
+            "num_beams": 4,
         }  # fmt: skip
         return Loaded(model, self.tokenizer, self.kind, {}, generation)
+
+    def card(self) -> Card:
+        about, data = self.recipe.about, zip(self.data.train, self.corpus.parts, strict=True)
+        return Card(
+            name=self.recipe.name,
+            summary=about.summary,
+            languages=(self.recipe.source, self.recipe.target),
+            license=about.licence,
+            data=tuple(
+                DataSet(
+                    name=source.name or str(source.path), license=source.licence, attribution=source.credit,
+                    examples=len(part), url=source.url,
+                )
+                for source, part in data
+            ),
+            limits=about.limits,
+            pipeline="translation",
+            usage=about.usage,
+        )  # fmt: skip
 
     def save(self, folder: Path, model: nn.Module, card: str) -> None:
         save(self.loaded(model), folder, dtype=getattr(torch, self.recipe.weights))
@@ -242,7 +176,7 @@ class TranslationTask:
 
 def prepare(recipe: Any, out: Path) -> TranslationTask:
     """A recipe becomes a task: the tokenizer is trained once and kept in `out`, the data is tokenised once."""
-    folder = out / "training" / "tokenizer"
+    folder = out / TOKENIZER
     if (folder / "tokenizer_config.json").is_file():
         tokenizer = load_pair(folder)
     else:
@@ -251,16 +185,45 @@ def prepare(recipe: Any, out: Path) -> TranslationTask:
     return TranslationTask(recipe, family(recipe.architecture), tokenizer, recipe.data.cache)
 
 
+def train(
+    recipe: str | Path,
+    *,
+    overrides: Sequence[tuple[str, str]] = (),
+    out: str | Path | None = None,
+    plan_only: bool = False,
+    resume: bool = True,
+) -> Result | None:
+    """Train what a recipe describes; `out` (default runs/<name>) gets a standard Hugging Face folder.
+
+    overrides: dotted keys and their values, ("train.lr", "3e-4"). plan_only: print what it will take, and do nothing.
+    resume: go on with a training found in `out`. Raises ConfigError, DataError, CheckpointError, NonFiniteLoss.
+    """
+    settings = read_recipe(recipe, overrides)
+    folder = Path(out) if out else Path("runs") / settings.name
+    if plan_only:
+        with tempfile.TemporaryDirectory() as aside:
+            known = (folder / TOKENIZER).is_dir()
+            print(describe(plan(prepare(settings, folder if known else Path(aside)), settings.train)))
+        return None
+    task = prepare(settings, folder)
+    return run(task, settings.train, folder, resume=resume, recipe=settings, card=task.card())
+
+
 def _train_tokenizer(recipe: Any) -> Pair:
     words: Vocabulary = recipe.tokenizer
-    how = {"kind": words.kind, "simplify": words.simplify, "coverage": words.coverage, "max_length": recipe.model.max_len}
 
-    def side(*which: int) -> Iterator[str]:
+    def lines(*which: int) -> Iterator[str]:
         for source in recipe.data.train:
             for example in read(recipe.data.read(source), on_error=recipe.data.on_error):
                 yield from (example[i] for i in which)
 
+    def trained(lines: Iterator[str], size: int) -> Tokenizer:
+        return Tokenizer.train(
+            lines, kind=words.kind, size=size, simplify=words.simplify, coverage=words.coverage,
+            max_length=recipe.model.max_len,
+        )  # fmt: skip
+
     if words.joint:
-        both = Tokenizer.train(side(0, 1), size=words.size, **how)
+        both = trained(lines(0, 1), words.size)
         return Pair(both, both)
-    return Pair(Tokenizer.train(side(0), size=words.size, **how), Tokenizer.train(side(1), size=words.target_size, **how))
+    return Pair(trained(lines(0), words.size), trained(lines(1), words.target_size))

@@ -70,7 +70,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text("utf-8"))
     except FileNotFoundError as missing:
-        raise CheckpointError(f"{path} does not exist; a model folder has config.json and model.safetensors") from missing
+        raise CheckpointError(f"There is no {path}; a model folder has config.json and model.safetensors") from missing
     except (OSError, ValueError) as broken:
         raise CheckpointError(f"{path} cannot be read as JSON ({broken})") from broken
     if not isinstance(value, dict):

@@ -26,7 +26,7 @@ class TensorFiles:
     def __init__(self, folder: Path):
         self.folder = folder
         self._open = {name: self._safe_open(name) for name in self._files()}
-        self._where = {key: handle for handle in self._open.values() for key in handle.keys()}  # noqa: SIM118
+        self._where = {key: handle for handle in self._open.values() for key in handle.keys()}
 
     def _files(self) -> list[str]:
         if (self.folder / SINGLE).is_file():
@@ -55,7 +55,7 @@ class TensorFiles:
             return safe_open(self.folder / name, framework="pt")
         except (SafetensorError, OSError) as broken:
             raise CheckpointError(
-                f"{self.folder / name} cannot be read as safetensors ({broken}); it is damaged, cut short or another format"
+                f"{self.folder / name} is damaged, cut short or no safetensors file ({broken}); fetch or save it again"
             ) from broken
 
     def names(self) -> list[str]:
@@ -138,9 +138,8 @@ def file_tensors(model: nn.Module, names: Names, dtype: torch.dtype | None = Non
         parts.setdefault(part.name, []).append((part, tensor.detach()))
     tensors: dict[str, Tensor] = {}
     for name, pieces in parts.items():
-        rows = torch.cat([tensor for _, tensor in sorted(pieces, key=lambda piece: piece[0].index)]) if (
-            len(pieces) > 1
-        ) else pieces[0][1]
+        in_order = [tensor for _, tensor in sorted(pieces, key=lambda piece: piece[0].index)]
+        rows = torch.cat(in_order) if len(in_order) > 1 else in_order[0]
         whole = rows.T if pieces[0][0].transposed else rows
         tensors[name] = whole.to(dtype or whole.dtype).contiguous()
     return tensors
