@@ -245,11 +245,11 @@ def _assemble(
 ) -> tokenizers.Tokenizer:
     """The learned tokens after the known ones, with everything else that makes a tokenizer."""
     model = json.loads(trained.to_str())["model"]
+    if twice := set(known) & set(dict(model["vocab"])):
+        raise ArgumentError(f"Special tokens {sorted(twice)} are also words of the text; write them <like this>.")
     if model["type"] == "BPE":
         learned = sorted(model["vocab"], key=model["vocab"].__getitem__)
         ids = {token: id for id, token in enumerate([*known, *learned])}
-        if len(ids) < len(known) + len(learned):
-            raise ArgumentError(f"Special tokens {list(specials)} are also words of the text; write them <like this>.")
         merges = [tuple(merge) for merge in model["merges"]]
         core: models.Model = models.BPE(vocab=ids, merges=merges, unk_token=UNK, byte_fallback=byte_fallback)
     else:
