@@ -70,6 +70,17 @@ def test_a_closed_pipe_is_quiet():
     assert reader.wait() == 128 + signal.SIGPIPE
 
 
+def test_translations_are_utf8_and_all_else_survives_a_terminal_without_chinese():
+    script = (
+        "from polyhead.cli.door import guarded, output\n"
+        "guarded(lambda: print('苹果'))()\n"
+        "with output(None) as out: out.write('苹果')"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, env={"PYTHONIOENCODING": "ascii"})
+    assert run.stderr == b""
+    assert run.stdout.splitlines() == [rb"\u82f9\u679c", "苹果".encode()]
+
+
 def test_a_file_appears_only_when_it_is_whole(tmp_path: Path):
     path = tmp_path / "out.txt"
     with pytest.raises(RuntimeError), output(path) as stream:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import io
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -19,6 +20,8 @@ def guarded(verb: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(verb)
     def run(*args: Any, **kwargs: Any) -> None:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # a terminal without Chinese shows escapes, no traceback
         try:
             verb(*args, **kwargs)
             sys.stdout.flush()
@@ -77,8 +80,10 @@ def lines(path: Path | None) -> Iterator[str]:
 
 @contextmanager
 def output(path: Path | None) -> Iterator[TextIO]:
-    """Where a verb writes: the standard output, or a file that appears under its name only when it is whole."""
+    """Where a verb writes UTF-8: the standard output, or a file that appears under its name only when it is whole."""
     if path is None:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(encoding="utf-8")
         yield sys.stdout
         return
     path = path.resolve()  # a link keeps pointing where it did

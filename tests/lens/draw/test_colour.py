@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from polyhead.lens.draw.colour import RGB, colour, ink_on, luminance
+from polyhead.lens.draw.colour import CUBE, RGB, colour, in_cube, ink_on, luminance
 
 # Machado, Oliveira and Fernandes 2009, severity 1: what the three dichromats see of linear red, green and blue.
 DICHROMATS = {
@@ -28,9 +28,21 @@ def test_a_larger_weight_is_lighter_to_the_colour_blind(kind: str):
     assert all(a < b for a, b in pairwise(light))
 
 
+@pytest.mark.parametrize("kind", [None, *DICHROMATS])
+def test_of_256_colours_too_a_larger_weight_is_lighter_to_everybody(kind: str | None):
+    steps = [in_cube((i + 0.5) / len(CUBE))[1] for i in range(len(CUBE))]
+    light = [luminance(seen_by(DICHROMATS[kind], rgb) if kind else rgb) for rgb in steps]
+    assert all(a < b for a, b in pairwise(light))
+
+
+def test_the_cubes_colours_are_those_of_terminals():
+    assert [in_cube(weight)[0] for weight in (-1.0, 0.0, 0.5, 1.0, 2.0)] == [17, 17, 102, 227, 227]
+    assert in_cube(0.0)[1] == (0, 0, 95)
+    assert in_cube(1.0)[1] == (255, 255, 95)
+
+
 def test_numbers_on_every_colour_have_a_contrast_of_at_least_four_and_a_half():
-    for step in STEPS:
-        ground = colour(step)
+    for ground in [colour(step) for step in STEPS] + [in_cube(step)[1] for step in STEPS]:
         low, high = sorted((luminance(ground), luminance(ink_on(ground))))
         assert (high + 0.05) / (low + 0.05) >= 4.5
 

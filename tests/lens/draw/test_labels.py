@@ -52,7 +52,7 @@ def test_an_ascii_terminal_gets_ascii(token: str):
     st.text(alphabet="ab苹果한é\u0301👍", max_size=12), st.integers(1, 20), st.sampled_from(["left", "right", "center"])
 )
 def test_padded_labels_have_exactly_the_width_asked_for(text: str, width: int, align: str):
-    assert cell_len(pad(printable(text), width, align)) == width
+    assert cell_len(pad(fit(printable(text), width), width, align)) == width
 
 
 @given(st.text(max_size=20), st.integers(1, 12))

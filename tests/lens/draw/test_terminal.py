@@ -17,8 +17,9 @@ from polyhead.errors import ArgumentError
 from polyhead.lens.draw.terminal import SENTENCE, Ink, head_grid, head_map, links
 from tests.hostile import HOSTILE
 
-COLOUR, SHADE, ASCII = Ink(colours=True), Ink(colours=False), Ink(colours=False, encoding="ascii")
-INKS = pytest.mark.parametrize("ink", [COLOUR, SHADE, ASCII], ids=["colour", "shade", "ascii"])
+COLOUR, SHADE, ASCII = Ink(colours=16_777_216), Ink(colours=0), Ink(colours=0, encoding="ascii")
+CUBE = Ink(colours=256)
+INKS = pytest.mark.parametrize("ink", [COLOUR, CUBE, SHADE, ASCII], ids=["colour", "256", "shade", "ascii"])
 SOURCE = ["我", "爱", "吃", "苹果", "。", "</s>"]
 TARGET = ["I", "like", "eating", "apples", ".", "</s>"]
 
@@ -81,6 +82,16 @@ def test_every_line_fits_and_every_row_lines_up(ink: Ink, T: int, S: int, width:
     for lines in (one, many, table):
         assert all(line.cell_len <= width for line in lines[1:])
     assert len({line.cell_len for line in one[-1 - T : -1]}) == 1
+
+
+@pytest.mark.parametrize("colours", [0, 256, 16_777_216])
+def test_a_terminal_without_blocks_gets_ascii_only(colours: int):
+    ink = Ink(colours=colours, encoding="ascii")
+    weights = diagonal(20, heads=2)
+    names = ["苹果"] * 20
+    lines = head_grid(weights, names, names, title="x", ink=ink) + links(weights, names, names, title="x", ink=ink)
+    lines += head_map(weights[0], names, names, title="x", ink=ink)
+    assert all(line.plain.isascii() for line in lines)
 
 
 @INKS
@@ -183,16 +194,16 @@ def test_words_that_do_not_match_the_weights_are_refused_with_both_shapes():
 @pytest.mark.parametrize(
     ("environment", "encoding", "colours", "blocks"),
     [
-        ({"TERM": "xterm", "COLORTERM": "truecolor"}, "utf-8", True, True),
-        ({"TERM": "xterm-256color"}, "utf-8", True, True),
-        ({"TERM": "xterm-16color"}, "utf-8", False, True),
-        ({"TERM": "xterm-256color", "NO_COLOR": "1"}, "utf-8", False, True),
-        ({"TERM": "dumb"}, "utf-8", False, True),
-        ({"TERM": "xterm-256color"}, "ascii", True, False),
+        ({"TERM": "xterm", "COLORTERM": "truecolor"}, "utf-8", 16_777_216, True),
+        ({"TERM": "xterm-256color"}, "utf-8", 256, True),
+        ({"TERM": "xterm-16color"}, "utf-8", 0, True),
+        ({"TERM": "xterm-256color", "NO_COLOR": "1"}, "utf-8", 0, True),
+        ({"TERM": "dumb"}, "utf-8", 0, True),
+        ({"TERM": "xterm-256color"}, "ascii", 256, False),
     ],
 )
 def test_the_terminal_decides_what_is_drawn_with(
-    environment: dict[str, str], encoding: str, colours: bool, blocks: bool
+    environment: dict[str, str], encoding: str, colours: int, blocks: bool
 ):
     file = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
     ink = Ink.of(Console(file=file, force_terminal=True, _environ=environment))

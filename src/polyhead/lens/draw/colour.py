@@ -6,6 +6,9 @@ from __future__ import annotations
 # blindness leaves whole.
 ANCHORS = ((10, 28, 74), (44, 70, 120), (98, 106, 122), (150, 143, 112), (204, 183, 84), (255, 228, 60))
 
+# The same ramp in the colour cube of terminals with 256 colours, whose nearest colours would not rise in lightness.
+CUBE = (17, 18, 19, 60, 102, 144, 185, 227)
+
 RGB = tuple[int, int, int]
 
 
@@ -16,6 +19,14 @@ def colour(weight: float) -> RGB:
     low, high = ANCHORS[step], ANCHORS[step + 1]
     red, green, blue = (round(a + (b - a) * (place - step)) for a, b in zip(low, high, strict=True))
     return red, green, blue
+
+
+def in_cube(weight: float) -> tuple[int, RGB]:
+    """The ramp at `weight` for 256 colours: the colour's number and what it looks like."""
+    number = CUBE[min(int(min(max(weight, 0.0), 1.0) * len(CUBE)), len(CUBE) - 1)]
+    levels = (0, 95, 135, 175, 215, 255)
+    red, green, blue = (levels[(number - 16) // place % 6] for place in (36, 6, 1))
+    return number, (red, green, blue)
 
 
 def luminance(rgb: RGB) -> float:

@@ -57,8 +57,7 @@ def fit(label: str, width: int, ellipsis: str = "…") -> str:
 
 
 def pad(label: str, width: int, align: str = "left") -> str:
-    """The label in exactly `width` cells, aligned left, right or center; Chinese takes two cells a character."""
-    label = fit(label, width)
+    """The label with spaces to `width` cells, aligned left, right or center; Chinese takes two cells a character."""
     spare = width - cell_len(label)
     before = {"left": 0, "right": spare, "center": spare // 2}[align]
     return " " * before + label + " " * (spare - before)

@@ -20,7 +20,7 @@ from rich.style import Style
 from rich.text import Text
 
 from polyhead.errors import ArgumentError
-from polyhead.lens.draw.colour import colour, ink_on
+from polyhead.lens.draw.colour import colour, in_cube, ink_on
 from polyhead.lens.draw.labels import fit, graphemes, pad, printable
 
 Weights = NDArray[np.floating]
@@ -30,15 +30,15 @@ LONGEST_LABEL = 20  # cells; what is longer is cut with an ellipsis
 
 @dataclass(frozen=True, kw_only=True)
 class Ink:
-    """What the terminal can show: 256 colours or more, or shades only; and its encoding."""
+    """What the terminal can show: how many colours, where fewer than 256 count as none; and its encoding."""
 
-    colours: bool
+    colours: int  # 0, 256 or 16,777,216
     encoding: str = "utf-8"
 
     @classmethod
     def of(cls, console: Console) -> Ink:
-        many = console.color_system in ("256", "truecolor") and not console.no_color
-        return cls(colours=many, encoding=console.encoding)
+        many = {} if console.no_color else {"truecolor": 16_777_216, "256": 256}
+        return cls(colours=many.get(console.color_system or "", 0), encoding=console.encoding)
 
     @property
     def blocks(self) -> bool:
@@ -65,14 +65,21 @@ class Ink:
             return Text("?" * width)
         if not self.colours:
             return Text(pad(text, width, "center") if text else self.shades[min(int(share * 5), 4)] * width)
-        ground = colour(share)
-        style = Style(color=Color.from_rgb(*ink_on(ground)), bgcolor=Color.from_rgb(*ground))
-        return Text(pad(text, width, "center"), style)
+        ground, ink = self.paint(share)
+        return Text(pad(text, width, "center"), Style(color=ink, bgcolor=ground))
 
     def halves(self, upper: float, lower: float | None) -> Text:
         """Two weights, one above the other, in one cell."""
-        ground = None if lower is None else Color.from_rgb(*colour(lower))
-        return Text("▀", Style(color=Color.from_rgb(*colour(upper)), bgcolor=ground))
+        ground = None if lower is None else self.paint(lower)[0]
+        return Text("▀", Style(color=self.paint(upper)[0], bgcolor=ground))
+
+    def paint(self, share: float) -> tuple[Color, Color]:
+        """The colour of a share, and the colour to write on it with."""
+        if self.colours == 256:
+            number, rgb = in_cube(share)
+            return Color.from_ansi(number), Color.from_rgb(*ink_on(rgb))
+        rgb = colour(share)
+        return Color.from_rgb(*rgb), Color.from_rgb(*ink_on(rgb))
 
 
 def head_map(
@@ -102,7 +109,7 @@ def head_map(
         for label, row in zip(left, weights[:, panel], strict=True):
             line = Text(pad(label, margin - 1, "right") + " ")
             for weight in row:
-                text = f"{100 * weight:.0f}" if values and not isnan(weight) else ""
+                text = f"{100 * weight:3.0f}" if values and not isnan(weight) else ""
                 line.append_text(ink.cell(weight / top, layout.cell, text)).append(" " * layout.gap)
             lines.append(line)
         lines.append(Text())
@@ -168,7 +175,7 @@ def links(
     left, head = ink.labels(rows), ink.labels(columns)
     margin = max(map(cell_len, left)) + 1
     named = _named(len(columns), quiet)
-    cell = min(max(cell_len(head[j]) for j in named), 9) + 4
+    cell = max(min(max(cell_len(head[j]) for j in named), 9) + 4, len("head 00"))
     across = _share(len(weights), (width - margin + 1) // (cell + 1))
     lines = [Text(f"{title}: row = the word that looks; in each column the word that one head looks at most.")]
     for first in range(0, len(weights), across):
@@ -179,7 +186,7 @@ def links(
             line = Text(pad(label, margin - 1, "right") + " ")
             for row in some[:, i]:
                 best = named[int(np.nan_to_num(row[named], nan=-1.0).argmax())]
-                text = pad(head[best], cell - 4) + f"{100 * row[best]:.0f}%".rjust(4)
+                text = pad(fit(head[best], cell - 4, ink.ellipsis), cell - 4) + f"{100 * row[best]:.0f}%".rjust(4)
                 line.append_text(ink.cell(row[best] / top, cell, text)).append(" ")
             lines.append(line)
     return [*lines, Text()]
@@ -237,7 +244,7 @@ def _share(total: int, most: int) -> int:
 
 def _small_map(shares: Weights, zoom: int, ink: Ink) -> Iterator[Text]:
     """[T, S] as lines: two weights to a cell, each a square; without colour one weight to a cell."""
-    if not ink.colours or np.isnan(shares).any():
+    if not (ink.colours and ink.blocks) or np.isnan(shares).any():
         for row in shares:
             yield Text().join(ink.cell(share, zoom) for share in row)
         return
