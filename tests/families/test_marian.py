@@ -23,7 +23,7 @@ PAD, EOS = 60, 3
 SHAPES = [
     {},
     {"share_encoder_decoder_embeddings": False, "decoder_vocab_size": 77},
-    {"share_encoder_decoder_embeddings": False, "tie_word_embeddings": False},
+    {"share_encoder_decoder_embeddings": False, "decoder_vocab_size": 77, "tie_word_embeddings": False},
     {"activation_function": "gelu", "scale_embedding": False, "encoder_layers": 1, "decoder_attention_heads": 8},
 ]
 pytestmark = pytest.mark.parity
@@ -47,12 +47,12 @@ def theirs(seed: int = 0, **changes: object) -> MarianMTModel:
 
 
 def lively(model: MarianMTModel) -> MarianMTModel:
-    """With norms near identity, so that what is said next depends on what was said, and answers end at many lengths."""
+    """With norms near identity, so that some answers end early and others at the limit."""
     for module in model.modules():
         if isinstance(module, torch.nn.LayerNorm):
             torch.nn.init.normal_(module.weight, mean=1.0, std=0.1)
             torch.nn.init.normal_(module.bias, std=0.1)
-    model.final_logits_bias[0, EOS] += 5
+    model.final_logits_bias[0, EOS] += 4
     return model
 
 
@@ -66,7 +66,9 @@ def in_folder(model: MarianMTModel, folder: Path) -> Path:
 def some_batch(model: MarianMTModel) -> tuple[Tensor, Tensor, Tensor]:
     """Source ids [3, 9] of the lengths [3], and target ids [3, 6]."""
     torch.manual_seed(1)
-    words = model.config.vocab_size if model.config.share_encoder_decoder_embeddings else model.config.decoder_vocab_size
+    words = (
+        model.config.vocab_size if model.config.share_encoder_decoder_embeddings else model.config.decoder_vocab_size
+    )
     return torch.randint(4, 60, (3, 9)), torch.tensor([9, 4, 1]), torch.randint(0, words, (3, 6))
 
 
@@ -130,7 +132,7 @@ def test_file_to_model_to_file_changes_no_tensor_and_no_setting(tmp_path: Path, 
 def test_greedy_and_beam_say_the_same_words(
     tmp_path: Path, search: Search, options: dict[str, object], packing: bool
 ) -> None:
-    model = lively(theirs(seed=3))
+    model = lively(theirs(seed=4, **SHAPES[2], scale_embedding=False))
     loaded = load(in_folder(model, tmp_path))
     translator = Translator(loaded, search=search)
     translator.model = packed(loaded.model) if packing else loaded.model

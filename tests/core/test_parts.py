@@ -1,0 +1,93 @@
+"""Dropout, packed products, sinusoids and starting weights, each against its formula."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from polyhead.core.dropout import dropout
+from polyhead.core.init import initialise
+from polyhead.core.packed import PackedLinear, packable, packed
+from polyhead.readout.words import Words, shifted
+
+
+@pytest.mark.parametrize("p", [0.1, 0.25, 0.9])
+def test_dropout_zeroes_a_share_p_and_keeps_the_mean(p: float) -> None:
+    torch.manual_seed(0)
+    y = dropout(torch.ones(400_001), p, training=True)
+    assert abs(float((y == 0).double().mean()) - p) < 0.005
+    kept = y[y != 0]
+    assert torch.allclose(kept, torch.full_like(kept, 1 / (1 - p)), rtol=1e-3)
+    assert abs(float(y.mean()) - 1) < 0.01 / (1 - p)
+
+
+def test_dropout_draws_every_element_by_itself() -> None:
+    torch.manual_seed(0)
+    zero = (dropout(torch.ones(100_000, 4), 0.5, training=True) == 0).double()
+    together = (zero.T @ zero) / len(zero)
+    assert torch.allclose(together, torch.full((4, 4), 0.25, dtype=torch.float64) + 0.25 * torch.eye(4), atol=0.01)
+
+
+def test_dropout_is_decided_by_torchs_generator_and_off_in_evaluation() -> None:
+    x = torch.randn(33, 7)
+    torch.manual_seed(5)
+    first = dropout(x, 0.3, training=True)
+    torch.manual_seed(5)
+    assert torch.equal(first, dropout(x, 0.3, training=True))
+    assert dropout(x, 0.3, training=False) is x
+    assert not dropout(x, 1.0, training=True).any()
+
+
+def test_gradients_pass_through_what_dropout_kept() -> None:
+    x = torch.randn(50, requires_grad=True)
+    y = dropout(x, 0.5, training=True)
+    y.sum().backward()
+    assert torch.equal(x.grad != 0, y != 0)
+
+
+def tied_model() -> nn.Module:
+    torch.manual_seed(0)
+    tokens = nn.Embedding(50, 16)
+    model = nn.ModuleDict({"tokens": tokens, "up": nn.Linear(16, 24), "head": Words(16, 50, tied=tokens)})
+    model["head"].fixed_bias.normal_()
+    return model.eval()
+
+
+@pytest.mark.skipif(not packable(nn.Linear(2, 2)), reason="this PyTorch has no packed products")
+def test_packed_products_are_the_same_products() -> None:
+    model = tied_model()
+    twin = packed(model)
+    assert isinstance(twin["up"], PackedLinear) and isinstance(twin["head"], PackedLinear)
+    for rows in (1, 2, 7, 64, 200):
+        x = torch.randn(rows, 16)
+        with torch.inference_mode():
+            for name in ("up", "head"):
+                torch.testing.assert_close(twin[name](x), model[name](x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.skipif(not packable(nn.Linear(2, 2)), reason="this PyTorch has no packed products")
+def test_packing_leaves_the_model_alone_and_shares_its_embedding() -> None:
+    model = tied_model()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    twin = packed(model)
+    assert twin["tokens"].weight is model["tokens"].weight
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_starting_weights_follow_glorot_and_the_width() -> None:
+    torch.manual_seed(0)
+    tokens = nn.Embedding(4000, 256)
+    model = nn.ModuleDict({"tokens": tokens, "up": nn.Linear(256, 1024), "head": Words(256, 4000, tied=tokens)})
+    initialise(model.requires_grad_(False))
+    bound = math.sqrt(6 / (256 + 1024))
+    assert float(model["up"].weight.abs().max()) <= bound
+    assert abs(float(model["up"].weight.std()) - bound / math.sqrt(3)) < 1e-3
+    assert not model["up"].bias.any()
+    assert abs(float(tokens.weight.std()) - 1 / 16) < 1e-3
+
+
+def test_the_decoder_reads_what_it_shall_say_one_place_later() -> None:
+    assert shifted(torch.tensor([[5, 6, 1], [7, 1, 0]]), 9).tolist() == [[9, 5, 6], [9, 7, 1]]

@@ -1,0 +1,70 @@
+"""Translating: as many lines come out as went in, in order, and no line's words depend on its batch mates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from polyhead.errors import CheckpointError, DataError
+from polyhead.generation import Beam, Greedy, Sample, Search
+from polyhead.tasks import translate as module
+from polyhead.tasks.load import load, shipped
+from polyhead.tasks.translate import Translator, translate
+from tests.tasks.conftest import pairs
+
+LINES = [zh for zh, _ in pairs(40, seed=5)]
+
+
+@pytest.mark.parametrize("search", [Greedy(), Beam(4), Sample(seed=3)])
+def test_the_batch_changes_no_word(trained: Path, search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
+    translator = Translator(load(trained), search=search)
+    together = [t.text for t in translator(LINES)]
+    monkeypatch.setattr(module, "ROWS", 3)
+    assert [t.text for t in translator(LINES)] == together
+    alone = [translator([line], first_line=number)[0].text for number, line in enumerate(LINES, 1)]
+    assert alone == together
+
+
+def test_empty_lines_stay_empty_and_in_place(trained: Path) -> None:
+    lines = ["", LINES[0], "  \t ", "\ufeff", LINES[1], ""]
+    found = translate(lines, model=trained)
+    assert [bool(t.candidates) for t in found] == [False, True, False, False, True, False]
+    assert [t.text for t in found if not t.candidates] == [""] * 4
+    assert [t.source for t in found] == lines
+
+
+def test_no_lines_give_no_lines(trained: Path) -> None:
+    assert translate([], model=trained) == []
+
+
+def test_a_line_beyond_the_models_positions_is_refused_before_any_work(trained: Path) -> None:
+    with pytest.raises(DataError, match="Line 2 has 31 tokens, but the model reads at most 24"):
+        translate([LINES[0], "天" * 30], model=trained)
+
+
+def test_n_best_come_best_first(trained: Path) -> None:
+    found = translate(LINES[0], model=trained, search=Beam(4, n_best=4))
+    scores = [candidate.score for candidate in found.candidates]
+    assert len(scores) == 4 and scores == sorted(scores, reverse=True)
+    assert found.text == found.candidates[0].text
+
+
+def test_progress_hears_of_every_line(trained: Path) -> None:
+    heard: list[int] = []
+    Translator(load(trained))(["", *LINES], progress=heard.append)
+    assert sum(heard) == len(LINES) + 1
+
+
+def test_a_loaded_model_serves_as_well_as_its_name(trained: Path) -> None:
+    assert translate(LINES[0], model=load(trained)).text == translate(LINES[0], model=trained).text
+
+
+def test_a_mistyped_model_is_one_sentence_and_no_request() -> None:
+    with pytest.raises(CheckpointError, match="There is no model 'no-such-model'"):
+        load("no-such-model")
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_what_ships_loads_and_answers(name: str) -> None:
+    assert translate("我爱吃苹果。", model=name).text

@@ -1,0 +1,56 @@
+"""config.json both ways: every key is mapped, held, ignored by name or refused by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from polyhead.errors import CheckpointError, ConfigError
+from polyhead.weights.config_keys import Keys, read_json
+
+
+@dataclass(frozen=True)
+class Config:
+    d_model: int = 8
+    n_layers: int = 2
+    theta: float = 1.0
+
+
+KEYS = Keys(
+    {"d_model": "hidden_size", "n_layers": ("num_layers", "num_hidden_layers"), "theta": "rope_theta"},
+    absent={"theta": 5.0},
+    only={"is_decoder": False},
+    ignore=("init_std",),
+)
+
+
+def test_a_file_goes_in_and_comes_out_whole() -> None:
+    raw = {"hidden_size": 16, "num_layers": 3, "num_hidden_layers": 3, "rope_theta": 2.0, "init_std": 0.1}
+    config = KEYS.read(raw, Config())
+    assert config == Config(16, 3, 2.0)
+    assert KEYS.write(config, raw) == raw | {"is_decoder": False}
+
+
+def test_an_absent_key_means_what_it_means_in_the_file() -> None:
+    assert KEYS.read({"num_layers": 4}, Config()) == Config(8, 4, 5.0)
+
+
+def test_everything_wrong_is_said_at_once() -> None:
+    raw = {"hidden_sise": 16, "num_layers": 3, "num_hidden_layers": 4, "is_decoder": True}
+    with pytest.raises(ConfigError) as refused:
+        KEYS.read(raw, Config())
+    message = str(refused.value)
+    assert "hidden_sise=16 is not a known setting. Did you mean 'hidden_size'?" in message
+    assert "num_layers=3 and num_hidden_layers=4 must be equal" in message
+    assert "is_decoder=True is not supported (only False)" in message
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", "\udcff"])
+def test_a_file_that_is_no_object_is_one_sentence(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "config.json"
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(CheckpointError) as refused:
+        read_json(path)
+    assert str(path) in str(refused.value)

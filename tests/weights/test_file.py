@@ -1,0 +1,187 @@
+"""Names and files: parts sliced and assembled, spellings and copies read, and all that does not fit named at once."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from polyhead.errors import CheckpointError
+from polyhead.weights import file as weight_file
+from polyhead.weights.file import file_tensors, load_into, write
+from polyhead.weights.names import Names, Part
+
+
+class Small(nn.Module):
+    """Two layers of three projections, a norm and a tied head: enough for every way a file may differ."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens = nn.Embedding(11, 6)
+        self.blocks = nn.ModuleList(
+            nn.ModuleDict({name: nn.Linear(6, 4) for name in ("query", "key", "value")} | {"norm": nn.LayerNorm(6)})
+            for _ in range(2)
+        )
+        self.head = nn.Linear(6, 11, bias=False)
+        self.head.weight = self.tokens.weight
+        self.register_buffer("extra", torch.zeros(1, 11))
+
+
+NAMES = Names(
+    {
+        "tokens": "model.wte",
+        "blocks.{i}.query": Part("model.h.{i}.c_attn", 0, 3, transposed=True),
+        "blocks.{i}.key": Part("model.h.{i}.c_attn", 1, 3, transposed=True),
+        "blocks.{i}.value": Part("model.h.{i}.c_attn", 2, 3, transposed=True),
+        "blocks.{i}.norm": "model.h.{i}.ln",
+    },
+    tensors={"extra": "extra_bias"},
+    prefix="model.",
+    spellings={"gamma": "weight", "beta": "bias"},
+    copies={"lm_head.weight": "model.wte.weight"},
+    ignore=(r"\.attn\.mask$",),
+)
+
+
+def small(seed: int) -> Small:
+    torch.manual_seed(seed)
+    model = Small()
+    for tensor in (*model.parameters(), model.extra):
+        nn.init.normal_(tensor)
+    return model
+
+
+def same(a: nn.Module, b: nn.Module) -> bool:
+    left, right = a.state_dict(), b.state_dict()
+    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+
+
+def saved(folder: Path, **changes: Tensor | None) -> Small:
+    """A model and its file; `changes` replace tensors of the file (`__` for a dot), None drops them."""
+    model = small(0)
+    tensors: dict[str, Tensor | None] = dict(file_tensors(model, NAMES))
+    tensors |= {name.replace("__", "."): tensor for name, tensor in changes.items()}
+    save_file({name: t for name, t in tensors.items() if t is not None}, folder / "model.safetensors")
+    return model
+
+
+def test_fused_and_transposed_tensors_go_both_ways(tmp_path: Path) -> None:
+    model, other = small(0), small(1)
+    write(tmp_path, file_tensors(model, NAMES))
+    held = load_file(tmp_path / "model.safetensors")
+    block = model.blocks[1]
+    fused = torch.cat([block[name].weight for name in ("query", "key", "value")]).T
+    assert torch.equal(held["model.h.1.c_attn.weight"], fused)
+    assert "lm_head.weight" not in held
+    load_into(other, tmp_path, NAMES)
+    assert same(model, other)
+
+
+def test_shards_hold_what_one_file_holds(tmp_path: Path) -> None:
+    model, other = small(0), small(1)
+    write(tmp_path, file_tensors(model, NAMES), largest_shard=300)
+    index = json.loads((tmp_path / "model.safetensors.index.json").read_text("utf-8"))
+    assert len(set(index["weight_map"].values())) > 2
+    load_into(other, tmp_path, NAMES)
+    assert same(model, other)
+
+
+def test_old_spellings_a_missing_prefix_and_copies_are_read(tmp_path: Path) -> None:
+    model, other = small(0), small(1)
+    tensors = {name.removeprefix("model."): tensor for name, tensor in file_tensors(model, NAMES).items()}
+    for i in range(2):
+        tensors[f"h.{i}.ln.gamma"] = tensors.pop(f"h.{i}.ln.weight")
+        tensors[f"h.{i}.ln.beta"] = tensors.pop(f"h.{i}.ln.bias")
+        tensors[f"h.{i}.attn.mask"] = torch.zeros(3)
+    tensors["lm_head.weight"] = tensors["wte.weight"].clone()
+    save_file(tensors, tmp_path / "model.safetensors")
+    load_into(other, tmp_path, NAMES)
+    assert same(model, other)
+
+
+def test_weights_are_cast_to_the_models_type(tmp_path: Path) -> None:
+    model, other = small(0), small(1)
+    write(tmp_path, file_tensors(model, NAMES, torch.float16))
+    load_into(other, tmp_path, NAMES)
+    assert torch.equal(other.tokens.weight, model.tokens.weight.half().float())
+
+
+def test_everything_that_does_not_fit_is_named_at_once(tmp_path: Path) -> None:
+    saved(
+        tmp_path,
+        model__h__0__ln__bias=None,
+        model__h__1__ln__weight=torch.zeros(5),
+        model__h__9__ln__weight=torch.zeros(6),
+    )
+    with pytest.raises(CheckpointError) as refused:
+        load_into(small(1), tmp_path, NAMES)
+    message = str(refused.value)
+    assert "the file lacks model.h.0.ln.bias" in message
+    assert "model.h.1.ln.weight has shape [5], the model wants [6]" in message
+    assert "the file holds model.h.9.ln.weight, which the model does not read" in message
+    assert "\n" not in message
+
+
+def test_a_copy_that_differs_from_its_original_is_refused(tmp_path: Path) -> None:
+    saved(tmp_path, lm_head__weight=torch.ones(11, 6))
+    with pytest.raises(CheckpointError, match=r"lm_head.weight and model.wte.weight with different values"):
+        load_into(small(1), tmp_path, NAMES)
+
+
+def test_nothing_is_loaded_when_something_does_not_fit(tmp_path: Path) -> None:
+    saved(tmp_path, extra_bias=None)
+    model, untouched = small(1), small(1)
+    with pytest.raises(CheckpointError):
+        load_into(model, tmp_path, NAMES)
+    assert same(model, untouched)
+
+
+def test_a_damaged_file_is_one_sentence(tmp_path: Path) -> None:
+    saved(tmp_path)
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(CheckpointError, match="damaged, cut short or no safetensors file"):
+        load_into(small(1), tmp_path, NAMES)
+
+
+def test_a_missing_shard_is_named(tmp_path: Path) -> None:
+    write(tmp_path, file_tensors(small(0), NAMES), largest_shard=300)
+    (tmp_path / "model-00002-of-00004.safetensors").unlink(missing_ok=True)
+    lost = sorted(tmp_path.glob("model-*.safetensors"))[0]
+    lost.unlink()
+    with pytest.raises(CheckpointError, match="lacks the shard"):
+        load_into(small(1), tmp_path, NAMES)
+
+
+def test_a_shard_outside_the_folder_is_refused(tmp_path: Path) -> None:
+    index = {"weight_map": {"a": "../../secret.safetensors"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index), "utf-8")
+    with pytest.raises(CheckpointError, match="outside its folder"):
+        load_into(small(1), tmp_path, NAMES)
+
+
+def test_a_pickle_is_never_opened(tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(1)}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match="polyhead convert"):
+        load_into(small(1), tmp_path, NAMES)
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = saved(tmp_path)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(weight_file, "save_file", full)
+    with pytest.raises(CheckpointError, match="No space left on device"):
+        write(tmp_path, file_tensors(small(1), NAMES))
+    monkeypatch.undo()
+    assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
+    other = small(2)
+    load_into(other, tmp_path, NAMES)
+    assert same(model, other)
