@@ -9,6 +9,7 @@ import pytest
 
 from polyhead.cli.train import overrides
 from polyhead.errors import ArgumentError
+from polyhead.training.loop import Result
 from tests.cli.conftest import Polyhead, refused
 
 
@@ -37,6 +38,18 @@ def test_the_command_hands_over_what_was_typed(polyhead: Polyhead, monkeypatch: 
     assert (answer.code, answer.err) == (0, "")
     pairs = [("train.lr", "1e-3"), ("data.folder", "d")]
     assert calls == [(Path("r.toml"), {"overrides": pairs, "out": Path("runs/x"), "plan_only": True, "resume": False})]
+
+
+@pytest.mark.parametrize(("why", "code"), [("20 epochs", 0), ("interrupted", 130)])
+def test_the_end_says_where_the_best_model_is(polyhead: Polyhead, monkeypatch: pytest.MonkeyPatch, why: str, code: int):
+    best = {"loss": 2.5, "bleu": 25.25}
+    how = {"steps": 4000, "epochs": 2, "tokens": 9, "seconds": 1.0, "best": best, "best_step": 3000}
+    result = Result(why=why, folder=Path("runs/x"), **how)
+    monkeypatch.setattr("polyhead.tasks.translation.train", lambda recipe, **how: result)
+    answer = polyhead("train", "r.toml")
+    assert answer.code == code
+    assert answer.out == "The best model, of step 3,000 (loss 2.5, bleu 25.25), is in runs/x\n"
+    assert ("goes on from there" in answer.err) == (why == "interrupted")
 
 
 def test_what_cannot_be_trained_is_refused_in_one_sentence(polyhead: Polyhead, tmp_path: Path):

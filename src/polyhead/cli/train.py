@@ -41,7 +41,15 @@ def train(
 
     from polyhead.tasks.translation import train as run
 
-    run(recipe, overrides=overrides(context.args), out=out, plan_only=plan, resume=resume)
+    result = run(recipe, overrides=overrides(context.args), out=out, plan_only=plan, resume=resume)
+    if result is None:
+        return
+    if result.best:
+        scores = ", ".join(f"{name} {value:.4g}" for name, value in result.best.items())
+        typer.echo(f"The best model, of step {result.best_step:,} ({scores}), is in {result.folder}")
+    if result.why == "interrupted":
+        typer.echo(f"Stopped at step {result.steps:,}; the same command goes on from there.", err=True)
+        raise typer.Exit(130)
 
 
 def overrides(words: Sequence[str]) -> list[tuple[str, str]]:

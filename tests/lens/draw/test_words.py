@@ -17,6 +17,11 @@ def test_letters_that_meet_are_one_word():
     assert [word(text, places, pieces) for pieces in words] == ["I", "like", "apples", ".", ""]
 
 
+def test_an_apostrophe_within_a_word_does_not_cut_it():
+    assert group("I don't", [(0, 1), (1, 5), (5, 7), (7, 7)]) == [[0], [1, 2], [3]]
+    assert group("dogs' 'a'", [(0, 4), (4, 5), (6, 8), (8, 9)]) == [[0], [1], [2], [3]]
+
+
 def test_chinese_pieces_stay_apart():
     assert group("我爱苹果。", [(0, 1), (1, 2), (2, 4), (4, 5), (5, 5)]) == [[0], [1], [2], [3], [4]]
 

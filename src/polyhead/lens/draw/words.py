@@ -46,7 +46,9 @@ def _continues(text: str, before: Place, place: Place) -> bool:
         return False
     if start < last_end:
         return True  # both lie in one character
-    return start == last_end and _spelled(text[start]) and _spelled(text[last_end - 1])
+    if start > last_end or not _spelled(text[last_end - 1]):
+        return False
+    return _spelled(text[start]) or (text[start] in "'’" and end - start > 1)  # don + 't
 
 
 def _spelled(character: str) -> bool:
