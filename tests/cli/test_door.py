@@ -128,7 +128,7 @@ def test_a_full_disk_is_one_sentence(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as left:
         guarded(verb)()
     assert left.value.code == 2
-    assert "The disk is full" in capsys.readouterr().err
+    assert "The disk is full while writing '/dev/full'" in capsys.readouterr().err
 
 
 def test_a_missing_folder_for_the_output_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -138,7 +138,7 @@ def test_a_missing_folder_for_the_output_is_named(tmp_path: Path, capsys: pytest
 
     with pytest.raises(SystemExit):
         guarded(verb)()
-    assert "no" in capsys.readouterr().err
+    assert capsys.readouterr().err == f"polyhead: There is no '{tmp_path / 'no' / 'out.txt'}'; check the path.\n"
 
 
 def test_lines_are_what_lies_between_line_ends(tmp_path: Path):

@@ -87,16 +87,19 @@ def output(path: Path | None) -> Iterator[TextIO]:
         yield sys.stdout
         return
     path = path.resolve()  # a link keeps pointing where it did
-    if path.exists() and not path.is_file():  # a device or a pipe cannot be replaced; a folder is refused here
-        with path.open("w", encoding="utf-8") as stream:
-            yield stream
-        return
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    replaceable = path.is_file() or not path.exists()  # a device or a pipe is written to; a folder refuses that
     try:
-        with part.open("w", encoding="utf-8", newline="\n") as stream:
+        with (part if replaceable else path).open("w", encoding="utf-8", newline="\n") as stream:
             yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(path)
+            if replaceable:
+                stream.flush()
+                os.fsync(stream.fileno())
+        if replaceable:
+            part.replace(path)
+    except OSError as error:
+        if error.filename in (None, str(part)):
+            error.filename = str(path)
+        raise
     finally:
         part.unlink(missing_ok=True)
