@@ -7,31 +7,60 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+FIRST = 32  # places in a new room
+
+
+class Room:
+    """One layer's keys, or values, place by place [room, N, G, K]: a step writes one run, a reorder copies whole rows.
+
+    Room doubles when it is full. A reorder goes into a second buffer of the same size and the two change places, so that
+    decoding allocates nothing step by step.
+    """
+
+    def __init__(self, like: Tensor):
+        rows, groups, _, width = like.shape
+        self.held = like.new_empty((0, rows, groups, width))
+        self.spare = self.held
+
+    def extend(self, start: int, new: Tensor) -> Tensor:
+        """Write [N, G, T, K] from place `start` on; everything so far comes back as a view [N, G, S, K]."""
+        end = start + new.shape[2]
+        if end > len(self.held):
+            larger = self.held.new_empty((max(FIRST, 2 * end), *self.held.shape[1:]))
+            larger[:start] = self.held[:start]
+            self.held = self.spare = larger
+        self.held[start:end] = new.permute(2, 0, 1, 3)
+        return self.held[:end].permute(1, 2, 0, 3)
+
+    def keep(self, length: int, rows: Tensor) -> None:
+        """Go on with these rows [N'] of the first `length` places."""
+        shape = (len(self.held), len(rows), *self.held.shape[2:])
+        if self.spare is self.held or self.spare.shape != shape:
+            self.spare = self.held.new_empty(shape)
+        torch.index_select(self.held[:length], 1, rows, out=self.spare[:length])
+        self.held, self.spare = self.spare, self.held
+
 
 class Cache:
-    """The growing kind: room doubles when it is full, so that a step copies only its own keys.
+    """The growing kind. Made by the loop that needs it and handed in; `length` tells how many positions it holds.
 
-    Made by the loop that needs it and handed in; `length` tells how many positions every layer holds. Keys are kept
-    after rotation and before any repeat for grouped heads.
+    Keys are kept after rotation and before any repeat for grouped heads.
     """
 
     def __init__(self) -> None:
         self.length = 0
-        self._room: dict[int, tuple[Tensor, Tensor]] = {}
+        self._rooms: dict[int, tuple[Room, Room]] = {}
         self._memory: dict[int, tuple[Tensor, Tensor, bool]] = {}
 
     def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Add [B, G, T, K] for one layer; all S = length + T positions come back as [B, G, S, K] views."""
-        end = self.length + key.shape[2]
-        room = self._room.get(layer)
-        if room is None or room[0].shape[2] < end:
-            room = self._room[layer] = (
-                _larger(key, end, None if room is None else room[0][:, :, : self.length]),
-                _larger(value, end, None if room is None else room[1][:, :, : self.length]),
-            )
-        room[0][:, :, self.length : end] = key
-        room[1][:, :, self.length : end] = value
-        return room[0][:, :, :end], room[1][:, :, :end]
+        """Add [B, G, T, K] for one layer; all S = length + T positions come back as views [B, G, S, K].
+
+        The views show what the cache holds: they are good until rows are kept.
+        """
+        if layer not in self._rooms:
+            self._rooms[layer] = Room(key), Room(value)
+        keys, values = self._rooms[layer]
+        return keys.extend(self.length, key), values.extend(self.length, value)
 
     def once(self, layer: int, make: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, bool]:
         """Keys and values of a memory that does not change, and whether all of them are finite (tested once)."""
@@ -46,18 +75,9 @@ class Cache:
 
     def keep(self, rows: Tensor, sources: Tensor | None = None) -> None:
         """Reorder, repeat or drop rows [N]; `sources` [M] drops rows of the memory as well."""
-        for layer, (key, value) in self._room.items():
-            self._room[layer] = (
-                key[:, :, : self.length].index_select(0, rows),
-                value[:, :, : self.length].index_select(0, rows),
-            )
+        for rooms in self._rooms.values():
+            for room in rooms:
+                room.keep(self.length, rows)
         if sources is not None:
             for layer, (key, value, finite) in self._memory.items():
                 self._memory[layer] = (key.index_select(0, sources), value.index_select(0, sources), finite)
-
-
-def _larger(like: Tensor, end: int, kept: Tensor | None) -> Tensor:
-    room = like.new_empty((*like.shape[:2], max(16, 2 * end), like.shape[3]))
-    if kept is not None:
-        room[:, :, : kept.shape[2]] = kept
-    return room
