@@ -48,6 +48,12 @@ def test_every_part_can_be_seen_every_way(polyhead: Polyhead, model: Path, part:
     assert answer.err == ""
 
 
+def test_joined_pieces_are_said_to_be_joined(polyhead: Polyhead, model: Path):
+    words = ["see", "-m", model, "雨", "--layer", 0, "--translation"]
+    assert "Pieces of one word are joined" in polyhead(*words, "abcI").out.replace("\n", " ")
+    assert "Pieces of one word" not in polyhead(*words, "abcI", "--pieces").out
+
+
 def test_several_sentences_are_shown_one_after_the_other(polyhead: Polyhead, model: Path):
     answer = polyhead("see", "-m", model, SOURCE, "雨", "--links")
     assert SOURCE in answer.lines
@@ -63,6 +69,7 @@ def test_no_character_of_a_text_acts_on_the_terminal(polyhead: Polyhead, model: 
 
 def test_what_cannot_be_seen_is_refused_in_one_sentence(polyhead: Polyhead, model: Path):
     refused(polyhead("see", "-m", model, "  "), "empty")
+    refused(polyhead("see", "-m", model, "\x07"), "empty")
     refused(polyhead("see", "-m", model, SOURCE, "--layer", 9), "layers are 0 to 1", "9")
     refused(polyhead("see", "-m", model, SOURCE, "雨", "--translation", TARGET), "one sentence")
     refused(polyhead("see", "-m", model, "雨" * 80, "--translation", TARGET), "at most 64")

@@ -31,6 +31,11 @@ class Axis:
     pieces: list[list[int]]
 
     @property
+    def joined(self) -> bool:
+        """Whether some word is made of several pieces."""
+        return any(len(numbers) > 1 for numbers in self.pieces)
+
+    @property
     def signs(self) -> list[int]:
         """The places that hold no word: the start sign and the end sign."""
         return [i for i, label in enumerate(self.labels) if label in (START, END)]
@@ -83,6 +88,8 @@ def look(loaded: Loaded, text: str, translation: str | None, *, beam: int, by_wo
     The weights of the words that a tokenizer cuts into pieces are joined, if `by_words`: see `lens/draw/words.py`.
     """
     source = clean(text)
+    if not source:
+        raise DataError("There is nothing to see in an empty text; give a sentence.")
     target = clean(translation) if translation else translate(source, model=loaded, search=Beam(beam)).text
     sides = loaded.tokenizer.source.pieces(source), loaded.tokenizer.target.pieces(target)
     for side in sides:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from polyhead.cli import options
-from polyhead.errors import ArgumentError, DataError
+from polyhead.errors import ArgumentError
 
 if TYPE_CHECKING:
     from polyhead.lens.draw.terminal import Weights
@@ -18,6 +18,7 @@ AXES = {
     "encoder": "Rows and columns are words of the source.",
     "decoder": "A row is the step that chose its word; columns are the words it had read, from the start sign on.",
 }
+JOINED = " Pieces of one word are joined: what is looked at adds up, those who look are averaged (--pieces: not)."
 
 
 def see(
@@ -50,8 +51,6 @@ def see(
         polyhead see 我爱吃苹果。 --layer 1 --head 3 --values
         polyhead see 虽然下雨，但我很开心。 --links
     """
-    if not all(text.strip() for text in texts):
-        raise DataError("There is nothing to see in an empty text; give a sentence.")
     if translation and len(texts) > 1:
         raise ArgumentError(f"--translation belongs to one sentence, but there are {len(texts)}.")
 
@@ -81,7 +80,8 @@ def see(
                 drawn += draw(weights, rows.labels, columns.labels, title=f"Layer {number}", quiet=columns.signs, **how)
         for side in (seen.source, seen.target):
             console.print(Text(plain(side, ink), "bold"), soft_wrap=True)
-        for line in [Text(), *drawn, Text(f"{AXES[part]}\n", "dim")]:
+        note = AXES[part] + (JOINED if rows.joined or columns.joined else "")
+        for line in [Text(), *drawn, Text(f"{note}\n", "dim")]:
             console.print(line)
 
 

@@ -26,6 +26,10 @@ def test_chinese_pieces_stay_apart():
     assert group("我爱苹果。", [(0, 1), (1, 2), (2, 4), (4, 5), (5, 5)]) == [[0], [1], [2], [3], [4]]
 
 
+def test_a_piece_that_is_only_a_space_is_not_nothing():
+    assert word("a  b", [(0, 1), (1, 2), (2, 4)], [1]) == " "
+
+
 def test_the_bytes_of_one_character_are_one_word():
     assert group("我𠀀吃", [(0, 1), (1, 2), (1, 2), (1, 2), (2, 3)]) == [[0], [1, 2, 3], [4]]
 

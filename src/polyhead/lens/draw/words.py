@@ -28,8 +28,9 @@ def group(text: str, places: Sequence[Place]) -> list[list[int]]:
 
 
 def word(text: str, places: Sequence[Place], pieces: Sequence[int]) -> str:
-    """The characters that the pieces of one word stand for."""
-    return text[places[pieces[0]][0] : places[pieces[-1]][1]].strip()
+    """The characters that the pieces of one word stand for, without spaces round them unless there is nothing else."""
+    characters = text[places[pieces[0]][0] : places[pieces[-1]][1]]
+    return characters.strip() or characters
 
 
 def merge(
