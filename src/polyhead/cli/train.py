@@ -17,7 +17,7 @@ def train(
     context: typer.Context,
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE.toml", help="What to train, and how.")],
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FOLDER", help="Where the model goes; runs/<name of the recipe>.")
+        Path | None, typer.Option("--out", metavar="FOLDER", help="Where the model goes; runs/NAME unless given.")
     ] = None,
     plan: Annotated[
         bool, typer.Option("--plan", help="Print parameters, memory, FLOPs and expected time, and train nothing.")
