@@ -7,13 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-WORDS = dict(
-    zip(
-        "天地人你我他好大小山水火木金土日月星",
-        "sky earth man you I he good big small hill water fire wood gold soil sun moon star".split(),
-        strict=True,
-    )
-)
+ENGLISH = "sky earth man you I he good big small hill water fire wood gold soil sun moon star"
+WORDS = dict(zip("天地人你我他好大小山水火木金土日月星", ENGLISH.split(), strict=True))
 RECIPE = """
 name = "toy"
 source = "zh"

@@ -17,6 +17,7 @@ from polyhead.weights.names import Names
 ARCHITECTURES = {
     "MarianMTModel": "marian",
 }
+TRANSLATOR = "MarianMTModel"  # what a translation recipe trains unless it says otherwise
 
 
 @dataclass(frozen=True)

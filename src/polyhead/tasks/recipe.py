@@ -6,9 +6,9 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from polyhead.families import family
+from polyhead.families import TRANSLATOR, family
 from polyhead.inputs.readers import Source
 from polyhead.training.recipe_file import from_toml
 from polyhead.training.settings import Training
@@ -19,8 +19,10 @@ class DataSource:
     """One file of pairs in a recipe: where it is, how it is read, how often, and whose it is.
 
     path: below `data.folder`; two names for parallel files. where: rows whose column (counted from 1) holds one of the
-    values. weight: visits of each pair in an epoch. name, licence, credit: for the model card.
+    values. weight: visits of each pair in an epoch. name, licence, credit, url: for the model card.
     """
+
+    FREE: ClassVar = ("name", "licence", "credit", "url")
 
     path: str | tuple[str, str]
     columns: tuple[int | str, int | str] | None = None
@@ -36,6 +38,8 @@ class DataSource:
 @dataclass(frozen=True, kw_only=True)
 class Data:
     """Which files, and how they are cut into batches."""
+
+    FREE: ClassVar = ("folder", "cache")
 
     train: tuple[DataSource, ...]
     valid: tuple[DataSource, ...]
@@ -92,12 +96,14 @@ class About:
 class Header:
     """What a recipe says before its tables are known in full."""
 
+    FREE: ClassVar = ("name", "source", "target", "evaluate", "about", "weights")  # may change when a training goes on
+
     name: str
     source: str  # language codes, for the card
     target: str
     data: Data
     train: Training
-    architecture: str = "MarianMTModel"
+    architecture: str = TRANSLATOR
     tokenizer: Vocabulary = Vocabulary()
     evaluate: Held = Held()
     about: About = About()

@@ -7,6 +7,7 @@ import tomllib
 import types
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -52,7 +53,7 @@ def flat(recipe: Any, *, fixed: bool = False, prefix: str = "") -> dict[str, Any
         if _is_table(value):
             values |= flat(value, fixed=fixed, prefix=f"{prefix}{field.name}.")
         else:
-            values[prefix + field.name] = json.loads(json.dumps(value, default=_plain))
+            values[prefix + field.name] = json.loads(json.dumps(value, default=partial(_plain, fixed=fixed)))
     return values
 
 
@@ -66,9 +67,9 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, *, fixed: bool) -> Any:
     """JSON for what JSON does not know: dataclasses inside tuples, paths, values read by `parse`."""
-    return flat(value) if _is_table(value) else str(value)
+    return flat(value, fixed=fixed) if _is_table(value) else str(value)
 
 
 def _text_of(path: Path) -> str:

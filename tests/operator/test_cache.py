@@ -1,0 +1,53 @@
+"""A cache gives back what a plain list of keys would hold, whatever is added, reordered and dropped in between."""
+
+from __future__ import annotations
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from polyhead.operator import Cache
+
+steps = st.lists(st.one_of(st.integers(1, 40), st.lists(st.integers(0, 5), min_size=1, max_size=9)), max_size=8)
+
+
+@settings(max_examples=60, deadline=None)
+@given(steps=steps, seed=st.integers(0, 1000))
+def test_a_cache_holds_what_concatenation_would(steps: list[int | list[int]], seed: int) -> None:
+    dice = torch.Generator().manual_seed(seed)
+    cache, rows, plain = Cache(), 3, {0: torch.zeros(3, 2, 0, 4), 1: torch.zeros(3, 2, 0, 4)}
+    for step in steps:
+        if isinstance(step, int):
+            for layer in plain:
+                new = torch.randn(rows, 2, step, 4, generator=dice)
+                plain[layer] = torch.cat((plain[layer], new), 2)
+                key, value = cache.extend(layer, new, 2 * new)
+                assert torch.equal(key, plain[layer]) and torch.equal(value, 2 * plain[layer])
+            cache.advance(step)
+        elif cache.length:
+            kept = torch.tensor([row % rows for row in step])
+            cache.keep(kept)
+            plain, rows = {layer: keys[kept] for layer, keys in plain.items()}, len(kept)
+    assert cache.length == plain[0].shape[2]
+
+
+def test_a_memory_is_made_once_and_loses_dropped_sources() -> None:
+    cache, made = Cache(), 0
+
+    def make() -> tuple[Tensor, Tensor]:
+        nonlocal made
+        made += 1
+        return torch.arange(12.0).view(3, 1, 2, 2), torch.zeros(3, 1, 2, 2)
+
+    cache.once(0, make)
+    cache.keep(torch.tensor([0, 2]), torch.tensor([0, 2]))
+    key, _, finite = cache.once(0, make)
+    assert made == 1 and finite
+    assert key[:, 0, 0, 0].tolist() == [0.0, 8.0]
+
+
+def test_a_memory_that_is_not_finite_is_known_to_be_so() -> None:
+    bad = torch.zeros(1, 1, 2, 2)
+    bad[0, 0, 1, 1] = torch.nan
+    assert not Cache().once(0, lambda: (bad, torch.zeros_like(bad)))[2]
