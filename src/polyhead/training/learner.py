@@ -15,6 +15,7 @@ from polyhead.training.optim import adamw, load_moments, moments, scale_gradient
 from polyhead.training.schedule import Schedule
 from polyhead.training.settings import Training
 from polyhead.training.task import Batch, Task
+from polyhead.weights.file import saved_tensors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +103,4 @@ class Learner:
 
 def weights_of(model: torch.nn.Module) -> Weights:
     """Parameters and saved buffers by name, those that are tied once."""
-    kept = model.state_dict().keys()
-    named = (*model.named_parameters(), *model.named_buffers())
-    return {name: tensor.detach() for name, tensor in named if name in kept}
+    return {name: tensor.detach() for name, tensor in saved_tensors(model).items()}

@@ -18,14 +18,12 @@ class Window:
     loss: float = 0.0
     targets: int = 0
     tokens: int = 0
-    steps: int = 0
     seconds: float = 0.0
 
     def add(self, learnt: Learnt, seconds: float) -> None:
         self.loss += learnt.loss
         self.targets += learnt.targets
         self.tokens += learnt.tokens
-        self.steps += 1
         self.seconds += seconds
 
 
