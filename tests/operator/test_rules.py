@@ -22,7 +22,7 @@ def numbers(span: Span) -> list[int]:
     return list(span) if isinstance(span, range) else [int(i) for i in span]
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=200, deadline=None, derandomize=True)
 @given(cases(), st.data())
 def test_a_tile_of_a_rule_is_what_its_definition_says_of_each_pair(case: Case, data: st.DataObject):
     built = build(case, grad=False)
@@ -44,7 +44,7 @@ def test_a_tile_of_a_rule_is_what_its_definition_says_of_each_pair(case: Case, d
         np.testing.assert_allclose(np.broadcast_to(tile.numpy(), wanted.shape), wanted, rtol=1e-5)
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=200, deadline=None, derandomize=True)
 @given(cases(), st.data())
 def test_a_rule_reaches_every_key_that_some_row_sees(case: Case, data: st.DataObject):
     built = build(case, grad=False)

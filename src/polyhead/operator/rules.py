@@ -455,7 +455,8 @@ class Alibi(Bias):
         return self.slopes
 
     def tile(self, weights: Tensor, frame: Frame, rows: Span, columns: Span) -> Tensor:
-        return -weights[:, None, None] * frame.distance(rows, columns).abs()  # [1 or B, H, t, s]
+        slopes = weights.to(torch.promote_types(weights.dtype, torch.float32))  # distances are too far for half width
+        return -slopes[:, None, None] * frame.distance(rows, columns).abs()  # [1 or B, H, t, s]
 
     def add_gradient(self, into: Tensor, d_tile: Tensor, frame: Frame, rows: Span, columns: Span) -> None:
         into -= (d_tile * frame.distance(rows, columns).abs()).sum((0, 2, 3))

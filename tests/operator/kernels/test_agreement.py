@@ -45,7 +45,7 @@ def agree(built: Built, run: Run, kept: np.ndarray | None = None) -> None:
         close(found["bias"], built.to_weights(wanted.bias), case.dtype)
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=150, deadline=None, derandomize=True)
 @given(cases())
 def test_blockwise_agrees_with_the_reference(case: Case):
     built = build(case)
@@ -59,7 +59,7 @@ def test_blockwise_agrees_with_the_reference_in_half_width(case: Case):
     agree(build(case), lambda request, lse: blockwise.run(request, lse, tile=case.tile))
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=150, deadline=None, derandomize=True)
 @given(cases())
 def test_fused_agrees_with_the_reference_or_says_why_not(case: Case):
     built = build(case)

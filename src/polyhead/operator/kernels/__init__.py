@@ -111,7 +111,7 @@ def run(request: Request, name: str, *, lse: bool) -> tuple[Tensor, Tensor | Non
 def explain(request: Request, name: str) -> Explanation:
     """Ask every kernel: "auto" also says why it passes by one that could serve; a name asks for that one."""
     if name == "auto":
-        found = {kernel.name: kernel.can(request) or kernel.slower(request) for kernel in KERNELS}
+        found = {kernel.name: kernel.slower(request) or kernel.can(request) for kernel in KERNELS}
         return Explanation(found, next((name for name, reason in found.items() if reason is None), None))
     found = {kernel.name: kernel.can(request) for kernel in KERNELS}
     return Explanation(found, name if found[named(name).name] is None else None)

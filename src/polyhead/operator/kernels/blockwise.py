@@ -31,21 +31,21 @@ def can(request: Request) -> str | None:
 def run(request: Request, lse: bool, tile: tuple[int, int] | None = None) -> tuple[Tensor, Tensor | None]:
     """The output, and the rows' log-sum-exp, which falls out of it."""
     tensors = (request.query, request.key, request.value, request.weights, request.sinks)
-    out, found = apply(plan_of(request, tile), *tensors)
+    out, found = apply(plan_of(request, tile, request.dropout), *tensors)
     return out, found if lse else None
 
 
 @torch.no_grad()
 def logsumexp(request: Request, tile: tuple[int, int] | None = None) -> Tensor:
     """The rows' log-sum-exp [B, H, T] alone: the same pass without values, for a kernel that does not tell it."""
-    plan = replace(plan_of(request, tile), dropout=0.0)
+    plan = plan_of(request, tile, 0.0)  # before dropout, and without a draw of the generator
     return forward(plan, request.query, request.key, None, request.weights, request.sinks)[1]
 
 
 @torch.no_grad()
 def exact_weights(request: Request, lse: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Exact weights exp(score - lse) of some rows and columns, [B, H, len(rows), len(columns)]; zero where hidden."""
-    plan = plan_of(request, None)
+    plan = plan_of(request, None, 0.0)
     q, k = (x.index_select(2, at).to(plan.dtype) for x, at in ((request.query, rows), (request.key, columns)))
     tile = score(plan, q, k, request.weights, rows, columns)
     p = (tile.scores - shift(lse.index_select(2, rows).to(plan.dtype))[..., None]).exp_()
@@ -68,16 +68,16 @@ class Plan:
     dtype: torch.dtype  # of the computation
 
 
-def plan_of(request: Request, tile: tuple[int, int] | None) -> Plan:
+def plan_of(request: Request, tile: tuple[int, int] | None, dropout: float) -> Plan:
     return Plan(
         frame=request.frame,
         rule=request.rule,
         bias=request.bias,
         scale=request.scale,
         softcap=request.softcap,
-        dropout=request.dropout,
+        dropout=dropout,
         # One draw of the global generator a call, whatever the sizes: random state is predictable.
-        seed=int(torch.randint(1 << 62, ())) if request.dropout else 0,
+        seed=int(torch.randint(1 << 62, ())) if dropout else 0,
         tile=tile or tile_for(request.frame),
         poisoned=request.poisoned,
         dtype=torch.float64 if request.query.dtype == torch.float64 else torch.float32,

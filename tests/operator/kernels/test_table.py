@@ -1,0 +1,177 @@
+"""The table of kernels tells the truth, every refusal has a reason that can be met, and what ran is what was said."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from polyhead.errors import ArgumentError
+from polyhead.operator import Alibi, Buckets, Prefix, attend, attention, explain
+from polyhead.operator import kernels as table
+from polyhead.operator.kernels import BY_NAME, KERNELS, TABLE, blockwise, explicit, fused, reference
+from polyhead.operator.request import Request, ask
+
+FAR = 4200  # T * S beyond every bound
+
+
+def tensors(n: int, G: int = 2, Kv: int = 4) -> tuple[Tensor, Tensor, Tensor]:
+    return torch.zeros(1, 2, n, 4), torch.zeros(1, G, n, 4), torch.zeros(1, G, n, Kv)
+
+
+def asking_for(feature: str, n: int) -> Request:
+    """A request of n queries that has this feature and no other."""
+    query, key, value = tensors(n)
+    counts, ids, square = (
+        torch.tensor([n]),
+        torch.zeros(1, n, dtype=torch.long),
+        torch.ones(1, 1, 1, 1).expand(1, 1, n, n),
+    )
+    how: dict[str, Any] = {
+        "causal, T = S": {"causal": True},
+        "causal, T != S": {"causal": True},
+        "window": {"window": (3, 3)},
+        "prefix": {"mask": Prefix(2)},
+        "lengths": {"lengths": counts},
+        "lengths of queries": {"lengths": (counts, counts)},
+        "segments": {"segments": ids},
+        "mask tensor": {"mask": square > 0},
+        "bias tensor": {"bias": square},
+        "bias that learns": {"bias": torch.zeros(1, 2, 1, 1, requires_grad=True)},
+        "alibi": {"bias": Alibi(torch.zeros(2))},
+        "buckets": {"bias": Buckets(torch.zeros(8, 2), True, 9)},
+        "softcap": {"softcap": 2.0},
+        "sinks": {"sinks": torch.zeros(2)},
+        "dropout": {"dropout": 0.5},
+        "hidden NaN or Inf": {"causal": True},
+    }.get(feature, {})
+    if feature == "causal, T != S":
+        query = query[:, :, 1:]
+    if feature == "grouped heads":
+        query, key, value = tensors(n, G=1)
+    if feature == "Kv != K":
+        query, key, value = tensors(n, Kv=3)
+    if feature == "hidden NaN or Inf":
+        value[0, 0, -1] = float("nan")
+    return ask(query, key, value, **how)
+
+
+@pytest.mark.parametrize("feature", TABLE)
+def test_the_table_tells_the_truth(feature: str):
+    assert len(TABLE[feature]) == len(KERNELS)
+    for kernel, said in zip(KERNELS, TABLE[feature], strict=True):
+        if feature == "differentiable twice":
+            found = "small" if twice(kernel.name) else "no"
+            assert found == said.replace("yes", "small")
+            continue
+        able = [kernel.can(asking_for(feature, n)) is None for n in (6, FAR)]
+        found = {(True, True): "yes", (True, False): "small", (False, False): "no"}[able[0], able[1]]
+        assert found == said, (kernel.name, feature)
+
+
+def twice(kernel: str) -> bool:
+    x = torch.randn(1, 1, 2, 2, dtype=torch.float64, requires_grad=True)
+    (first,) = torch.autograd.grad(attention(x, x, x, kernel=kernel).sum(), x, create_graph=True)
+    try:
+        first.sum().backward()
+    except RuntimeError:
+        return False
+    return True
+
+
+def far(**how: Any) -> Request:
+    return ask(*tensors(FAR), **how)
+
+
+REASONS: list[tuple[str, Request, str]] = [
+    ("explicit", far(), "would write out all 35280000 scores, more than 8388608"),
+    ("explicit", asking_for("sinks", 6), "without sinks"),
+    ("explicit", asking_for("hidden NaN or Inf", 6), "NaN or Inf"),
+    ("fused", asking_for("softcap", 6), "no softcap"),
+    ("fused", asking_for("sinks", 6), "no sinks"),
+    ("fused", ask(*tensors(0)), "no queries or no keys"),
+    ("fused", far(window=(3, 3)), r"T \* S = 17640000 pairs, more than 1048576"),
+    ("fused", far(dropout=0.5), "with dropout SDPA would write out all 35280000 scores, more than 16777216"),
+    ("fused", asking_for("Kv != K", FAR), "with values of another width than keys SDPA would write out"),
+    ("fused", asking_for("bias that learns", FAR), "with a bias that learns SDPA would write out"),
+    ("fused", ask(*(x.mT.contiguous().mT for x in tensors(FAR))), "features that do not lie side by side"),
+    ("fused", ask(*tensors(6, G=1), dropout=0.5), "with dropout SDPA would repeat the keys and values of each group"),
+    ("fused", asking_for("hidden NaN or Inf", 6), "NaN or Inf"),
+    ("reference", far(), "writes out all B .* = 35280000 scores, more than 4194304"),
+]
+
+
+@pytest.mark.parametrize(("kernel", "request_", "reason"), REASONS, ids=[reason for _, _, reason in REASONS])
+def test_every_refusal_can_be_met_and_a_named_kernel_raises_with_it(kernel: str, request_: Request, reason: str):
+    assert re.search(reason, BY_NAME[kernel].can(request_) or "")
+    with pytest.raises(ArgumentError, match=f"kernel '{kernel}' cannot serve this request: .*{reason}"):
+        table.choose(request_, kernel)
+    assert table.choose(request_, "auto")[0].name != kernel
+
+
+def test_every_reason_in_the_source_is_met_above():
+    met = " ".join(BY_NAME[kernel].can(request) or "" for kernel, request, _ in REASONS)
+    for module in (explicit, fused, blockwise, reference):
+        for function in ast.walk(ast.parse(inspect.getsource(module))):
+            if isinstance(function, ast.FunctionDef) and function.name in ("can", "why_unfused"):
+                for said in (node.value for node in ast.walk(function) if isinstance(node, ast.Return)):
+                    words = [part.value for part in ast.walk(said or function) if isinstance(part, ast.Constant)]
+                    assert all(word in met for word in words if isinstance(word, str)), words
+
+
+def test_if_no_kernel_can_serve_every_reason_is_listed(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(table, "KERNELS", tuple(k for k in KERNELS if k.name != "blockwise"))
+    with pytest.raises(ArgumentError, match=r"explicit: .*; fused: SDPA has no sinks; reference: it is the spec"):
+        table.choose(asking_for("sinks", 6), "auto")
+
+
+def test_auto_takes_the_formula_only_for_short_training_in_half_width():
+    x = torch.randn(1, 2, 5, 4)
+    assert attend(x, x, x)[1].kernel == "fused"
+    assert "only for training in half precision" in attend(x, x, x)[1].reasons["explicit"]
+    half = x.bfloat16().requires_grad_()
+    assert attend(half, half, half)[1].kernel == "explicit"
+    with torch.no_grad():
+        assert attend(half, half, half)[1].kernel == "fused"
+
+
+@pytest.mark.parametrize("feature", TABLE)
+def test_explain_matches_what_runs(feature: str):
+    request = asking_for(feature, 6)
+    how: dict[str, Any] = {
+        "mask": request.rule, "bias": request.bias, "softcap": request.softcap,
+        "sinks": request.sinks, "dropout": request.dropout,
+    }  # fmt: skip
+    said = explain(request.query, request.key, request.value, **how)
+    _, record = attend(request.query, request.key, request.value, **how)
+    assert said.chosen == record.kernel
+    ahead = list(said.kernels)[: list(said.kernels).index(record.kernel)]
+    assert {name: said.kernels[name] for name in ahead} == dict(record.reasons)
+
+
+def test_explain_prints_as_a_table_with_an_arrow():
+    x = torch.randn(1, 2, 5, 4)
+    lines = str(explain(x, x, x, softcap=2.0)).splitlines()
+    assert [line.split()[0] for line in lines] == ["explicit", "fused", "->", "reference"]
+    assert lines[2] == "-> blockwise  can serve"
+    assert "SDPA has no softcap" in lines[1]
+    assert explain(x, x, x, kernel="reference").chosen == "reference"
+    assert explain(x, x, x, sinks=torch.zeros(2), kernel="fused").chosen is None
+
+
+def test_bounds_are_as_the_docs_state_them():
+    assert (fused.PLANE, fused.SCORES, explicit.SCORES, reference.SCORES) == (1 << 20, 1 << 24, 1 << 23, 1 << 22)
+
+
+def test_flash_and_sdpa_give_the_same_bits():
+    """The adapter asks the flash kernel itself for the log-sum-exp; it must be the kernel that SDPA runs."""
+    for how in ({}, {"causal": True}, {"lengths": torch.tensor([3, 6])}, {"bias": torch.randn(2, 4, 6, 6)}):
+        query, key, value = torch.randn(2, 4, 6, 8), torch.randn(2, 2, 6, 8), torch.randn(2, 2, 6, 8)
+        request = ask(query, key, value, **how)
+        assert fused.on_flash(request, fused.written(request) if "causal" not in how else None, "causal" in how)
+        assert torch.equal(fused.run(request, True)[0], fused.run(request, False)[0])
