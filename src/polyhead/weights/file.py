@@ -169,6 +169,7 @@ def _write_atomically(path: Path, tensors: dict[str, Tensor]) -> None:
     part = path.with_name(path.name + ".part")
     try:
         save_file(tensors, part, metadata={"format": "pt"})
+        part.chmod(0o644)  # safetensors lets nobody else read what it writes
         os.replace(part, path)
     except (OSError, SafetensorError) as failed:
         part.unlink(missing_ok=True)
