@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from polyhead.errors import ConfigError, DataError, MissingExtra, NonFiniteLoss
 from polyhead.training import checkpoint
 from polyhead.training.card import Card
-from polyhead.training.loop import Result, Session, train
+from polyhead.training.loop import Result, train
 from polyhead.training.machine import precision
 from polyhead.training.settings import Every, Training
 from polyhead.training.task import Loss
@@ -419,10 +419,19 @@ def test_threads_and_determinism_are_put_back(tmp_path: Path):
     assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == before
 
 
-def test_a_session_is_closed_when_a_training_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    closed: list[bool] = []
-    close = Session.close
-    monkeypatch.setattr(Session, "close", lambda session: (close(session), closed.append(True)))
-    with pytest.raises(NonFiniteLoss):
-        silent(Spelling(SETTINGS, broken=1), SETTINGS, tmp_path)
-    assert closed == [True]
+@pytest.mark.parametrize("fails", [{"broken": 1}, {"count": 0}], ids=["in a step", "before the first"])
+def test_the_terminal_is_given_back_when_a_training_fails(tmp_path: Path, fails: dict):
+    said = StringIO()
+    settings = Training(steps=3, warmup=0)
+    with pytest.raises((NonFiniteLoss, DataError)):
+        train(Spelling(settings, **fails), settings, tmp_path, console=Console(file=said, force_terminal=True))
+    hidden, shown = said.getvalue().count("\x1b[?25l"), said.getvalue().count("\x1b[?25h")
+    assert hidden == shown == 1  # the cursor
+
+
+def test_a_recipe_that_cannot_be_gives_the_terminal_back_too(tmp_path: Path):
+    said = StringIO()
+    settings = Training(steps=3, warmup=9)
+    with pytest.raises(ConfigError, match="must be shorter than the whole training"):
+        train(Spelling(settings), settings, tmp_path, console=Console(file=said, force_terminal=True))
+    assert said.getvalue().count("\x1b[?25l") == said.getvalue().count("\x1b[?25h")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import monotonic
@@ -30,8 +31,6 @@ from polyhead.training.recipe_file import changes, flat
 from polyhead.training.settings import Training, schedule_of, steps_of
 from polyhead.training.state import Group, State, Window, groups
 from polyhead.training.task import Task
-
-PARTS = ("weights", "optimizer", "average")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,10 +66,12 @@ def train(
     Raises ConfigError for settings that cannot be honoured, CheckpointError when a state cannot be written or read,
     NonFiniteLoss, with the batch saved, when the loss or its gradient is not a number.
     """
-    screen = progress.screen(console or Console(stderr=True))
-    with prepared(settings), Interrupt() as interrupt:
-        session = Session(task, settings, Path(out), recipe=recipe, card=card, screen=screen)
-        try:
+    with (
+        closing(progress.screen(console or Console(stderr=True))) as screen,
+        prepared(settings),
+        Interrupt() as interrupt,
+    ):
+        with closing(Session(task, settings, Path(out), recipe=recipe, card=card, screen=screen)) as session:
             session.begin(resume=resume)
             coming = groups(task, session.state, settings.accumulate)
             while not (why := session.over(interrupt)):
@@ -83,8 +84,6 @@ def train(
                     session.save()
             session.end(interrupt)
             return session.result(why)
-        finally:
-            session.close()
 
 
 class Session:
@@ -121,7 +120,7 @@ class Session:
             )
         if found:
             self._agree(found.facts["fixed"])
-            self.learner.load({part: found.tensors(part) for part in PARTS})
+            self.learner.load({part: found.tensors(part) for part in self.learner.parts()})
             self.state = State.of(found.facts["state"])
             self.saved = found.step
             self.screen.say(f"going on from step {found.step:,}, epoch {self.state.epoch}, in {found.folder}")
@@ -258,7 +257,6 @@ class Session:
     def close(self) -> None:
         for sink in self.sinks:
             sink.close()
-        self.screen.close()
 
     def _agree(self, before: Mapping[str, Any]) -> None:
         """Refuse to go on with other mathematics than the state was made with."""
