@@ -68,7 +68,7 @@ def cases(draw: st.DrawFn, dtypes: tuple[torch.dtype, ...] = (torch.float64, tor
     S = T if segments and positions else draw(size)
     K = draw(st.integers(1, 5))
     return Case(
-        B=draw(st.integers(1, 3)),
+        B=draw(st.integers(1, 3) | st.integers(0, 3)),
         G=draw(st.integers(1, 3)),
         R=draw(st.integers(1, 3)),
         T=T,
@@ -187,9 +187,8 @@ def build(case: Case, grad: bool = True) -> Built:
             how["segments"] = whole(2, B, T), whole(2, B, S)
     prefix = None
     if case.prefix is not None:
-        prefix = whole(S, B)
-        rules.append(Prefix(prefix if case.prefix == "each" else int(prefix[0])))
-        prefix = prefix if case.prefix == "each" else prefix[:1].expand(B)
+        prefix = whole(S, B) if case.prefix == "each" else whole(S, 1).expand(B)
+        rules.append(Prefix(prefix if case.prefix == "each" or not B else int(prefix[0])))
     mask = None
     if case.mask is not None:
         mask = torch.rand(shape(case.mask), generator=dice) < 0.7

@@ -117,7 +117,7 @@ ROWS: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("how", "sentence"), ROWS)
 def test_rows_outside_the_map_are_refused_in_one_sentence(how: dict[str, Any], sentence: str):
-    refused(sentence, lambda: rows(QUERY, KEY, **({"lse": torch.zeros(B, H, T)} | how)))
+    refused(sentence, lambda: rows(QUERY, KEY, **{"lse": torch.zeros(B, H, T), **how}))
 
 
 def test_a_statistic_without_a_name_is_refused():

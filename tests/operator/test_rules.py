@@ -53,7 +53,7 @@ def test_a_rule_reaches_every_key_that_some_row_sees(case: Case, data: st.DataOb
         return
     rows = data.draw(run_of(case.T))
     reach = request.rule.reach(request.frame, rows)
-    seen = built.visible[:, :, rows.start : rows.stop].any(axis=(0, 1, 2)).nonzero()[0]
+    seen = np.flatnonzero(built.visible[:, :, rows.start : rows.stop].any(axis=(0, 1, 2)))
     assert all(j in reach for j in seen)
     assert not len(reach) or (0 <= reach.start and reach.stop <= case.S)
 

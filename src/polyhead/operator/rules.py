@@ -44,16 +44,23 @@ class Frame:
 
     @cached_property
     def lowest(self) -> int:
-        return self.diagonal if isinstance(self.diagonal, int) else int(self.diagonal.min())
+        return self.diagonal if isinstance(self.diagonal, int) else -largest(-self.diagonal)
 
     @cached_property
     def highest(self) -> int:
-        return self.diagonal if isinstance(self.diagonal, int) else int(self.diagonal.max())
+        return largest(self.diagonal)
 
     def distance(self, rows: Span, columns: Span) -> Tensor:
         """How far right of its query each key stands: [1, 1, t, s], or [B, 1, t, s] where sequences differ."""
         i = index(rows, self.device)[None, None, :, None] + self.diagonal
         return index(columns, self.device) - i
+
+
+def largest(n: int | Tensor) -> int:
+    """The largest of some whole numbers; 0 if there are none."""
+    if isinstance(n, int):
+        return n
+    return int(n.max()) if n.numel() else 0
 
 
 def index(span: Span, device: torch.device) -> Tensor:
@@ -252,7 +259,7 @@ class Prefix(Rule):
         return None if causal is None else (frame.batch if isinstance(self.n, Tensor) else causal[0], *causal[1:])
 
     def reach(self, frame: Frame, rows: range) -> range:
-        return clip(0, max(int(torch.as_tensor(self.n).max()), rows.stop + frame.highest), frame)
+        return clip(0, max(largest(self.n), rows.stop + frame.highest), frame)
 
     def check(self, frame: Frame) -> None:
         if isinstance(self.n, Tensor):
@@ -285,9 +292,9 @@ class Lengths(Rule):
         return (frame.batch, 1, 1 if self.queries is None else frame.n_queries, frame.n_keys)
 
     def reach(self, frame: Frame, rows: range) -> range:
-        if not frame.batch or (self.queries is not None and rows.start >= int(self.queries.max())):
+        if self.queries is not None and rows.start >= largest(self.queries):
             return range(0)
-        return clip(0, int(self.keys.max()), frame)
+        return clip(0, largest(self.keys), frame)
 
     def check(self, frame: Frame) -> None:
         check_per_sequence("Lengths keys", self.keys, frame)

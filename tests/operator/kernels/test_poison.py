@@ -104,7 +104,7 @@ def test_hidden_poison_changes_no_gradient(case: Case):
 @pytest.mark.parametrize("poison", POISONS)
 @pytest.mark.parametrize("name", ["query", "key", "value"])
 def test_fused_and_explicit_refuse_poison_where_something_is_hidden(name: str, poison: float):
-    tensors = {each: torch.randn(1, 2, 4, 3) for each in ("query", "key", "value")}
+    tensors: dict[str, Any] = {each: torch.randn(1, 2, 4, 3) for each in ("query", "key", "value")}
     tensors[name][0, 0, 3, 0] = poison
     free, hiding = ask(**tensors), ask(**tensors, causal=True)
     for kernel in (fused, explicit):
@@ -125,8 +125,9 @@ def test_padding_and_the_future_may_hold_anything(poison: float, softcap: float 
     dirty_key, dirty_value = key.detach().clone(), value.detach().clone()
     dirty_key[0, :, 4:], dirty_value[0, :, 4:] = poison, poison
     how: dict[str, Any] = {"causal": True, "lengths": lengths, "softcap": softcap, "bias": bias}
-    wanted = attention(query, key, value, **how | {"bias": bias.masked_fill(~bias.isfinite(), 0)})
     found = attention(query, dirty_key.requires_grad_(), dirty_value.requires_grad_(), **how)
+    how["bias"] = bias.masked_fill(~bias.isfinite(), 0)
+    wanted = attention(query, key, value, **how)
     assert torch.allclose(wanted, found, atol=1e-6)
     d = torch.randn(wanted.shape, generator=dice)
     for clean, dirty in zip(

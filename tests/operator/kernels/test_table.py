@@ -170,7 +170,10 @@ def test_bounds_are_as_the_docs_state_them():
 
 def test_flash_and_sdpa_give_the_same_bits():
     """The adapter asks the flash kernel itself for the log-sum-exp; it must be the kernel that SDPA runs."""
-    for how in ({}, {"causal": True}, {"lengths": torch.tensor([3, 6])}, {"bias": torch.randn(2, 4, 6, 6)}):
+    requests: list[dict[str, Any]] = [
+        {}, {"causal": True}, {"lengths": torch.tensor([3, 6])}, {"bias": torch.randn(2, 4, 6, 6)},
+    ]  # fmt: skip
+    for how in requests:
         query, key, value = torch.randn(2, 4, 6, 8), torch.randn(2, 2, 6, 8), torch.randn(2, 2, 6, 8)
         request = ask(query, key, value, **how)
         assert fused.on_flash(request, fused.written(request) if "causal" not in how else None, "causal" in how)

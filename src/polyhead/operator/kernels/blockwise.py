@@ -102,7 +102,7 @@ def spans(bounds: range, step: int) -> Iterator[range]:
 
 
 def rows_of(plan: Plan) -> Iterator[range]:
-    return spans(range(plan.frame.n_queries), plan.tile[0])
+    return spans(range(plan.frame.n_queries if plan.frame.batch else 0), plan.tile[0])
 
 
 def columns_of(plan: Plan, rows: range) -> Iterator[range]:
@@ -154,8 +154,8 @@ def finish(plan: Plan, x: Tensor, weights: Tensor | None, rows: Span, columns: S
         bias = plan.bias.tile(weights, plan.frame, rows, columns).to(plan.dtype)
         x = x + bias
         if plan.poisoned:  # otherwise -inf is at home in the arithmetic: its weight is zero
-            open_ = bias != -torch.inf
-            visible = open_ if visible is None else visible & open_
+            shown = bias != -torch.inf
+            visible = shown if visible is None else visible & shown
     if visible is not None:
         x = x.masked_fill(~visible, -torch.inf)
     return Tile(x, visible, slope)
@@ -261,8 +261,10 @@ def backward(
     out: Tensor,
     lse: Tensor,
     d_out: Tensor,
+    *,
+    learns: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
-    """Gradients of query, key, value, the bias's weights and sinks.
+    """Gradients of query, key, value, the bias's weights (if it learns) and sinks.
 
     With weights p and dP = dO VT: dS = p (dP - delta), where delta = dO . O of each row (the sum of p dP).
     """
@@ -270,7 +272,7 @@ def backward(
     plan = replace(plan, poisoned=plan.poisoned or not finite(d_out))
     d_query = torch.empty_like(query)
     d_key, d_value = (torch.zeros_like(x, dtype=plan.dtype) for x in (key, value))
-    d_weights = None if weights is None else torch.zeros_like(weights, dtype=plan.dtype)
+    d_weights = torch.zeros_like(weights, dtype=plan.dtype) if learns and weights is not None else None
     delta = (d_out.to(plan.dtype) * out.to(plan.dtype)).sum(-1)  # [B, H, T]
     for rows in rows_of(plan):
         span = slice(rows.start, rows.stop)
@@ -328,7 +330,8 @@ class Blockwise(torch.autograd.Function):
         if torch.is_grad_enabled():  # create_graph=True: the gradient itself must be differentiable
             inputs = (query, key, value, weights, sinks)
             return None, *again(ctx.plan, inputs, ctx.needs_input_grad[1:], d_outputs[0])
-        return None, *backward(ctx.plan, query, key, value, weights, sinks, out, lse, d_outputs[0])
+        learns = ctx.needs_input_grad[4]
+        return None, *backward(ctx.plan, query, key, value, weights, sinks, out, lse, d_outputs[0], learns=learns)
 
 
 apply = cast(Callable[..., tuple[Tensor, Tensor]], cast(Any, Blockwise).apply)
