@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -45,13 +46,13 @@ def test_gradients_pass_through_what_dropout_kept() -> None:
     x = torch.randn(50, requires_grad=True)
     y = dropout(x, 0.5, training=True)
     y.sum().backward()
-    assert torch.equal(x.grad != 0, y != 0)
+    assert x.grad is not None and torch.equal(x.grad != 0, y != 0)
 
 
-def tied_model() -> nn.Module:
+def tied_model() -> Any:
     torch.manual_seed(0)
     tokens = nn.Embedding(50, 16)
-    model = nn.ModuleDict({"tokens": tokens, "up": nn.Linear(16, 24), "head": Words(16, 50, tied=tokens)})
+    model: Any = nn.ModuleDict({"tokens": tokens, "up": nn.Linear(16, 24), "head": Words(16, 50, tied=tokens)})
     model["head"].fixed_bias.normal_()
     return model.eval()
 
@@ -59,7 +60,7 @@ def tied_model() -> nn.Module:
 @pytest.mark.skipif(not packable(nn.Linear(2, 2)), reason="this PyTorch has no packed products")
 def test_packed_products_are_the_same_products() -> None:
     model = tied_model()
-    twin = packed(model)
+    twin: Any = packed(model)
     assert isinstance(twin["up"], PackedLinear) and isinstance(twin["head"], PackedLinear)
     for rows in (1, 2, 7, 64, 200):
         x = torch.randn(rows, 16)
@@ -72,7 +73,7 @@ def test_packed_products_are_the_same_products() -> None:
 def test_packing_leaves_the_model_alone_and_shares_its_embedding() -> None:
     model = tied_model()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    twin = packed(model)
+    twin: Any = packed(model)
     assert twin["tokens"].weight is model["tokens"].weight
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 
@@ -80,7 +81,7 @@ def test_packing_leaves_the_model_alone_and_shares_its_embedding() -> None:
 def test_starting_weights_follow_glorot_and_the_width() -> None:
     torch.manual_seed(0)
     tokens = nn.Embedding(4000, 256)
-    model = nn.ModuleDict({"tokens": tokens, "up": nn.Linear(256, 1024), "head": Words(256, 4000, tied=tokens)})
+    model: Any = nn.ModuleDict({"tokens": tokens, "up": nn.Linear(256, 1024), "head": Words(256, 4000, tied=tokens)})
     initialise(model.requires_grad_(False))
     bound = math.sqrt(6 / (256 + 1024))
     assert float(model["up"].weight.abs().max()) <= bound

@@ -45,7 +45,7 @@ def test_a_line_beyond_the_models_positions_is_refused_before_any_work(trained: 
 
 def test_n_best_come_best_first(trained: Path) -> None:
     found = translate(LINES[0], model=trained, search=Beam(4, n_best=4))
-    scores = [candidate.score for candidate in found.candidates]
+    scores = [candidate.score or 0.0 for candidate in found.candidates]
     assert len(scores) == 4 and scores == sorted(scores, reverse=True)
     assert found.text == found.candidates[0].text
 

@@ -51,7 +51,7 @@ NAMES = Names(
 def small(seed: int) -> Small:
     torch.manual_seed(seed)
     model = Small()
-    for tensor in (*model.parameters(), model.extra):
+    for tensor in (*model.parameters(), model.get_buffer("extra")):
         nn.init.normal_(tensor)
     return model
 
@@ -74,8 +74,7 @@ def test_fused_and_transposed_tensors_go_both_ways(tmp_path: Path) -> None:
     model, other = small(0), small(1)
     write(tmp_path, file_tensors(model, NAMES))
     held = load_file(tmp_path / "model.safetensors")
-    block = model.blocks[1]
-    fused = torch.cat([block[name].weight for name in ("query", "key", "value")]).T
+    fused = torch.cat([model.get_parameter(f"blocks.1.{name}.weight") for name in ("query", "key", "value")]).T
     assert torch.equal(held["model.h.1.c_attn.weight"], fused)
     assert "lm_head.weight" not in held
     load_into(other, tmp_path, NAMES)

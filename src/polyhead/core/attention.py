@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from polyhead.core.recipe import Recipe
@@ -26,7 +27,7 @@ class Attention(nn.Module):
         return self.p if self.training else 0.0
 
     def split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (-1, self.width)).transpose(1, 2)  # [B, T, H*K] -> [B, H, T, K]
+        return torch.unflatten(x, -1, (-1, self.width)).transpose(1, 2)  # [B, T, H*K] -> [B, H, T, K]
 
     def merge(self, z: Tensor) -> Tensor:
         return self.out(z.transpose(1, 2).flatten(2))  # [B, H, T, K] -> [B, T, D]
@@ -59,15 +60,17 @@ class CrossAttention(Attention):
     def forward(self, x: Tensor, run: Run) -> Tensor:  # [M*n, T, D] -> [M*n, T, D]
         q = run.see(self, "q", self.split(self.query(self.position.added(x, run.added))))  # [M*n, H, T, K]
         k, v, finite = self.keys_values(run)  # [M, G, S, K]
-        rows, beams = len(q), len(q) // len(k)
+        beams = len(q) // len(k)
         if beams > 1:
-            q = q.unflatten(0, (-1, beams)).transpose(1, 2).flatten(2, 3)  # [M, H, n*T, K]
+            q = torch.unflatten(q, 0, (-1, beams)).transpose(1, 2).flatten(2, 3)  # [M, H, n*T, K]
         z = run.attend(
             self, q, k, v,
             mask=run.memory_mask, scale=self.scale, softcap=self.softcap, dropout=self.dropout, finite=finite,
         )  # fmt: skip
         if beams > 1:
-            z = z.unflatten(2, (beams, -1)).transpose(1, 2).reshape(rows, z.shape[1], -1, z.shape[3])  # [M*n, H, T, K]
+            z = (
+                torch.unflatten(z, 2, (beams, -1)).transpose(1, 2).reshape(rows, z.shape[1], -1, z.shape[3])
+            )  # [M*n, H, T, K]
         return self.merge(run.see(self, "z", z))
 
     def keys_values(self, run: Run) -> tuple[Tensor, Tensor, bool]:

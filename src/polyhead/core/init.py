@@ -10,8 +10,8 @@ def initialise(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.Linear):
             nn.init.xavier_uniform_(module.weight)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+            for bias in (b for name, b in module.named_parameters(recurse=False) if name == "bias"):
+                nn.init.zeros_(bias)
     for module in model.modules():  # after the matrices: a head tied to an embedding starts as the embedding
         if isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, std=module.embedding_dim**-0.5)

@@ -46,6 +46,7 @@ def packed(model: nn.Module) -> nn.Module:
     for module in list(twin.modules()):
         for name, child in module.named_children():
             if isinstance(child, nn.Linear):
-                bias = child.bias if child.bias is not None else getattr(child, "fixed_bias", None)
+                biases = {**dict(child.named_parameters()), **dict(child.named_buffers())}
+                bias = biases.get("bias", biases.get("fixed_bias"))
                 setattr(module, name, PackedLinear(child.weight, None if bias is None else bias.flatten()))
     return twin.eval()

@@ -11,10 +11,10 @@ FIRST = 32  # places in a new room
 
 
 class Room:
-    """One layer's keys, or values, place by place [room, N, G, K]: a step writes one run, a reorder copies whole rows.
+    """One layer's keys, or values, place by place [room, N, G, K]: a step writes one run, a reorder copies rows.
 
-    Room doubles when it is full. A reorder goes into a second buffer of the same size and the two change places, so that
-    decoding allocates nothing step by step.
+    Room doubles when it is full. A reorder goes into a second buffer of the same size and the two change places, so
+    that decoding allocates nothing step by step.
     """
 
     def __init__(self, like: Tensor):

@@ -45,16 +45,17 @@ class EncoderDecoderStep:
 
     def __init__(self, model: Any, source: Tensor, lengths: Tensor):
         mask = Lengths(lengths)
-        self.model, self.lengths = model, lengths
-        self.run = Run(memory=model.encode(source, Run(mask=mask)), memory_mask=mask, cache=Cache())
+        self.model, self.lengths, self.cache = model, lengths, Cache()
+        self.run = Run(memory=model.encode(source, Run(mask=mask)), memory_mask=mask, cache=self.cache)
 
     def __call__(self, tokens: Tensor) -> Tensor:
-        new = tokens[:, self.run.cache.length :]
+        new = tokens[:, self.cache.length :]
         return self.model.head(self.model.decode(new, self.run)[:, -1])  # [N, V]
 
     def keep(self, rows: Tensor, sources: Tensor | None = None) -> None:
-        self.run.cache.keep(rows, sources)
+        self.cache.keep(rows, sources)
         if sources is not None:
+            assert self.run.memory is not None
             self.lengths = self.lengths[sources]
             self.run = replace(self.run, memory=self.run.memory[sources], memory_mask=Lengths(self.lengths))
 

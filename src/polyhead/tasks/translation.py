@@ -215,7 +215,7 @@ def _train_tokenizer(recipe: Any) -> Pair:
     def lines(*which: int) -> Iterator[str]:
         for source in recipe.data.train:
             for example in read(recipe.data.read(source), on_error=recipe.data.on_error):
-                yield from (example[i] for i in which)
+                yield from ((example.source, example.target)[i] for i in which)
 
     def trained(lines: Iterator[str], size: int) -> Tokenizer:
         return Tokenizer.train(

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from polyhead.errors import CheckpointError, ConfigError, did_you_mean
 
@@ -28,8 +28,8 @@ class Keys:
     """
 
     table: Mapping[str, str | tuple[str, ...]]
-    absent: Mapping[str, Any] = field(default_factory=dict)
-    only: Mapping[str, Any] = field(default_factory=dict)
+    absent: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    only: Mapping[str, Any] = field(default_factory=dict[str, Any])
     ignore: tuple[str, ...] = ()
 
     def places(self, ours: str) -> tuple[str, ...]:
@@ -68,11 +68,11 @@ class Keys:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file, or CheckpointError saying what is wrong with it."""
     try:
-        value = json.loads(path.read_text("utf-8"))
+        value: Any = json.loads(path.read_text("utf-8"))
     except FileNotFoundError as missing:
         raise CheckpointError(f"There is no {path}; a model folder has config.json and model.safetensors") from missing
     except (OSError, ValueError) as broken:
         raise CheckpointError(f"{path} cannot be read as JSON ({broken})") from broken
     if not isinstance(value, dict):
         raise CheckpointError(f"{path} must hold a JSON object, but holds a {type(value).__name__}")
-    return value
+    return cast("dict[str, Any]", value)

@@ -7,6 +7,7 @@ import pickle
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -55,16 +56,18 @@ def convert(folder: str | Path, out: str | Path) -> None:
 
 def _tensors_of(path: Path) -> dict[str, Tensor]:
     try:
-        held = torch.load(path, map_location="cpu", weights_only=True)
+        held: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as refused:
         raise CheckpointError(
             f"{path} holds something other than tensors and was not opened ({str(refused).splitlines()[0]})"
         ) from None
     except (OSError, RuntimeError, EOFError, ValueError) as broken:
         raise CheckpointError(f"{path} cannot be read; it is damaged or cut short ({broken})") from None
-    if not isinstance(held, dict) or not all(isinstance(value, Tensor) for value in held.values()):
-        raise CheckpointError(f"{path} must hold named tensors and nothing else, but holds a {type(held).__name__}")
-    return {str(name): value for name, value in held.items()}
+    kind = type(held).__name__
+    named = cast("dict[Any, Any]", held) if isinstance(held, dict) else {"": held}
+    if not all(isinstance(tensor, Tensor) and name for name, tensor in named.items()):
+        raise CheckpointError(f"{path} must hold named tensors and nothing else, but holds {kind}")
+    return {str(name): tensor for name, tensor in named.items()}
 
 
 def _once(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -28,10 +28,10 @@ class Names:
     """
 
     modules: Mapping[str, str | Part]
-    tensors: Mapping[str, str] = field(default_factory=dict)
-    copies: Mapping[str, str] = field(default_factory=dict)
+    tensors: Mapping[str, str] = field(default_factory=dict[str, str])
+    copies: Mapping[str, str] = field(default_factory=dict[str, str])
     prefix: str = ""
-    spellings: Mapping[str, str] = field(default_factory=dict)
+    spellings: Mapping[str, str] = field(default_factory=dict[str, str])
     ignore: tuple[str, ...] = ()
 
     def locate(self, ours: str) -> Part:
