@@ -68,9 +68,7 @@ class CrossAttention(Attention):
             mask=run.memory_mask, scale=self.scale, softcap=self.softcap, dropout=self.dropout, finite=finite,
         )  # fmt: skip
         if beams > 1:
-            z = (
-                torch.unflatten(z, 2, (beams, -1)).transpose(1, 2).reshape(rows, z.shape[1], -1, z.shape[3])
-            )  # [M*n, H, T, K]
+            z = torch.unflatten(z, 2, (beams, -1)).transpose(1, 2).flatten(0, 1)  # [M*n, H, T, K]
         return self.merge(run.see(self, "z", z))
 
     def keys_values(self, run: Run) -> tuple[Tensor, Tensor, bool]:

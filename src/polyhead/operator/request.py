@@ -36,7 +36,7 @@ class Request:
     def frame(self) -> Frame:
         return frame_of(self.query, self.key, self.rule)
 
-    @cached_property
+    @property
     def hides(self) -> bool:
         """Whether some query may not see some key; a bias tensor may hold -inf."""
         if isinstance(self.bias, DenseBias):

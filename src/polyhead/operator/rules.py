@@ -70,9 +70,10 @@ def index(span: Span, device: torch.device) -> Tensor:
 
 def take(x: Tensor, dim: int, span: Span) -> Tensor:
     """Rows or columns of a tensor that may be broadcast (size 1) along them."""
-    if x.shape[dim] == 1:
-        return x
-    return x.narrow(dim, span.start, len(span)) if isinstance(span, range) else x.index_select(dim, span)
+    n = x.shape[dim]
+    if not isinstance(span, range):
+        return x if n == 1 else x.index_select(dim, span)
+    return x if n in (1, len(span)) else x.narrow(dim, span.start, len(span))
 
 
 def four(x: Tensor) -> Tensor:

@@ -97,7 +97,7 @@ def why_unfused(request: Request) -> str | None:
         return "with values of another width than keys"
     if request.weights is not None and request.weights.requires_grad and torch.is_grad_enabled():
         return "with a bias that learns"
-    if any(x.stride(3) != 1 for x in (request.query, request.key, request.value)):
+    if not request.query.stride(3) == request.key.stride(3) == request.value.stride(3) == 1:
         return "with features that do not lie side by side"
     return None
 
