@@ -34,6 +34,7 @@ cache = "{folder}/cache"
 batch_tokens = 400
 train = [{{ path = "train.tsv", name = "toy pairs", licence = "CC0", credit = "nobody" }}]
 valid = [{{ path = "valid.tsv" }}]
+test = [{{ path = "valid.tsv", name = "toy test" }}]
 
 [evaluate]
 rows = 8

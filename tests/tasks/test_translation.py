@@ -23,6 +23,7 @@ def test_training_learns_and_leaves_a_model_a_card_and_its_metrics(trained: Path
     assert len(losses) == 2 and losses[1] < losses[0]
     card = (trained / "README.md").read_text("utf-8")
     assert "toy pairs" in card and "CC0" in card and "chrf" in card
+    assert "| toy test | BLEU |" in card and "tok:13a" in card
 
 
 @pytest.mark.parity

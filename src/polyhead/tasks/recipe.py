@@ -39,10 +39,11 @@ class DataSource:
 class Data:
     """Which files, and how they are cut into batches."""
 
-    FREE: ClassVar = ("folder", "cache")
+    FREE: ClassVar = ("folder", "cache", "test")
 
     train: tuple[DataSource, ...]
     valid: tuple[DataSource, ...]
+    test: tuple[DataSource, ...] = ()  # scored once, at the end, for the model card
     folder: Path = Path(".")
     cache: Path = Path("runs/cache")
     columns: tuple[int | str, int | str] = (1, 2)  # source, target

@@ -23,15 +23,16 @@ from polyhead.inputs.splitting import merge_table, split_pieces
 from polyhead.inputs.tokenizer import Tokenizer
 from polyhead.operator import Lengths
 from polyhead.readout.words import shifted
-from polyhead.tasks.evaluate import score
-from polyhead.tasks.load import Loaded, save
+from polyhead.tasks.evaluate import evaluate, score
+from polyhead.tasks.load import Loaded, load, save
 from polyhead.tasks.recipe import Data, DataSource, Vocabulary, read_recipe
 from polyhead.tasks.translate import Translator
-from polyhead.training.card import Card, DataSet
+from polyhead.training.card import Card, Cost, DataSet, Score, hardware, render
 from polyhead.training.loop import Result
 from polyhead.training.loop import train as run
 from polyhead.training.loss import label_smoothed
 from polyhead.training.plan import describe, plan
+from polyhead.training.recipe_file import flat
 from polyhead.training.task import Loss
 from polyhead.weights.file import write_text
 
@@ -169,6 +170,24 @@ class TranslationTask:
             usage=about.usage,
         )  # fmt: skip
 
+    def card_with_test(self, result: Result) -> str:
+        """The model card with the best model's scores on the test files, by beam search."""
+        scores = [Score(data="validation, greedy", metric=name, value=value) for name, value in result.best.items()]
+        translator = Translator(load(result.folder))
+        for source in self.data.test:
+            pairs = list(self.examples(source))
+            found, _ = evaluate(translator, [pair.source for pair in pairs], [pair.target for pair in pairs])
+            name = source.name or str(source.path)
+            scores += [
+                Score(data=name, metric="BLEU", value=found.bleu, signature=found.bleu_signature),
+                Score(data=name, metric="chrF", value=found.chrf, signature=found.chrf_signature),
+            ]
+        cost = Cost(
+            hours=result.seconds / 3600, steps=result.steps, epochs=result.epochs, tokens=result.tokens,
+            hardware=hardware(),
+        )  # fmt: skip
+        return render(self.card(), settings=flat(self.recipe), scores=scores, cost=cost)
+
     def save(self, folder: Path, model: nn.Module, card: str) -> None:
         save(self.loaded(model), folder, dtype=getattr(torch, self.recipe.weights))
         write_text(folder / "README.md", card)
@@ -206,7 +225,10 @@ def train(
             print(describe(plan(prepare(settings, folder if known else Path(aside)), settings.train)))
         return None
     task = prepare(settings, folder)
-    return run(task, settings.train, folder, resume=resume, recipe=settings, card=task.card())
+    result = run(task, settings.train, folder, resume=resume, recipe=settings, card=task.card())
+    if settings.data.test and result.best and result.why != "interrupted":
+        write_text(folder / "README.md", task.card_with_test(result))
+    return result
 
 
 def _train_tokenizer(recipe: Any) -> Pair:
