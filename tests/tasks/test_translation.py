@@ -102,3 +102,16 @@ def test_data_that_cannot_be_used_is_one_sentence(toy: Path, content: str | None
         train(toy / "toy.toml", overrides=[("data.train", f'[{{path = "{name}"}}]')], out=toy / "none")
     assert sentence in str(refused.value)
     assert not (toy / "none" / "config.json").exists()
+
+
+def test_what_training_does_not_see_is_counted(toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [f"{zh}\t{en}" for zh, en in pairs(30, seed=8)]
+    (toy / "broken.tsv").write_text("\n".join([*lines, "no tab", "天" * 40 + "\t" + "sky " * 40]), "utf-8")
+    overrides = [
+        ("data.train", '[{path = "broken.tsv"}]'), ("data.on_error", "skip"), ("data.max_length", "20"),
+        ("train.steps", "1"), ("train.warmup", "0"), ("tokenizer.size", "330"), ("data.test", "[]"),
+    ]  # fmt: skip
+    train(toy / "toy.toml", overrides=overrides, out=toy / "skipping")
+    told = capsys.readouterr().err
+    assert "broken.tsv: 1 lines left out: 1 x too few columns" in told
+    assert "1 of 31 pairs left out (longer than data.max_length = 20)" in told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -91,6 +92,16 @@ class TranslationTask:
         readable = [self.data.read(source) for source in sources]
         pair = self.tokenizer
         return Corpus.build(readable, pair.source, pair.target, cache=cache, on_error=self.data.on_error)
+
+    def left_out(self) -> Iterator[str]:
+        """What the data holds and training does not see, a sentence for each file."""
+        for part in self.corpus.parts:
+            if part.skipped.total:
+                yield f"{part.source.name}: {part.skipped.total:,} lines left out: {part.skipped}"
+        lengths = self.corpus.source_lengths, self.corpus.target_lengths
+        if long := int((~short(*lengths, self.data.max_length)).sum()):
+            limit = f"longer than data.max_length = {self.data.max_length}"
+            yield f"{long:,} of {len(self.corpus):,} pairs left out ({limit})"
 
     def examples(self, source: DataSource) -> Iterator[Example]:
         return read(self.data.read(source), on_error=self.data.on_error)
@@ -225,6 +236,8 @@ def train(
             print(describe(plan(prepare(settings, folder if known else Path(aside)), settings.train)))
         return None
     task = prepare(settings, folder)
+    for sentence in task.left_out():
+        print(sentence, file=sys.stderr)
     result = run(task, settings.train, folder, resume=resume, recipe=settings, card=task.card())
     if settings.data.test and result.best and result.why != "interrupted":
         write_text(folder / "README.md", task.card_with_test(result))
