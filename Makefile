@@ -17,7 +17,8 @@ help:  ## say what there is
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
 demo: .venv/.installed  ## translate three sentences and show what every head looked at
-	@$(BIN)/polyhead see 我爱吃苹果。 他说她没来。 虽然下雨，但我很开心。 --links
+	@$(BIN)/polyhead see 我爱吃苹果。 --layer 2
+	@$(BIN)/polyhead see 他说她没来。 虽然下雨，但我很开心。 --layer 2 --links
 
 test: git .venv/.developer  ## the quick tests
 	$(BIN)/python -m pytest $(TESTS)

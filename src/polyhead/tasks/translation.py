@@ -197,7 +197,7 @@ class TranslationTask:
             hours=result.seconds / 3600, steps=result.steps, epochs=result.epochs, tokens=result.tokens,
             hardware=hardware(),
         )  # fmt: skip
-        return render(self.card(), settings=flat(self.recipe), scores=scores, cost=cost)
+        return render(self.card(), settings=flat(self.recipe, fixed=True), scores=scores, cost=cost)
 
     def save(self, folder: Path, model: nn.Module, card: str) -> None:
         save(self.loaded(model), folder, dtype=getattr(torch, self.recipe.weights))

@@ -291,7 +291,7 @@ class Session:
             hours=state.seconds / 3600, steps=state.step, epochs=state.epoch, tokens=state.tokens, hardware=hardware()
         )
         scores = [Score(data="validation", metric=name, value=value) for name, value in state.best.items()]
-        return render(self.card or Card(name=self.out.name), settings=self.recipe, scores=scores, cost=cost)
+        return render(self.card or Card(name=self.out.name), settings=self.fixed, scores=scores, cost=cost)
 
     def _tick(self) -> float:
         """Seconds since the last tick, added to the time the training has taken."""
