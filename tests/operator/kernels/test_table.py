@@ -94,7 +94,7 @@ REASONS: list[tuple[str, Request, str]] = [
     ("explicit", asking_for("hidden NaN or Inf", 6), "NaN or Inf"),
     ("fused", asking_for("softcap", 6), "no softcap"),
     ("fused", asking_for("sinks", 6), "no sinks"),
-    ("fused", ask(*tensors(0)), "no queries or no keys"),
+    ("fused", ask(*tensors(0)), "nothing to attend"),
     ("fused", far(window=(3, 3)), r"T \* S = 17640000 pairs, more than 1048576"),
     ("fused", far(dropout=0.5), "with dropout SDPA would write out all 35280000 scores, more than 16777216"),
     ("fused", asking_for("Kv != K", FAR), "with values of another width than keys SDPA would write out"),

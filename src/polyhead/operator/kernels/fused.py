@@ -29,7 +29,7 @@ def can(request: Request) -> str | None:
     B, H, T, _ = request.query.shape
     G, S = request.key.shape[1], request.key.shape[2]
     if not B * T * S:
-        return "SDPA drops the bias from the graph where there are no queries or no keys"
+        return "SDPA drops the bias from the graph where there is nothing to attend"
     extent = written_out(request)
     if extent is not None and extent[2] > 1 and extent[3] > 1 and T * S > PLANE:
         return f"SDPA needs this mask or bias written out, T * S = {T * S} pairs, more than {PLANE}"
