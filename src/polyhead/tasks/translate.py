@@ -16,7 +16,7 @@ from polyhead.errors import DataError
 from polyhead.generation import Beam, EndToken, Forbid, ForcedEnd, Hypothesis, Search, generate, sorted_batches
 from polyhead.inputs.batch import pad
 from polyhead.inputs.text import clean
-from polyhead.operator import Cache, Lengths
+from polyhead.operator import Cache, Dense, Lengths
 from polyhead.tasks.load import Loaded, load
 
 BATCH_TOKENS = 1024  # source tokens, padding included, in one batch
@@ -44,9 +44,10 @@ class EncoderDecoderStep:
     """What `generate` asks of an encoder-decoder: the memory is made once, each step reads only the newest tokens."""
 
     def __init__(self, model: Any, source: Tensor, lengths: Tensor):
-        mask = Lengths(lengths)
-        self.model, self.lengths, self.cache = model, lengths, Cache()
-        self.run = Run(memory=model.encode(source, Run(mask=mask)), memory_mask=mask, cache=self.cache)
+        self.model, self.cache = model, Cache()
+        self.seen = torch.arange(source.shape[1]) < lengths[:, None]  # [B, S]
+        memory = model.encode(source, Run(mask=Lengths(lengths)))
+        self.run = Run(memory=memory, memory_mask=self.mask(), cache=self.cache)
 
     def __call__(self, tokens: Tensor) -> Tensor:
         new = tokens[:, self.cache.length :]
@@ -56,8 +57,12 @@ class EncoderDecoderStep:
         self.cache.keep(rows, sources)
         if sources is not None:
             assert self.run.memory is not None
-            self.lengths = self.lengths[sources]
-            self.run = replace(self.run, memory=self.run.memory[sources], memory_mask=Lengths(self.lengths))
+            self.seen = self.seen[sources]
+            self.run = replace(self.run, memory=self.run.memory[sources], memory_mask=self.mask())
+
+    def mask(self) -> Dense | None:
+        """What every step sees of the memory, written out once: it is read again and again."""
+        return None if self.seen.all() else Dense(self.seen[:, None, None])  # [B, 1, 1, S]
 
 
 class Translator:
