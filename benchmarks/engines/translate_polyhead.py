@@ -1,0 +1,33 @@
+"""Rows of source ids go in, polyhead's translations come out."""
+
+from __future__ import annotations
+
+import torch
+from common import serve_translator
+
+from polyhead.generation import Beam, Greedy, MinLength, restore, sorted_batches
+from polyhead.tasks.load import load as load_folder
+from polyhead.tasks.translate import BATCH_TOKENS, ROWS, Translator
+
+translator: Translator
+rules: list
+
+
+def load(model: str, threads: int) -> None:
+    global translator, rules
+    torch.set_num_threads(threads)
+    translator = Translator(load_folder(model))
+    rules = translator.rules
+
+
+def translate(sources: list[list[int]], *, beams: int, new: int | None) -> list[list[int]]:
+    translator.search = Beam(beams) if beams > 1 else Greedy()
+    translator.max_new = new
+    translator.rules = [*rules, MinLength(1 + new, [translator.config.eos_id])] if new else rules
+    batches = sorted_batches([len(row) for row in sources], budget=BATCH_TOKENS, rows=ROWS)
+    answers = restore(batches, [translator.batch([sources[i] for i in batch]) for batch in batches])
+    return [answer[0].tokens for answer in answers]
+
+
+if __name__ == "__main__":
+    serve_translator(load, translate)
