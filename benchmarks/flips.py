@@ -28,7 +28,7 @@ EXAMPLES = """\
 
 NOTES = (
     "Of the sentences in each row's batches, how many got other tokens than alone (a batch of one).",
-    "plain: `F.linear`; packed: weights laid out once for oneDNN, which rounds the same for any number of rows.",
+    "plain: `F.linear`; packed: weights laid out once for oneDNN, as polyhead translates.",
 )
 Rows = Sequence[list[int]]
 WAYS = {  # the order of the sentences, and the sizes of the batches they are cut into; 0: 1 to 64, at random

@@ -68,14 +68,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add_options(parser)
     parser.add_argument("--sentences", type=int, default=50, help="how many (default %(default)s)")
     options = parsed(parser, arguments)
-    report = Report("Latency of one sentence", options)
     shape, count, new = (TINY, 4, 5) if options.quick else (SHAPE, options.sentences, 30)
+    own = trained(options)
+    real_ones = real(own, options.data, count) if own else None
+    report = Report("Latency of one sentence", options)
     with tempfile.TemporaryDirectory() as folder:
         model = write_random_model(Path(folder) / "random", shape, options.threads)
         sources = made_up(shape["words"], log_uniform(count, 4, 40))
         run(report, model, Workload(f"{count} sources of 4 to 40 tokens", sources, new, ragged=True), options)
-    if model := trained(options):
-        run(report, model, real(model, options.data, count), options)
+    if own and real_ones:
+        run(report, own, real_ones, options)
     report.finish(*NOTES)
 
 

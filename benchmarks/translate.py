@@ -120,6 +120,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = parser_of("translate", __doc__ or "", EXAMPLES)
     add_options(parser)
     options = parsed(parser, arguments)
+    own = trained(options)
+    real_ones = [real(own, options.data, 12 if options.quick else 500)] if own else []
     report = Report("Translation speed", options)
     with tempfile.TemporaryDirectory() as folder:
         shape = TINY if options.quick else SHAPE
@@ -130,8 +132,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         floor.ask("load", threads=options.threads, **sizes)
         run(report, model, random_workloads(shape["words"], options.quick), floor, options)
         floor.close()
-    if model := trained(options):
-        run(report, model, [real(model, options.data, 12 if options.quick else 500)], None, options)
+    if own:
+        run(report, own, real_ones, None, options)
     report.finish(*NOTES)
 
 
