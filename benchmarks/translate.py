@@ -50,11 +50,11 @@ NOTES = (
 )
 
 
-def random_workloads(words: int, quick: bool) -> list[Workload]:
+def random_workloads(words: int, quick: bool, sentences: int) -> list[Workload]:
     if quick:
         even, ragged, new = [8] * 4, log_uniform(12, 4, 20), 5
     else:
-        even, ragged, new = [20] * 16, log_uniform(500, 4, 60), 30
+        even, ragged, new = [20] * 16, log_uniform(sentences, 4, 60), 30
     return [
         Workload(f"{len(even)} sentences of {even[0]} tokens", made_up(words, even), new, ragged=False),
         Workload(
@@ -119,6 +119,9 @@ def run(
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = parser_of("translate", __doc__ or "", EXAMPLES)
     add_options(parser)
+    parser.add_argument(
+        "--ragged", type=int, default=500, help="ragged sentences of random words (default %(default)s)"
+    )
     options = parsed(parser, arguments)
     own = trained(options)
     real_ones = [real(own, options.data, 12 if options.quick else 500)] if own else []
@@ -130,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sides = (shape["layers"], shape["d_ff"])
         sizes = {"d_model": shape["d_model"], "encoder": sides, "decoder": sides, "words": shape["words"]}
         floor.ask("load", threads=options.threads, **sizes)
-        run(report, model, random_workloads(shape["words"], options.quick), floor, options)
+        run(report, model, random_workloads(shape["words"], options.quick, options.ragged), floor, options)
         floor.close()
     if own:
         run(report, own, real_ones, None, options)
