@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from polyhead.errors import CheckpointError, DataError
 from polyhead.generation import Beam, Greedy, Sample, Search
+from polyhead.lens.watch import watch
 from polyhead.tasks import translate as module
 from polyhead.tasks.load import load, shipped
 from polyhead.tasks.translate import Translator, translate
@@ -68,3 +70,23 @@ def test_a_mistyped_model_is_one_sentence_and_no_request() -> None:
 @pytest.mark.parametrize("name", shipped())
 def test_what_ships_loads_and_answers(name: str) -> None:
     assert translate("我爱吃苹果。", model=name).text
+
+
+def test_a_translation_can_be_watched_and_every_recorded_row_sums_to_one(trained: Path) -> None:
+    """With a beam and its cache, whose buffers are written again while the recording keeps what it saw."""
+    loaded = load(trained)
+    blind = translate(LINES[:3], model=loaded)
+    with watch(loaded.model) as recording:
+        assert translate(LINES[:3], model=loaded) == blind
+    assert {call.name for call in recording} == {
+        "encoder.blocks.0.attn", "decoder.blocks.0.attn", "decoder.blocks.0.cross",
+    }  # fmt: skip
+    for call in recording:
+        sums = call.weights().sum(-1)
+        torch.testing.assert_close(sums, torch.ones_like(sums), rtol=1e-4, atol=1e-4)
+
+
+def test_max_new_is_kept_to_the_token(trained: Path) -> None:
+    translator = Translator(load(trained), search=Beam(2), max_new=3)
+    found = translator.batch(translator.tokenizer.source.encode_batch(LINES))
+    assert max(len(hypotheses[0].tokens) for hypotheses in found) == 3

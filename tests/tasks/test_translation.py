@@ -115,3 +115,12 @@ def test_what_training_does_not_see_is_counted(toy: Path, capsys: pytest.Capture
     told = capsys.readouterr().err
     assert "broken.tsv: 1 lines left out: 1 x too few columns" in told
     assert "1 of 31 pairs left out (longer than data.max_length = 20)" in told
+
+
+def test_a_tokenizer_of_another_recipe_is_never_used_in_silence(toy: Path) -> None:
+    prepare(read_recipe(toy / "toy.toml"), toy / "other")
+    smaller = read_recipe(toy / "toy.toml", [("tokenizer.size", "330")])
+    assert prepare(smaller, toy / "other").tokenizer.source.size == 330
+    (toy / "other" / "training" / "step-00000001").mkdir()
+    with pytest.raises(ConfigError, match="other \\[tokenizer\\] settings"):
+        prepare(read_recipe(toy / "toy.toml"), toy / "other")

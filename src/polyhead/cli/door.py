@@ -81,7 +81,7 @@ def lines(path: Path | None) -> Iterator[str]:
 @contextmanager
 def output(path: Path | None) -> Iterator[TextIO]:
     """Where a verb writes UTF-8: the standard output, or a file that appears under its name only when it is whole."""
-    if path is None:
+    if path is None or str(path) in ("-", "/dev/stdout", "/dev/fd/1"):
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(encoding="utf-8")
         yield sys.stdout

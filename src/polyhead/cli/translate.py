@@ -108,7 +108,12 @@ def windows(incoming: Iterable[str], size: int) -> Iterator[list[str]]:
 @contextmanager
 def progress(input_file: Path | None, output_file: Path | None) -> Iterator[Callable[[int], None] | None]:
     """A bar on the terminal while a file is translated, unless the translations appear there themselves."""
-    if input_file is None or not sys.stderr.isatty() or (output_file is None and sys.stdout.isatty()):
+    if (
+        input_file is None
+        or not input_file.is_file()
+        or not sys.stderr.isatty()
+        or (output_file is None and sys.stdout.isatty())
+    ):
         yield None
         return
     from rich.console import Console

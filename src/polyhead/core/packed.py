@@ -43,6 +43,8 @@ def packed(model: nn.Module) -> nn.Module:
         return model
     memo = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     twin = copy.deepcopy(model, memo)  # modules are new, tensors are shared
+    for module, original in zip(twin.modules(), model.modules(), strict=True):
+        module.__dict__["original"] = original  # whoever watches the model knows its twin's modules by it
     for module in list(twin.modules()):
         for name, child in module.named_children():
             if isinstance(child, nn.Linear):

@@ -52,6 +52,8 @@ class Run:
     def attend(self, at: nn.Module, query: Tensor, key: Tensor, value: Tensor, **how: Any) -> Tensor:
         if self.observer is None:
             return attention(query, key, value, **how)
+        if self.cache is not None:  # what a cache lends it may overwrite later, and an observer may keep what it sees
+            key, value = key.clone(), value.clone()
         return self.observer.attend(at, query, key, value, **how)
 
     def places(self, n: int, device: torch.device) -> Tensor:

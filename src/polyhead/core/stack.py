@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from polyhead.core.block import Block
 from polyhead.core.recipe import Recipe
 from polyhead.core.run import Run
+from polyhead.errors import ArgumentError
 from polyhead.operator import Causal, Dense, Rule
 
 
@@ -23,6 +24,8 @@ class Stack(nn.Module):
         self.final_norm = recipe.norm.make(recipe.d_model) if recipe.final_norm else nn.Identity()
 
     def forward(self, x: Tensor, run: Run) -> Tensor:
+        if self.bias is not None and run.bias is not None:
+            raise ArgumentError("run.bias was given, but this stack makes a bias of its own; hand in one of the two")
         run = replace(run, mask=both(self.rule, run.mask), bias=run.bias if self.bias is None else self.bias())
         for layer, block in enumerate(self.blocks):
             x = run.see(block, "in", x)

@@ -62,6 +62,8 @@ class Tokenizer:
     """
 
     def __init__(self, inner: tokenizers.Tokenizer, config: Mapping[str, Any]) -> None:
+        inner.no_truncation()  # other people's files may ask to cut and to fill up; here nothing is lost or added
+        inner.no_padding()
         self.inner = inner
         self.config = dict(config)
         inner.encode_special_tokens = bool(config.get("split_special_tokens", False))

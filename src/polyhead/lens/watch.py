@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from polyhead.core.run import watching
 from polyhead.lens.recording import Call, Recording
-from polyhead.operator import attend
+from polyhead.operator import attend, attention
 
 
 class Watcher:
@@ -24,16 +24,19 @@ class Watcher:
         return x
 
     def attend(self, at: nn.Module, query: Tensor, key: Tensor, value: Tensor, **how: Any) -> Tensor:
+        name = self.names.get(getattr(at, "original", at))
+        if name is None:  # another model's
+            return attention(query, key, value, **how)
         output, record = attend(query, key, value, **how)
         kept = {name: how[name] for name in ("bias", "scale", "softcap") if name in how}
-        call = Call(self.names[at], query.detach(), key.detach(), record, how.get("mask"), kept)
+        call = Call(name, query.detach(), key.detach(), record, how.get("mask"), kept)
         self.recording.calls.append(call)
         return output
 
 
 @contextmanager
 def watch(model: nn.Module) -> Iterator[Recording]:
-    """Record every attention call of a polyhead model that runs inside the block.
+    """Record every attention call of a polyhead model, or of its packed twin, that runs inside the block.
 
     Yields the Recording, filled as the model runs. Outputs, gradients and random state are bit for bit those of an
     unwatched run.

@@ -115,7 +115,8 @@ class Translator:
         """The hypotheses for each row of source ids, best first."""
         source, lengths = pad(ids, self.config.pad_id)
         start = torch.full((len(ids), 1), self.config.start_id)
-        longest = (2 * lengths + 30).clamp(max=min(self.max_new or self.config.max_len, self.config.max_len - 1))
+        longest = 2 * lengths + 30 if self.max_new is None else torch.full_like(lengths, self.max_new)
+        longest = longest.clamp(max=self.config.max_len - 1)
         step = EncoderDecoderStep(self.model, source, lengths)
         return generate(
             step, start, search=self.search, max_new=longest, rules=self.rules, stop=self.stop, numbers=numbers
@@ -132,7 +133,8 @@ def translate(
     """Translate one text, or many.
 
     model: a folder, a shipped model's name, or what `load` returned. search: `Beam(4)` unless given; `Greedy()`,
-    `Sample(...)`, `Beam(width, n_best=...)` of `polyhead.generation`. max_new: the most tokens a translation may have.
+    `Sample(...)`, `Beam(width, n_best=...)` of `polyhead.generation`. max_new: the most tokens a translation may have;
+    unless given, twice as many as its source and 30 more.
     An empty text gives an empty translation; as many come back as went in, in the same order.
     """
     translator = Translator(model if isinstance(model, Loaded) else load(model), **how)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -14,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from polyhead.core import Run
+from polyhead.errors import ConfigError
 from polyhead.families import Family, family
 from polyhead.generation import Greedy
 from polyhead.inputs.batch import pad, plan_batches, short
@@ -35,6 +38,7 @@ from polyhead.training.loss import label_smoothed
 from polyhead.training.plan import describe, plan
 from polyhead.training.recipe_file import flat
 from polyhead.training.task import Loss
+from polyhead.weights.config_keys import read_json
 from polyhead.weights.file import write_text
 
 TOKENIZER = Path("training/tokenizer")  # in a training's folder
@@ -205,13 +209,28 @@ class TranslationTask:
 
 
 def prepare(recipe: Any, out: Path) -> TranslationTask:
-    """A recipe becomes a task: the tokenizer is trained once and kept in `out`, the data is tokenised once."""
-    folder = out / TOKENIZER
-    if (folder / "tokenizer_config.json").is_file():
+    """A recipe becomes a task: the tokenizer is trained once and kept in `out`, the data is tokenised once.
+
+    Raises ConfigError if the tokenizer in `out` was trained for another recipe and a training there depends on it.
+    """
+    folder, made_for = out / TOKENIZER, out / TOKENIZER / "recipe.json"
+    wanted = {"tokenizer": flat(recipe.tokenizer), "train": flat(recipe.data, fixed=True)["train"]}
+    found = read_json(made_for) if made_for.is_file() else None
+    if found == wanted:
         tokenizer = load_pair(folder)
+    elif found and any(folder.parent.glob("step-*")):
+        raise ConfigError(
+            f"The tokenizer in {folder} was trained with other [tokenizer] settings or files than this recipe's; "
+            "put them back to go on, or choose another folder to start anew"
+        )
     else:
         tokenizer = _train_tokenizer(recipe)
-        save_pair(tokenizer, folder)
+        building = folder.with_name(".tokenizer-being-written")
+        shutil.rmtree(building, ignore_errors=True)
+        save_pair(tokenizer, building)
+        write_text(building / made_for.name, json.dumps(wanted, indent=2, ensure_ascii=False))
+        shutil.rmtree(folder, ignore_errors=True)
+        building.rename(folder)  # whole or not at all
     return TranslationTask(recipe, family(recipe.architecture), tokenizer, recipe.data.cache)
 
 
