@@ -13,7 +13,7 @@ from polyhead.core.norm import RMSNorm
 from polyhead.core.position import AddedInEveryLayer, Alibi, Position, RelativeBias, Rotary
 from polyhead.errors import ArgumentError
 from polyhead.lens.watch import watch
-from polyhead.operator import Cache, Lengths
+from polyhead.operator import Cache, Lengths, Window
 
 SMALL = Recipe(n_layers=2, d_model=24, n_heads=4, d_ff=40)
 KINDS = {
@@ -182,3 +182,18 @@ def test_a_recipe_that_cannot_be_built_says_so(changes: dict[str, int], sentence
 def test_an_unknown_activation_names_the_nearest() -> None:
     with pytest.raises(ArgumentError, match="Did you mean 'gelu'"):
         Stack(replace(SMALL, activation="gellu"))
+
+
+def test_folded_beams_refuse_a_memory_mask_that_tells_queries_apart() -> None:
+    stack = stack_of(replace(SMALL, causal=True, cross=True))
+    x, memory = torch.randn(6, 4, 24, dtype=torch.float64), torch.randn(2, 5, 24, dtype=torch.float64)
+    stack(x, Run(memory=memory, memory_mask=torch.ones(2, 1, 1, 5, dtype=torch.bool)))
+    for mask in (Window(1, 1), Lengths(torch.tensor([5, 2])) & Window(1, 1), torch.ones(4, 5, dtype=torch.bool)):
+        with pytest.raises(ArgumentError, match="the same for every query"):
+            stack(x, Run(memory=memory, memory_mask=mask))
+
+
+def test_a_bias_beside_the_stacks_own_is_refused() -> None:
+    stack = stack_of(replace(SMALL, position=Alibi()))
+    with pytest.raises(ArgumentError, match=r"run\.bias was given"):
+        stack(torch.randn(1, 3, 24, dtype=torch.float64), Run(bias=torch.zeros(3, 3, dtype=torch.float64)))

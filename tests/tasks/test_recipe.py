@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from polyhead.errors import ConfigError
 from polyhead.tasks.recipe import read_recipe
+from polyhead.tasks.translation import prepare
 from polyhead.training.recipe_file import changes, flat
 
 
@@ -18,3 +22,9 @@ def test_words_and_places_may_change_when_a_training_goes_on_and_data_may_not(to
     assert changes(before, same) == []
     assert len(changes(before, fixed('[{path = "train.tsv", weight = 0.5}]'))) == 1
     assert len(changes(before, fixed('[{path = "train.tsv"}]', model__dropout="0.5"))) == 1
+
+
+@pytest.mark.parametrize("key", ["vocab_size", "pad_id", "forced_end_id"])
+def test_what_the_tokenizer_decides_cannot_be_set(toy: Path, key: str) -> None:
+    with pytest.raises(ConfigError, match=f"sets {key}, which come from the tokenizer"):
+        prepare(read_recipe(toy / "toy.toml", [(f"model.{key}", "9")]), toy / "given")

@@ -184,3 +184,12 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
     other = small(2)
     load_into(other, tmp_path, NAMES)
     assert same(model, other)
+
+
+def test_an_older_save_never_shines_through(tmp_path: Path) -> None:
+    for first, second in ((300, 1 << 30), (1 << 30, 300)):
+        write(tmp_path, file_tensors(small(0), NAMES), largest_shard=first)
+        write(tmp_path, file_tensors(small(3), NAMES), largest_shard=second)
+        other = small(1)
+        load_into(other, tmp_path, NAMES)
+        assert same(other, small(3))

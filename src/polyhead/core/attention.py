@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from polyhead.core.recipe import Recipe
 from polyhead.core.run import Run
+from polyhead.errors import ArgumentError
+from polyhead.operator import Dense, Lengths, Rule
 
 
 class Attention(nn.Module):
@@ -62,6 +64,7 @@ class CrossAttention(Attention):
         k, v, finite = self.keys_values(run)  # [M, G, S, K]
         beams = len(q) // len(k)
         if beams > 1:
+            check_foldable(run.memory_mask)
             q = torch.unflatten(q, 0, (-1, beams)).transpose(1, 2).flatten(2, 3)  # [M, H, n*T, K]
         z = run.attend(
             self, q, k, v,
@@ -82,3 +85,15 @@ class CrossAttention(Attention):
         if run.cache is None:
             return *make(), False
         return run.cache.once(run.layer, make)
+
+
+def check_foldable(mask: Rule | Tensor | None) -> None:
+    """Refuse a memory mask that tells queries apart: beams that share a memory are folded into the query axis."""
+    parts = (Dense(mask),) if isinstance(mask, Tensor) else () if mask is None else mask.parts()
+    for part in parts:
+        plain = isinstance(part, Lengths) and part.queries is None
+        if not plain and not (isinstance(part, Dense) and (part.mask.dim() < 2 or part.mask.shape[-2] == 1)):
+            raise ArgumentError(
+                f"memory_mask must be the same for every query where several rows of x share a row of memory; "
+                f"found {type(part).__name__}; repeat the memory for each row, or use Lengths or a mask [B, 1, 1, S]"
+            )

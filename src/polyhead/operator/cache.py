@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from polyhead.operator.request import finite
+
 FIRST = 32  # places in a new room
 
 
@@ -66,7 +68,7 @@ class Cache:
         """Keys and values of a memory that does not change, and whether all of them are finite (tested once)."""
         if layer not in self._memory:
             key, value = make()
-            self._memory[layer] = (key, value, bool(torch.isfinite(key.sum() + value.sum())))
+            self._memory[layer] = (key, value, finite(key) and finite(value))
         return self._memory[layer]
 
     def advance(self, n: int) -> None:
@@ -79,5 +81,5 @@ class Cache:
             for room in rooms:
                 room.keep(self.length, rows)
         if sources is not None:
-            for layer, (key, value, finite) in self._memory.items():
-                self._memory[layer] = (key.index_select(0, sources), value.index_select(0, sources), finite)
+            for layer, (key, value, known) in self._memory.items():
+                self._memory[layer] = (key.index_select(0, sources), value.index_select(0, sources), known)

@@ -60,9 +60,12 @@ class Request:
 
 
 def finite(x: Tensor) -> bool:
-    """No NaN and no Inf. A finite sum proves it in one pass; a sum that overflowed is looked at again."""
-    x = x.detach()
-    return math.isfinite(float(x.sum())) or bool(x.isfinite().all())
+    """No NaN, no Inf, and nothing so large that a product with its like could become one: by its norm, in one pass.
+
+    |q . k| is at most |q| |k|, and a norm that float32 can hold is below the root of its largest number.
+    """
+    wide = torch.promote_types(x.dtype, torch.float32)
+    return math.isfinite(float(torch.linalg.vector_norm(x.detach(), dtype=wide)))
 
 
 def usable(bias: Tensor) -> bool:

@@ -43,6 +43,9 @@ from polyhead.weights.file import write_text
 
 TOKENIZER = Path("training/tokenizer")  # in a training's folder
 
+#  keys of [model] that the tokenizer decides
+GIVEN = ("vocab_size", "target_vocab_size", "joint", "pad_id", "eos_id", "start_id", "forced_end_id")
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -73,6 +76,11 @@ class TranslationTask:
         self.recipe, self.kind, self.tokenizer = recipe, kind, tokenizer
         self.seed: int = recipe.train.seed
         self.data: Data = recipe.data
+        taken = [key for key in GIVEN if getattr(recipe.model, key) != getattr(type(recipe.model)(), key)]
+        if taken:
+            raise ConfigError(
+                f"[model] sets {', '.join(taken)}, which come from the tokenizer; leave them out (see [tokenizer])"
+            )
         source, target = tokenizer.source, tokenizer.target
         self.config = replace(
             recipe.model,

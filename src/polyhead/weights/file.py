@@ -154,6 +154,7 @@ def write(folder: Path, tensors: Mapping[str, Tensor], *, largest_shard: int = L
         shards[-1][name] = tensor
     if len(shards) == 1:
         _write_atomically(folder / SINGLE, shards[0])
+        (folder / INDEX).unlink(missing_ok=True)  # of an older save, which would be another truth
         return
     files = [f"model-{i:05d}-of-{len(shards):05d}.safetensors" for i in range(1, len(shards) + 1)]
     for file, shard in zip(files, shards, strict=True):
@@ -163,6 +164,7 @@ def write(folder: Path, tensors: Mapping[str, Tensor], *, largest_shard: int = L
         "weight_map": {name: file for file, shard in zip(files, shards, strict=True) for name in shard},
     }
     write_text(folder / INDEX, json.dumps(index, indent=2) + "\n")
+    (folder / SINGLE).unlink(missing_ok=True)
 
 
 def _write_atomically(path: Path, tensors: dict[str, Tensor]) -> None:

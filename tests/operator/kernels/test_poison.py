@@ -175,3 +175,23 @@ def test_vouching_for_finite_keys_skips_the_search():
         request = ask(query, key, value, causal=True)
         assert fused.can(request) is not None
         assert fused.can(replace(request, finite=True)) is None
+
+
+@pytest.mark.parametrize("kernel", ["auto", "blockwise"])
+def test_a_hidden_score_that_overflows_reaches_nobody(kernel: str) -> None:
+    """What padding holds may be finite and still too large: 1e38 times a query is Inf."""
+    torch.manual_seed(0)
+    query, key, value = (
+        (10 * torch.randn(2, 3, 4, 8)).requires_grad_(),
+        torch.randn(2, 3, 5, 8),
+        torch.randn(2, 3, 5, 8),
+    )
+    key[:, :, 3:] = 1e38
+    lengths = torch.tensor([3, 2])
+    key[1, :, 2] = -1e38
+    out = attention(query, key, value, lengths=lengths, kernel=kernel)
+    out.square().sum().backward()
+    assert query.grad is not None and query.grad.isfinite().all()
+    for row, n in enumerate(lengths.tolist()):
+        alone = attention(query[row : row + 1], key[row : row + 1, :, :n], value[row : row + 1, :, :n])
+        torch.testing.assert_close(out[row : row + 1], alone, rtol=1e-4, atol=1e-5)
