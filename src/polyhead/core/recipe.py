@@ -41,6 +41,13 @@ class Recipe:
     activation_dropout: float = 0.0
 
     def __post_init__(self) -> None:
+        for name in ("n_layers", "d_model", "n_heads", "d_ff", "n_kv_heads", "head_dim"):
+            size = getattr(self, name)
+            if size is not None and size < 1:
+                raise ArgumentError(f"{name} must be at least 1, found {size}")
+        for name in ("dropout", "attention_dropout", "activation_dropout"):
+            if not 0 <= (share := getattr(self, name)) <= 1:
+                raise ArgumentError(f"{name} must be from 0 to 1, found {share}")
         if self.head_dim is None and self.d_model % self.n_heads:
             raise ArgumentError(
                 f"d_model ({self.d_model}) must be a multiple of n_heads ({self.n_heads}), or head_dim must be given"

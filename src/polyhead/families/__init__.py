@@ -47,6 +47,6 @@ def family(architecture: str) -> Family:
 def family_of(raw: Mapping[str, Any]) -> Family:
     """The family of a config.json's dict."""
     architectures = raw.get("architectures") or []
-    if len(architectures) != 1:
+    if not (isinstance(architectures, list) and len(architectures) == 1 and isinstance(architectures[0], str)):
         raise ConfigError(f"config.json must name one architecture, but `architectures` is {architectures!r}")
     return family(architectures[0])

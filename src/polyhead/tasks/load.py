@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from polyhead.errors import CheckpointError, did_you_mean
+from polyhead.errors import ArgumentError, CheckpointError, ConfigError, did_you_mean
 from polyhead.families import Family, family_of
 from polyhead.inputs.pair import Pair, load_pair, save_pair
 from polyhead.weights.config_keys import read_json
@@ -71,10 +71,23 @@ def load(name: str | Path, *, dtype: torch.dtype = torch.float32) -> Loaded:
     raw = read_json(folder / "config.json")
     family = family_of(raw)
     config = family.keys.read(raw, family.config())
-    model = family.build(config).to(dtype)
+    with torch.random.fork_rng(devices=[]):  # the weights that are drawn here are read from the file next
+        model = built(family, config, folder).to(dtype)
     load_into(model, folder, family.names(config))
+    tokenizer = load_pair(folder)
+    for side, words in ((tokenizer.source, config.vocab_size), (tokenizer.target, config.words)):
+        if side.size > words:
+            raise CheckpointError(f"The tokenizer in {folder} has {side.size} words, but the model knows only {words}")
     generation = read_json(folder / "generation_config.json") if (folder / "generation_config.json").is_file() else {}
-    return Loaded(model.eval(), load_pair(folder), family, raw, generation, folder)
+    return Loaded(model.eval(), tokenizer, family, raw, generation, folder)
+
+
+def built(family: Family, config: Any, folder: Path) -> nn.Module:
+    """The model that a config describes, or one sentence on why there can be none."""
+    try:
+        return family.build(config)
+    except (ArgumentError, MemoryError, RuntimeError) as refused:
+        raise ConfigError(f"{folder / 'config.json'} describes no model that can be built ({refused})") from refused
 
 
 def save(loaded: Loaded, folder: str | Path, *, dtype: torch.dtype | None = None) -> None:

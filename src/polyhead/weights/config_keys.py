@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args, get_type_hints
 
 from polyhead.errors import CheckpointError, ConfigError, did_you_mean
 
@@ -42,13 +43,17 @@ class Keys:
         Raises ConfigError naming every key that is unknown, disagrees with its twin, or asks for what is not built.
         """
         wrong: list[str] = []
+        kinds = get_type_hints(type(defaults))
         values: dict[str, Any] = dict(self.absent)
         for ours in self.table:
             found = {key: raw[key] for key in self.places(ours) if key in raw}
             if len({json.dumps(value, sort_keys=True) for value in found.values()}) > 1:
                 wrong.append(" and ".join(f"{key}={value!r}" for key, value in found.items()) + " must be equal")
             elif found:
-                values[ours] = next(iter(found.values()))
+                key, value = next(iter(found.items()))
+                if told := _unfit(value, kinds[ours]):
+                    wrong.append(f"{key} must be {told}, found {value!r}")
+                values[ours] = value
         known = {key for ours in self.table for key in self.places(ours)} | {*self.only, *self.ignore, *EVERYWHERE}
         for key, value in raw.items():
             if key in self.only and value != self.only[key]:
@@ -65,13 +70,33 @@ class Keys:
         return {**self.only, **(raw or {}), **values}
 
 
+def _unfit(value: Any, kind: Any) -> str:
+    """What a setting must be if the value is not of its declared type; sizes are whole and above 0, ids and shares
+    not below it. An empty text if it fits."""
+    choices = get_args(kind) or (kind,)
+    if value is None and type(None) in choices:
+        return ""
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    for choice in choices:
+        if choice is bool and isinstance(value, bool):
+            return ""
+        if choice is int and whole and 0 <= value < 1 << 31:
+            return ""
+        if choice is float and (whole or isinstance(value, float)) and 0 <= value < math.inf:
+            return ""
+        if choice is str and isinstance(value, str):
+            return ""
+    words = {bool: "true or false", int: "a whole number from 0 up", float: "a number from 0 up", str: "a text"}
+    return " or ".join(words[choice] if choice in words else "null" for choice in choices)
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file, or CheckpointError saying what is wrong with it."""
     try:
         value: Any = json.loads(path.read_text("utf-8"))
     except FileNotFoundError as missing:
         raise CheckpointError(f"There is no {path}; a model folder has config.json and model.safetensors") from missing
-    except (OSError, ValueError) as broken:
+    except (OSError, ValueError, RecursionError) as broken:
         raise CheckpointError(f"{path} cannot be read as JSON ({broken})") from broken
     if not isinstance(value, dict):
         raise CheckpointError(f"{path} must hold a JSON object, but holds a {type(value).__name__}")

@@ -34,10 +34,10 @@ class TensorFiles:
         if (self.folder / INDEX).is_file():
             try:
                 shards = sorted(set(json.loads((self.folder / INDEX).read_text("utf-8"))["weight_map"].values()))
-            except (ValueError, KeyError, AttributeError) as broken:
+            except (ValueError, KeyError, AttributeError, TypeError) as broken:
                 raise CheckpointError(f"{self.folder / INDEX} is not a list of shards ({broken})") from broken
             for shard in shards:
-                if Path(shard).name != shard:
+                if not isinstance(shard, str) or Path(shard).name != shard:
                     raise CheckpointError(f"{self.folder / INDEX} names a shard outside its folder: {shard!r}")
                 if not (self.folder / shard).is_file():
                     raise CheckpointError(f"{self.folder} lacks the shard {shard} that its {INDEX} names")
@@ -66,7 +66,8 @@ class TensorFiles:
         shape = list(self._where[name].get_slice(name).get_shape())
         if part.transposed:
             shape.reverse()
-        shape[0] //= part.count
+        if shape:
+            shape[0] //= part.count
         return tuple(shape)
 
     def read(self, name: str, part: Part) -> Tensor:

@@ -1,0 +1,67 @@
+"""A folder from anywhere: what does not make a model is one sentence, whatever its config.json says."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from polyhead.errors import PolyheadError
+from polyhead.tasks.load import load
+
+
+@pytest.fixture
+def folder(trained: Path, tmp_path: Path) -> Path:
+    shutil.copytree(trained, tmp_path / "model", ignore=shutil.ignore_patterns("training"))
+    return tmp_path / "model"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("d_model", "abc"), ("d_model", None), ("d_model", 256.5), ("d_model", -256), ("d_model", 0),
+        ("d_model", 1 << 40), ("encoder_layers", "3"), ("encoder_attention_heads", 0), ("encoder_attention_heads", 7),
+        ("max_position_embeddings", []), ("activation_function", ["relu"]), ("activation_function", "rleu"),
+        ("pad_token_id", 99999), ("eos_token_id", None), ("decoder_start_token_id", -1), ("dropout", 1.5),
+        ("tie_word_embeddings", "no"), ("architectures", [["x"]]), ("architectures", {"a": 1}), ("architectures", 5),
+        ("architectures", ["MarianMTModle"]), ("vocab_size", 20), ("no_such_setting", 1),
+    ],
+)  # fmt: skip
+def test_a_config_that_makes_no_model_is_one_sentence(folder: Path, key: str, value: Any) -> None:
+    raw = json.loads((folder / "config.json").read_text("utf-8"))
+    (folder / "config.json").write_text(json.dumps(raw | {key: value}), "utf-8")
+    with pytest.raises(PolyheadError) as refused:
+        load(folder)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_tensor_without_axes_is_one_sentence(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.shared.weight"] = torch.tensor(1.0)
+    save_file(tensors, folder / "model.safetensors")
+    with pytest.raises(PolyheadError, match=r"model.shared.weight has shape \[\]"):
+        load(folder)
+
+
+def test_loading_leaves_the_random_state_alone(folder: Path) -> None:
+    before = torch.get_rng_state()
+    load(folder)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_tokenizer_that_asks_to_cut_or_fill_up_does_neither(folder: Path) -> None:
+    path = folder / "tokenizer.json"
+    held = json.loads(path.read_text("utf-8"))
+    held["truncation"] = {"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0}
+    held["padding"] = {
+        "strategy": {"Fixed": 20}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 0, "pad_type_id": 0,
+        "pad_token": "<pad>",
+    }  # fmt: skip
+    before = load(folder).tokenizer.source.encode("天地人你我")
+    path.write_text(json.dumps(held), "utf-8")
+    assert load(folder).tokenizer.source.encode("天地人你我") == before
