@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from polyhead.errors import CheckpointError, DataError
+from polyhead.errors import ArgumentError, CheckpointError, DataError
 from polyhead.generation import Beam, Greedy, Sample, Search
 from polyhead.lens.watch import watch
 from polyhead.tasks import translate as module
@@ -90,3 +91,9 @@ def test_max_new_is_kept_to_the_token(trained: Path) -> None:
     translator = Translator(load(trained), search=Beam(2), max_new=3)
     found = translator.batch(translator.tokenizer.source.encode_batch(LINES))
     assert max(len(hypotheses[0].tokens) for hypotheses in found) == 3
+
+
+@pytest.mark.parametrize("texts", [5, ["a", None], None])
+def test_what_is_no_text_is_refused(texts: Any) -> None:
+    with pytest.raises(ArgumentError, match="texts must be a text or an iterable of texts"):
+        translate(texts)

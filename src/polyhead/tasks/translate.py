@@ -12,7 +12,7 @@ from torch import Tensor
 
 from polyhead.core import Run
 from polyhead.core.packed import packed
-from polyhead.errors import DataError
+from polyhead.errors import ArgumentError, DataError
 from polyhead.generation import Beam, EndToken, Forbid, ForcedEnd, Hypothesis, Search, generate, sorted_batches
 from polyhead.inputs.batch import pad
 from polyhead.inputs.text import clean
@@ -124,20 +124,47 @@ class Translator:
 
 
 @overload
-def translate(texts: str, *, model: str | Path | Loaded = "zh-en", **how: Any) -> Translation: ...
-@overload
-def translate(texts: Iterable[str], *, model: str | Path | Loaded = "zh-en", **how: Any) -> list[Translation]: ...
 def translate(
-    texts: str | Iterable[str], *, model: str | Path | Loaded = "zh-en", **how: Any
+    texts: str,
+    *,
+    model: str | Path | Loaded = ...,
+    beam: int = ...,
+    n_best: int = ...,
+    search: Search | None = ...,
+    max_new: int | None = ...,
+) -> Translation: ...
+@overload
+def translate(
+    texts: Iterable[str],
+    *,
+    model: str | Path | Loaded = ...,
+    beam: int = ...,
+    n_best: int = ...,
+    search: Search | None = ...,
+    max_new: int | None = ...,
+) -> list[Translation]: ...
+def translate(
+    texts: str | Iterable[str],
+    *,
+    model: str | Path | Loaded = "zh-en",
+    beam: int = 4,
+    n_best: int = 1,
+    search: Search | None = None,
+    max_new: int | None = None,
 ) -> Translation | list[Translation]:
     """Translate one text, or many.
 
-    model: a folder, a shipped model's name, or what `load` returned. search: `Beam(4)` unless given; `Greedy()`,
-    `Sample(...)`, `Beam(width, n_best=...)` of `polyhead.generation`. max_new: the most tokens a translation may have;
-    unless given, twice as many as its source and 30 more.
-    An empty text gives an empty translation; as many come back as went in, in the same order.
+    model: a folder, a shipped model's name, or what `load` returned. beam, n_best: how many translations are kept in
+    sight, and given back. search: another way to search, `Greedy()` or `Sample(...)` of `polyhead.generation`, in
+    place of the beam. max_new: the most tokens a translation may have; unless given, twice as many as its source and
+    30 more. An empty text gives an empty translation; as many come back as went in, in the same order. Raises
+    ArgumentError, CheckpointError, and DataError for a text beyond the model's positions.
     """
-    translator = Translator(model if isinstance(model, Loaded) else load(model), **how)
-    if isinstance(texts, str):
-        return translator([texts])[0]
-    return translator(list(texts))
+    lines = [texts] if isinstance(texts, str) else list(texts) if isinstance(texts, Iterable) else None
+    if lines is None or not all(isinstance(line, str) for line in lines):
+        wrong = texts if lines is None else next(line for line in lines if not isinstance(line, str))
+        raise ArgumentError(f"texts must be a text or an iterable of texts, found {type(wrong).__name__}")
+    search = search or Beam(beam, n_best=n_best)
+    translator = Translator(model if isinstance(model, Loaded) else load(model), search=search, max_new=max_new)
+    found = translator(lines)
+    return found[0] if isinstance(texts, str) else found

@@ -43,7 +43,7 @@ class Keys:
         Raises ConfigError naming every key that is unknown, disagrees with its twin, or asks for what is not built.
         """
         wrong: list[str] = []
-        kinds = get_type_hints(type(defaults))
+        kinds = get_type_hints(cast("Any", type(defaults)))
         values: dict[str, Any] = dict(self.absent)
         for ours in self.table:
             found = {key: raw[key] for key in self.places(ours) if key in raw}
@@ -73,19 +73,19 @@ class Keys:
 def _unfit(value: Any, kind: Any) -> str:
     """What a setting must be if the value is not of its declared type; sizes are whole and above 0, ids and shares
     not below it. An empty text if it fits."""
-    choices = get_args(kind) or (kind,)
-    if value is None and type(None) in choices:
+    choices: tuple[Any, ...] = get_args(kind) or (kind,)
+    if value is None:
+        fits = type(None) in choices
+    elif isinstance(value, bool):
+        fits = bool in choices
+    elif isinstance(value, int):
+        fits = (int in choices and 0 <= value < 1 << 31) or (float in choices and value >= 0)
+    elif isinstance(value, float):
+        fits = float in choices and 0 <= value < math.inf
+    else:
+        fits = isinstance(value, str) and str in choices
+    if fits:
         return ""
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    for choice in choices:
-        if choice is bool and isinstance(value, bool):
-            return ""
-        if choice is int and whole and 0 <= value < 1 << 31:
-            return ""
-        if choice is float and (whole or isinstance(value, float)) and 0 <= value < math.inf:
-            return ""
-        if choice is str and isinstance(value, str):
-            return ""
     words = {bool: "true or false", int: "a whole number from 0 up", float: "a number from 0 up", str: "a text"}
     return " or ".join(words[choice] if choice in words else "null" for choice in choices)
 

@@ -57,9 +57,9 @@ def convert(folder: str | Path, out: str | Path) -> None:
 def _tensors_of(path: Path) -> dict[str, Tensor]:
     try:
         held: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as refused:
+    except pickle.UnpicklingError:
         raise CheckpointError(
-            f"{path} holds something other than tensors and was not opened ({str(refused).splitlines()[0]})"
+            f"{path} holds something other than tensors, which may be a program, and was not opened"
         ) from None
     except (OSError, RuntimeError, EOFError, ValueError) as broken:
         raise CheckpointError(f"{path} cannot be read; it is damaged or cut short ({broken})") from None

@@ -46,7 +46,7 @@ class TensorFiles:
         if old:
             raise CheckpointError(
                 f"{self.folder} holds its weights as a pickle ({old[0]}), which is never opened here; "
-                f"run: polyhead convert {self.folder}"
+                f"run: polyhead convert {self.folder} {self.folder}-safe"
             )
         raise CheckpointError(f"{self.folder} holds no {SINGLE}; a model folder has config.json and {SINGLE}")
 
