@@ -65,8 +65,7 @@ def finite(x: Tensor) -> bool:
     |q . k| is at most |q| |k|, and a norm that float32 can hold is below the root of its largest number.
     """
     wide = torch.promote_types(x.dtype, torch.float32)
-    norm: Tensor = torch.linalg.vector_norm(x.detach(), dtype=wide)  # pyright: ignore[reportUnknownMemberType]
-    return math.isfinite(float(norm))
+    return math.isfinite(float(cast(Any, torch.linalg).vector_norm(x.detach(), dtype=wide)))
 
 
 def usable(bias: Tensor) -> bool:
