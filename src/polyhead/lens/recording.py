@@ -28,7 +28,7 @@ class Call:
         return rows(self.query, self.key, self.record.lse, self.mask, rows_, columns, **self.how)
 
 
-@dataclass
+@dataclass(repr=False)
 class Recording:
     """The calls of a run, in the order they were made."""
 
@@ -49,6 +49,9 @@ class Recording:
 
     def __len__(self) -> int:
         return len(self.calls)
+
+    def __repr__(self) -> str:
+        return f"Recording of {len(self)} calls: {', '.join(self.names())}"
 
     def names(self) -> list[str]:
         return list(dict.fromkeys(call.name for call in self.calls))
