@@ -124,3 +124,14 @@ def test_a_tokenizer_of_another_recipe_is_never_used_in_silence(toy: Path) -> No
     (toy / "other" / "training" / "step-00000001").mkdir()
     with pytest.raises(ConfigError, match="other \\[tokenizer\\] settings"):
         prepare(read_recipe(toy / "toy.toml"), toy / "other")
+
+
+def test_data_that_changed_under_a_training_is_refused(toy: Path) -> None:
+    (toy / "changing.tsv").write_text("".join(f"{zh}\t{en}\n" for zh, en in pairs(60, seed=4)), "utf-8")
+    recipe = read_recipe(toy / "toy.toml", [("data.train", '[{path = "changing.tsv"}]'), ("tokenizer.size", "330")])
+    prepare(recipe, toy / "changing")
+    (toy / "changing" / "training" / "step-00000001").mkdir()
+    prepare(recipe, toy / "changing")
+    (toy / "changing.tsv").write_text("".join(f"{zh}\t{en}\n" for zh, en in pairs(60, seed=5)), "utf-8")
+    with pytest.raises(ConfigError, match="or files than this recipe's"):
+        prepare(recipe, toy / "changing")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import sys
@@ -222,7 +223,11 @@ def prepare(recipe: Any, out: Path) -> TranslationTask:
     Raises ConfigError if the tokenizer in `out` was trained for another recipe and a training there depends on it.
     """
     folder, made_for = out / TOKENIZER, out / TOKENIZER / "recipe.json"
-    wanted = {"tokenizer": flat(recipe.tokenizer), "train": flat(recipe.data, fixed=True)["train"]}
+    wanted = {
+        "tokenizer": flat(recipe.tokenizer),
+        "train": flat(recipe.data, fixed=True)["train"],
+        "files": [digest(path) for source in recipe.data.train for path in recipe.data.read(source).paths],
+    }
     found = read_json(made_for) if made_for.is_file() else None
     if found == wanted:
         tokenizer = load_pair(folder)
@@ -240,6 +245,15 @@ def prepare(recipe: Any, out: Path) -> TranslationTask:
         shutil.rmtree(folder, ignore_errors=True)
         building.rename(folder)  # whole or not at all
     return TranslationTask(recipe, family(recipe.architecture), tokenizer, recipe.data.cache)
+
+
+def digest(path: Path) -> str:
+    """The SHA-256 of a file; empty for one that cannot be read, which its reader will say in words."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""
 
 
 def train(
