@@ -44,8 +44,7 @@ NOTES = (
     f"polyhead and CTranslate2 sort by length and cut batches of {BATCH_TOKENS:,} source tokens themselves "
     f"(polyhead at most {ROWS} rows); transformers gets the very batches that polyhead makes. 'file order' is "
     "transformers as most scripts call it: 32 sentences a batch, as they come.",
-    "With the model's own ends, CTranslate2 stops a beam at its first complete answers (patience 1); the others go on "
-    "until no open row can win, as transformers does by default.",
+    "With the model's own ends, the engines may stop a beam by different rules; look at the rows that differ.",
     "The floor is the time of the matrix products alone, in plain `F.linear` and with weights laid out for oneDNN.",
 )
 
