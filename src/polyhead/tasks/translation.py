@@ -196,7 +196,11 @@ class TranslationTask:
 
     def card_with_test(self, result: Result) -> str:
         """The model card with the best model's scores on the test files, by beam search."""
-        scores = [Score(data="validation, greedy", metric=name, value=value) for name, value in result.best.items()]
+        greedy = f"validation, the first {self.recipe.evaluate.rows} rows, greedy"
+        scores = [
+            Score(data="validation" if name == "loss" else greedy, metric=name, value=value)
+            for name, value in result.best.items()
+        ]
         translator = Translator(load(result.folder))
         for source in self.data.test:
             pairs = list(self.examples(source))
