@@ -23,8 +23,8 @@ from polyhead.inputs.readers import read
 from polyhead.tasks.evaluate import evaluate
 from polyhead.tasks.load import load
 from polyhead.tasks.recipe import read_recipe
-from polyhead.tasks.translate import Translator
 from polyhead.tasks.translation import prepare, train
+from polyhead.tasks.translator import Translator
 from polyhead.training.plan import plan
 
 EXAMPLES = """\

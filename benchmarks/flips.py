@@ -18,7 +18,7 @@ from workloads import SHAPE, TINY, add_options, log_uniform, made_up, real, trai
 
 from polyhead.generation import Beam, Greedy
 from polyhead.tasks.load import Loaded, load
-from polyhead.tasks.translate import Translator
+from polyhead.tasks.translator import Translator
 
 EXAMPLES = """\
   python benchmarks/flips.py                        zoo/zh-en, 500 sentences of the test file

@@ -18,7 +18,7 @@ from polyhead.generation import Beam, Greedy
 from polyhead.inputs.readers import Example, Source, read
 from polyhead.tasks.evaluate import Scores, score
 from polyhead.tasks.load import find, load, shipped
-from polyhead.tasks.translate import Translator
+from polyhead.tasks.translator import Translator
 
 EXAMPLES = """\
   python benchmarks/quality.py                                          zoo/zh-en on the test file

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from polyhead.operator.rules import Alibi, Buckets, Causal, Dense, Lengths, Prefix, Segments, Window
     from polyhead.tasks.evaluate import evaluate
     from polyhead.tasks.load import load, save
-    from polyhead.tasks.translate import translate
     from polyhead.tasks.translation import train
+    from polyhead.tasks.translator import translate
 
 # The module that defines each public name. A package never bears one of these names: once imported, it would hide it.
 _HOME = {
@@ -32,7 +32,7 @@ _HOME = {
     "Buckets": "operator.rules",
     "load": "tasks.load",
     "save": "tasks.load",
-    "translate": "tasks.translate",
+    "translate": "tasks.translator",
     "evaluate": "tasks.evaluate",
     "train": "tasks.translation",
     "watch": "lens.watch",

@@ -17,7 +17,7 @@ from polyhead.generation import Beam, Greedy, Search
 from polyhead.inputs.pair import Pair, save_pair
 from polyhead.inputs.tokenizer import Tokenizer
 from polyhead.tasks.load import Loaded, load, save
-from polyhead.tasks.translate import Translator
+from polyhead.tasks.translator import Translator
 from polyhead.weights.config_keys import read_json
 
 PAD, EOS = 60, 3

@@ -11,7 +11,7 @@ import torch
 
 from polyhead.errors import CheckpointError
 from polyhead.tasks.load import load
-from polyhead.tasks.translate import Translator
+from polyhead.tasks.translator import Translator
 from polyhead.weights.convert import convert
 
 pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses")]

@@ -11,8 +11,8 @@ import torch
 from polyhead.errors import ConfigError, DataError
 from polyhead.tasks.load import load
 from polyhead.tasks.recipe import read_recipe
-from polyhead.tasks.translate import translate
 from polyhead.tasks.translation import prepare, train
+from polyhead.tasks.translator import translate
 from polyhead.training.task import Loss
 from tests.tasks.conftest import pairs
 

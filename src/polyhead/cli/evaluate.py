@@ -48,7 +48,7 @@ def evaluate(
     from polyhead.inputs.readers import Source, read
     from polyhead.tasks.evaluate import evaluate as score
     from polyhead.tasks.load import load
-    from polyhead.tasks.translate import Translator
+    from polyhead.tasks.translator import Translator
 
     source = Source(path=data[0] if len(data) == 1 else tuple(data), columns=sides(columns), where=filters(where or []))
     pairs = list(read(source))

@@ -17,7 +17,7 @@ from polyhead.lens.draw.words import group, merge, word
 from polyhead.lens.recording import Call, Recording
 from polyhead.lens.watch import watch
 from polyhead.tasks.load import Loaded
-from polyhead.tasks.translate import translate
+from polyhead.tasks.translator import translate
 
 START, END = "<start>", "</s>"
 PLACES = {"cross": "decoder.blocks.{}.cross", "encoder": "encoder.blocks.{}.attn", "decoder": "decoder.blocks.{}.attn"}

@@ -18,7 +18,7 @@ from polyhead.cli.door import lines, output
 from polyhead.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from polyhead.tasks.translate import Translation
+    from polyhead.tasks.translator import Translation
 
 WINDOW = 2000  # lines read, sorted by length and translated together
 LINE_ENDS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")  # what would break one translation into two lines
@@ -64,7 +64,7 @@ def translate(
 
     from polyhead.generation import Beam, Sample
     from polyhead.tasks.load import load
-    from polyhead.tasks.translate import Translator
+    from polyhead.tasks.translator import Translator
 
     if temperature:
         search = Sample(temperature=temperature, top_k=top_k, top_p=top_p, seed=seed, n_best=nbest, scored=True)

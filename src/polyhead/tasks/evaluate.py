@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from polyhead.errors import DataError, extra
-from polyhead.tasks.translate import Translator
+from polyhead.tasks.translator import Translator
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from polyhead.readout.words import shifted
 from polyhead.tasks.evaluate import evaluate, score
 from polyhead.tasks.load import Loaded, load, save
 from polyhead.tasks.recipe import Data, DataSource, Vocabulary, read_recipe
-from polyhead.tasks.translate import Translator
+from polyhead.tasks.translator import Translator
 from polyhead.training.card import Card, Cost, DataSet, Score, hardware, render
 from polyhead.training.loop import Result
 from polyhead.training.loop import train as run

@@ -11,9 +11,9 @@ import torch
 from polyhead.errors import ArgumentError, CheckpointError, DataError
 from polyhead.generation import Beam, Greedy, Sample, Search
 from polyhead.lens.watch import watch
-from polyhead.tasks import translate as module
+from polyhead.tasks import translator as module
 from polyhead.tasks.load import load, shipped
-from polyhead.tasks.translate import Translator, translate
+from polyhead.tasks.translator import Translator, translate
 from tests.tasks.conftest import pairs
 
 LINES = [zh for zh, _ in pairs(40, seed=5)]
