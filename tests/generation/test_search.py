@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from polyhead.errors import ArgumentError
 from polyhead.generation import Beam, Greedy, Sample, generate
+from polyhead.generation.beam import best, settled
 
 LOGITS = 2 * torch.randn(13, generator=torch.Generator().manual_seed(0))
 
@@ -122,3 +125,30 @@ def test_bad_settings_are_refused_in_one_sentence(search, setting, sentence):
 def test_settings_are_values():
     assert Beam(4, 0.6) == Beam(4, 0.6) != Beam(4, 0.7)
     assert {Greedy(), Greedy(), Sample(), Sample(seed=0)} == {Greedy(), Sample()}
+
+
+@given(
+    st.integers(1, 6).flatmap(lambda R: st.lists(st.lists(st.integers(0, R - 1), min_size=R, max_size=R), max_size=4))
+)
+def test_children_take_their_parents_place_where_they_can(parents: list[list[int]]) -> None:
+    rows = torch.tensor(parents, dtype=torch.long).view(len(parents), -1 if parents else 1)
+    order = settled(rows)
+    for row, places in zip(rows.tolist(), order.tolist(), strict=True):
+        assert sorted(places) == list(range(len(row)))  # every child has one place
+        for place in set(row):
+            assert places[place] == row.index(place)  # the first child of a row stays in it
+
+
+@given(
+    st.lists(st.integers(-3, 3), min_size=1, max_size=400), st.integers(1, 9), st.integers(0, 2**32 - 1), st.booleans()
+)
+def test_the_best_of_groups_are_the_best_of_all(ties: list[int], k: int, seed: int, tied: bool) -> None:
+    dice = torch.Generator().manual_seed(seed)
+    scores = torch.tensor(ties, dtype=torch.float32).repeat(3, 1)
+    scores = scores if tied else scores + torch.randn(scores.shape, generator=dice)
+    scores[1, torch.randperm(len(ties), generator=dice)[: len(ties) // 2]] = -torch.inf
+    k = min(k, len(ties))
+    value, token = best(scores, k)
+    assert torch.equal(value, scores.topk(k).values)
+    assert torch.equal(scores.gather(1, token), value)
+    assert all(len(set(row)) == k for row in token.tolist())

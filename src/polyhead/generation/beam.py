@@ -20,6 +20,8 @@ from torch import Tensor
 from polyhead.errors import ArgumentError
 from polyhead.generation.search import Call, Choice, Hypothesis, State, as_list, nothing_to_choose, true_places
 
+GROUP = 128  # scores whose maximum is looked at first
+
 
 @dataclass(frozen=True)
 class Beam:
@@ -72,7 +74,7 @@ class BeamState:
         (B, R), W = self.total.shape, self.beam.width
 
         # the best candidates of a source are among the best of each of its rows
-        value, token = scores.topk(min(self.candidates, scores.shape[1]))  # [N, K]
+        value, token = best(scores, min(self.candidates, scores.shape[1]))  # [N, K]
         complete = self.call.stop(tokens, token).view(B, -1)
         value = (value + self.total.view(-1, 1)).view(B, -1)  # [B, R * K]
         value, place = value.topk(min(self.candidates, value.shape[1]))  # [B, K'], best first
@@ -91,8 +93,12 @@ class BeamState:
                 self.pool(source, float(score[source, k]), whole, bool(complete[source, k]))
             self.worst = self.worst.new_tensor([pool[W - 1][0] if len(pool) == W else -math.inf for pool in self.pools])
 
-        self.total, place = value.masked_fill(closing, -math.inf).topk(min(W, value.shape[1]))  # [B, R']
-        return Choice(row.gather(1, place), token.gather(1, place), cut | ~self.may_improve(added))
+        self.total, place = value.masked_fill(closing, -math.inf).topk(min(W, value.shape[1]))  # [B, R'], best first
+        done = cut | ~self.may_improve(added)
+        if self.total.shape[1] == R:
+            order = settled(row.gather(1, place) % R)
+            self.total, place = self.total.gather(1, order), place.gather(1, order)
+        return Choice(row.gather(1, place), token.gather(1, place), done)
 
     def pool(self, source: int, score: float, row: list[int], finished: bool) -> None:
         """Let an answer enter its source's pool, behind those of equal score, and the worst of too many leave it."""
@@ -121,3 +127,35 @@ class BeamState:
     def keep(self, sources: Tensor) -> None:
         self.sources, self.total, self.worst = self.sources[sources], self.total[sources], self.worst[sources]
         self.pools = [self.pools[source] for source in as_list(sources)]
+
+
+def best(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """`scores.topk(k)` of rows [N, V], sooner: the k best of a row lie in the k groups with the highest maxima."""
+    N, V = scores.shape
+    if V < k * GROUP:
+        value, token = scores.topk(k)
+        return value, token
+    whole = V // GROUP * GROUP
+    groups = scores[:, :whole].view(N, -1, GROUP)
+    place = groups.amax(-1).topk(min(k, groups.shape[1])).indices  # [N, k]
+    near = groups.gather(1, place[:, :, None].expand(-1, -1, GROUP)).flatten(1)  # [N, k * GROUP]
+    names = (place[:, :, None] * GROUP + torch.arange(GROUP, device=place.device)).flatten(1)
+    rest = torch.arange(whole, V, device=place.device).expand(N, -1)
+    near, names = torch.cat((near, scores[:, whole:]), 1), torch.cat((names, rest), 1)
+    value, place = near.topk(k)
+    return value, names.gather(1, place)
+
+
+def settled(parents: Tensor) -> Tensor:
+    """Where the next rows go so that few move: the first child of row r takes place r, the others what is left.
+
+    parents [B, R], of R rows each -> the child that takes each place [B, R]. A cache then copies fewer rows.
+    """
+    R = parents.shape[1]
+    among = torch.arange(R, device=parents.device)
+    earlier = (parents[:, :, None] == parents[:, None, :]) & (among < among[:, None])  # [B, child, an earlier sibling]
+    first = ~earlier.any(-1)
+    children = parents.where(first, -1).sort(stable=True).indices  # those without a place of their own, then by place
+    taken = torch.zeros_like(first).scatter(1, parents, True)
+    places = taken.sort(stable=True).indices  # free places, then taken ones
+    return torch.empty_like(parents).scatter_(1, places, children)

@@ -13,34 +13,38 @@ FIRST = 32  # places in a new room
 
 
 class Room:
-    """One layer's keys, or values, place by place [room, N, G, K]: a step writes one run, a reorder copies rows.
+    """One layer's keys, or values, row by row [N, room, G, K]: a step writes one place of each row.
 
-    Room doubles when it is full. A reorder goes into a second buffer of the same size and the two change places, so
-    that decoding allocates nothing step by step.
+    Room doubles when it is full, so that decoding allocates nothing step by step.
     """
 
     def __init__(self, like: Tensor):
         rows, groups, _, width = like.shape
-        self.held = like.new_empty((0, rows, groups, width))
-        self.spare = self.held
+        self.held = like.new_empty((rows, 0, groups, width))
 
     def extend(self, start: int, new: Tensor) -> Tensor:
         """Write [N, G, T, K] from place `start` on; everything so far comes back as a view [N, G, S, K]."""
         end = start + new.shape[2]
-        if end > len(self.held):
-            larger = self.held.new_empty((max(FIRST, 2 * end), *self.held.shape[1:]))
-            larger[:start] = self.held[:start]
-            self.held = self.spare = larger
-        self.held[start:end] = new.permute(2, 0, 1, 3)
-        return self.held[:end].permute(1, 2, 0, 3)
+        if end > self.held.shape[1]:
+            self.held = self.resized(self.held[:, :start], max(FIRST, 2 * end))
+        self.held[:, start:end] = new.transpose(1, 2)
+        return self.held[:, :end].transpose(1, 2)
 
-    def keep(self, length: int, rows: Tensor) -> None:
-        """Go on with these rows [N'] of the first `length` places."""
-        shape = (len(self.held), len(rows), *self.held.shape[2:])
-        if self.spare is self.held or self.spare.shape != shape:
-            self.spare = self.held.new_empty(shape)
-        torch.index_select(self.held[:length], 1, rows, out=self.spare[:length])
-        self.held, self.spare = self.spare, self.held
+    def move(self, length: int, rows: Tensor, moved: Tensor) -> None:
+        """The first `length` places of the rows `moved` [m] become those of `rows[moved]`; the others stay."""
+        held = self.held[:, :length]
+        held.index_copy_(0, moved, held.index_select(0, rows[moved]))
+
+    def select(self, length: int, rows: Tensor) -> None:
+        """Go on with these rows [N'], another number than before."""
+        self.held = self.resized(self.held[:, :length].index_select(0, rows), self.held.shape[1])
+
+    @staticmethod
+    def resized(held: Tensor, room: int) -> Tensor:
+        rows, length, *rest = held.shape
+        larger = held.new_empty((rows, room, *rest))
+        larger[:, :length] = held
+        return larger
 
 
 class Cache:
@@ -76,10 +80,18 @@ class Cache:
         self.length += n
 
     def keep(self, rows: Tensor, sources: Tensor | None = None) -> None:
-        """Reorder, repeat or drop rows [N]; `sources` [M] drops rows of the memory as well."""
-        for rooms in self._rooms.values():
+        """Reorder, repeat or drop rows [N]; `sources` [M] drops rows of the memory as well.
+
+        Where the number of rows stays, only those that change places are copied.
+        """
+        rooms = [room for pair in self._rooms.values() for room in pair]
+        if rooms and len(rows) == len(rooms[0].held):
+            moved = (rows != torch.arange(len(rows), device=rows.device)).nonzero().flatten()
             for room in rooms:
-                room.keep(self.length, rows)
+                room.move(self.length, rows, moved)
+        else:
+            for room in rooms:
+                room.select(self.length, rows)
         if sources is not None:
             for layer, (key, value, known) in self._memory.items():
                 self._memory[layer] = (key.index_select(0, sources), value.index_select(0, sources), known)
