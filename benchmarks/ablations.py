@@ -24,7 +24,6 @@ from polyhead.tasks.evaluate import evaluate
 from polyhead.tasks.load import load
 from polyhead.tasks.recipe import read_recipe
 from polyhead.tasks.translation import prepare, train
-from polyhead.tasks.translator import Translator
 from polyhead.training.plan import plan
 
 EXAMPLES = """\
@@ -133,8 +132,7 @@ class Ablation:
         ]
         loaded, found = load(self.folder), {}
         for name, search in {"beam": Beam(4), "greedy": Greedy()}.items():
-            translator = Translator(loaded, search=search)
-            scores, _ = evaluate(translator, [pair.source for pair in pairs], [pair.target for pair in pairs])
+            scores, _ = evaluate(pairs, model=loaded, search=search)
             found |= {f"{name} bleu": scores.bleu, f"{name} chrf": scores.chrf}
         return found
 

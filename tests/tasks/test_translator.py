@@ -25,7 +25,7 @@ def test_the_batch_changes_no_word(trained: Path, search: Search, monkeypatch: p
     together = [t.text for t in translator(LINES)]
     monkeypatch.setattr(module, "ROWS", 3)
     assert [t.text for t in translator(LINES)] == together
-    alone = [translator([line], first_line=number)[0].text for number, line in enumerate(LINES, 1)]
+    alone = [translator([line], numbers=[number])[0].text for number, line in enumerate(LINES, 1)]
     assert alone == together
 
 
@@ -46,11 +46,25 @@ def test_a_line_beyond_the_models_positions_is_refused_before_any_work(trained: 
         translate([LINES[0], "天" * 30], model=trained)
 
 
+def test_a_message_cites_the_number_that_the_line_has_in_its_file(trained: Path) -> None:
+    with pytest.raises(DataError, match="Line 17 has 31 tokens"):
+        Translator(load(trained))([LINES[0], "天" * 30], numbers=[3, 17])
+
+
 def test_n_best_come_best_first(trained: Path) -> None:
     found = translate(LINES[0], model=trained, search=Beam(4, n_best=4))
     scores = [candidate.score or 0.0 for candidate in found.candidates]
     assert len(scores) == 4 and scores == sorted(scores, reverse=True)
     assert found.text == found.candidates[0].text
+    assert translate(LINES[0], model=trained, n_best=4) == found
+    assert len(translate(LINES[0], model=trained, n_best=6).candidates) == 6
+
+
+def test_what_would_be_ignored_is_refused(trained: Path) -> None:
+    with pytest.raises(ArgumentError, match="leave them out, or give search=Beam"):
+        translate("天", model=trained, search=Greedy(), n_best=3)
+    with pytest.raises(ArgumentError, match="n_best is 3, but must be from 1 to the beam's width, 2"):
+        translate("天", model=trained, beam=2, n_best=3)
 
 
 def test_progress_hears_of_every_line(trained: Path) -> None:

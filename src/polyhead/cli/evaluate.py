@@ -44,16 +44,11 @@ def evaluate(
     if len(data) > 2:
         raise ArgumentError(f"Give one file of pairs or two parallel files, not {len(data)}.")
 
-    from polyhead.generation import Beam
     from polyhead.inputs.readers import Source, read
     from polyhead.tasks.evaluate import evaluate as score
-    from polyhead.tasks.load import load
-    from polyhead.tasks.translator import Translator
 
     source = Source(path=data[0] if len(data) == 1 else tuple(data), columns=sides(columns), where=filters(where or []))
-    pairs = list(read(source))
-    translator = Translator(load(model), search=Beam(beam))
-    scores, texts = score(translator, [pair.source for pair in pairs], [pair.target for pair in pairs])
+    scores, texts = score(read(source), model=model, beam=beam)
     if output_file:
         with output(output_file) as out:
             out.writelines(text + "\n" for text in texts)

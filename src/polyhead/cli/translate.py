@@ -76,7 +76,8 @@ def translate(
     with output(output_file) as out, progress(input_file, output_file) as tell:
         first = 1
         for window in windows(incoming, 1 if live else WINDOW):
-            for number, found in enumerate(translator(window, progress=tell, first_line=first), first):
+            numbers = range(first, first + len(window))
+            for number, found in zip(numbers, translator(window, numbers=numbers, progress=tell), strict=True):
                 out.writelines(written(found, number, nbest, as_json))
             out.flush()
             first += len(window)

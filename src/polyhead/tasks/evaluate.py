@@ -1,12 +1,17 @@
-"""Source lines, a model and reference lines become scores with the signatures that make them comparable."""
+"""Pairs of a source and a reference, and a model, become scores with the signatures that make them comparable."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from polyhead.errors import DataError, extra
-from polyhead.tasks.translator import Translator
+from polyhead.generation import Search
+from polyhead.inputs.readers import Example
+from polyhead.tasks.device import Device
+from polyhead.tasks.load import Loaded, ready
+from polyhead.tasks.translator import Translator, chosen_search
 
 
 @dataclass(frozen=True)
@@ -39,12 +44,24 @@ def score(hypotheses: Sequence[str], references: Sequence[str]) -> Scores:
 
 
 def evaluate(
-    translator: Translator,
-    sources: Sequence[str],
-    references: Sequence[str],
+    pairs: Iterable[tuple[str, str] | Example],
     *,
+    model: str | Path | Loaded = "zh-en",
+    beam: int | None = None,
+    search: Search | None = None,
+    device: Device = "auto",
     progress: Callable[[int], None] | None = None,
 ) -> tuple[Scores, list[str]]:
-    """Translate every source and score the translations; the translations come back beside the scores."""
-    texts = [translation.text for translation in translator(sources, progress=progress)]
-    return score(texts, references), texts
+    """Translate the source of every pair and score the translations; they come back beside the scores.
+
+    pairs: (source, reference); those that `inputs.readers.read` gives carry their line numbers, which messages cite.
+    model, beam, search, device: as `translate` takes them. `progress` hears how many more are done. Needs the extra
+    `train`. Raises DataError for no pairs and for a source beyond the model's positions.
+    """
+    extra("sacrebleu.metrics", "train")  # or its absence is noticed when everything is translated
+    pairs = list(pairs)
+    translator = Translator(ready(model, device), search=chosen_search(search, beam))
+    numbers = [getattr(pair, "line", place) for place, pair in enumerate(pairs, 1)]
+    found = translator([pair[0] for pair in pairs], numbers=numbers, progress=progress)
+    texts = [translation.text for translation in found]
+    return score(texts, [pair[1] for pair in pairs]), texts

@@ -14,6 +14,7 @@ from torch import nn
 from polyhead.errors import ArgumentError, CheckpointError, ConfigError, did_you_mean
 from polyhead.families import Family, family_of
 from polyhead.inputs.pair import Pair, load_pair, save_pair
+from polyhead.tasks.device import Device, device_of, same
 from polyhead.weights.config_keys import read_json
 from polyhead.weights.file import file_tensors, load_into, write, write_text
 
@@ -37,6 +38,10 @@ class Loaded:
     @property
     def config(self) -> Any:
         return self.model.config
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
 
 
 def shipped() -> list[str]:
@@ -62,11 +67,13 @@ def find(name: str | Path) -> Path:
     )
 
 
-def load(name: str | Path, *, dtype: torch.dtype = torch.float32) -> Loaded:
+def load(name: str | Path, *, dtype: torch.dtype = torch.float32, device: Device = "cpu") -> Loaded:
     """Load a model folder or a shipped model, ready to answer.
 
-    The weights are cast to `dtype`. Raises CheckpointError or ConfigError naming everything that does not fit.
+    The weights are cast to `dtype` and put on `device` ("auto": CUDA where there is one). Raises CheckpointError or
+    ConfigError naming everything that does not fit, ArgumentError for a device that is not here.
     """
+    place = device_of(device)
     folder = find(name)
     raw = read_json(folder / "config.json")
     family = family_of(raw)
@@ -79,7 +86,18 @@ def load(name: str | Path, *, dtype: torch.dtype = torch.float32) -> Loaded:
         if side.size > words:
             raise CheckpointError(f"The tokenizer in {folder} has {side.size} words, but the model knows only {words}")
     generation = read_json(folder / "generation_config.json") if (folder / "generation_config.json").is_file() else {}
-    return Loaded(model.eval(), tokenizer, family, raw, generation, folder)
+    return Loaded(model.to(place).eval(), tokenizer, family, raw, generation, folder)
+
+
+def ready(model: str | Path | Loaded, device: Device = "auto") -> Loaded:
+    """The model that a task was given: a name or a folder is loaded onto the device, a loaded one stays where it is."""
+    if not isinstance(model, Loaded):
+        return load(model, device=device)
+    if device != "auto" and not same(device_of(device), model.device):
+        raise ArgumentError(
+            f"The model is on {model.device}, but device is '{device}'; load it there: load(name, device='{device}')."
+        )
+    return model
 
 
 def built(family: Family, config: Any, folder: Path) -> nn.Module:

@@ -201,10 +201,9 @@ class TranslationTask:
             Score(data="validation" if name == "loss" else greedy, metric=name, value=value)
             for name, value in result.best.items()
         ]
-        translator = Translator(load(result.folder))
+        best = load(result.folder)
         for source in self.data.test:
-            pairs = list(self.examples(source))
-            found, _ = evaluate(translator, [pair.source for pair in pairs], [pair.target for pair in pairs])
+            found, _ = evaluate(self.examples(source), model=best)
             name = source.name or str(source.path)
             scores += [
                 Score(data=name, metric="BLEU", value=found.bleu, signature=found.bleu_signature),

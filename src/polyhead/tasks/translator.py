@@ -17,7 +17,8 @@ from polyhead.generation import Beam, EndToken, Forbid, ForcedEnd, Hypothesis, S
 from polyhead.inputs.batch import pad
 from polyhead.inputs.text import clean
 from polyhead.operator import Cache, Dense, Lengths
-from polyhead.tasks.load import Loaded, load
+from polyhead.tasks.device import Device
+from polyhead.tasks.load import Loaded, ready
 
 BATCH_TOKENS = 1024  # source tokens, padding included, in one batch
 ROWS = 64  # sentences in one batch
@@ -45,7 +46,7 @@ class EncoderDecoderStep:
 
     def __init__(self, model: Any, source: Tensor, lengths: Tensor):
         self.model, self.cache = model, Cache()
-        self.seen = torch.arange(source.shape[1]) < lengths[:, None]  # [B, S]
+        self.seen = torch.arange(source.shape[1], device=source.device) < lengths[:, None]  # [B, S]
         memory = model.encode(source, Run(mask=Lengths(lengths)))
         self.run = Run(memory=memory, memory_mask=self.mask(), cache=self.cache)
 
@@ -69,7 +70,7 @@ class Translator:
     """A loaded model made ready to translate: weights packed once, decoding rules read from its folder."""
 
     def __init__(self, loaded: Loaded, *, search: Search | None = None, max_new: int | None = None):
-        self.config, self.tokenizer = loaded.config, loaded.tokenizer
+        self.config, self.tokenizer, self.device = loaded.config, loaded.tokenizer, loaded.device
         self.model = packed(loaded.model)
         self.search = search or Beam(4)
         self.max_new = max_new
@@ -79,15 +80,21 @@ class Translator:
             self.rules.append(ForcedEnd(self.config.max_len, [self.config.forced_end_id]))
 
     def __call__(
-        self, lines: Sequence[str], *, progress: Callable[[int], None] | None = None, first_line: int = 1
+        self,
+        lines: Sequence[str],
+        *,
+        numbers: Sequence[int] | None = None,
+        progress: Callable[[int], None] | None = None,
     ) -> list[Translation]:
         """Translate lines; as many come back, in order. `progress` hears how many more are done.
 
-        Raises DataError, before anything is translated, if a line is longer than the model's positions.
+        `numbers` are the lines' numbers in their file (1, 2, ... unless given): messages cite them, sampling draws by
+        them. Raises DataError, before anything is translated, if a line is longer than the model's positions.
         """
+        numbers = range(1, len(lines) + 1) if numbers is None else numbers
         sources = [clean(line) for line in lines]
         ids = self.tokenizer.source.encode_batch(sources)
-        for number, (text, row) in enumerate(zip(sources, ids, strict=True), first_line):
+        for number, text, row in zip(numbers, sources, ids, strict=True):
             if len(row) > self.config.max_len and text:
                 raise DataError(
                     f"Line {number} has {len(row)} tokens, but the model reads at most {self.config.max_len}; "
@@ -99,7 +106,7 @@ class Translator:
         full = [i for i, text in enumerate(sources) if text]
         for places in sorted_batches([len(ids[i]) for i in full], budget=BATCH_TOKENS, rows=ROWS):
             batch = [full[place] for place in places]
-            found = self.batch([ids[i] for i in batch], numbers=[first_line + i for i in batch])
+            found = self.batch([ids[i] for i in batch], numbers=[numbers[i] for i in batch])
             answers.update(zip(batch, found, strict=True))
             if progress:
                 progress(len(batch))
@@ -113,8 +120,8 @@ class Translator:
     @torch.inference_mode()
     def batch(self, ids: Sequence[Sequence[int]], *, numbers: Sequence[int] | None = None) -> list[list[Hypothesis]]:
         """The hypotheses for each row of source ids, best first."""
-        source, lengths = pad(ids, self.config.pad_id)
-        start = torch.full((len(ids), 1), self.config.start_id)
+        source, lengths = (side.to(self.device) for side in pad(ids, self.config.pad_id))
+        start = torch.full((len(ids), 1), self.config.start_id, device=self.device)
         longest = 2 * lengths + 30 if self.max_new is None else torch.full_like(lengths, self.max_new)
         longest = longest.clamp(max=self.config.max_len - 1)
         step = EncoderDecoderStep(self.model, source, lengths)
@@ -128,43 +135,57 @@ def translate(
     texts: str,
     *,
     model: str | Path | Loaded = ...,
-    beam: int = ...,
-    n_best: int = ...,
+    beam: int | None = ...,
+    n_best: int | None = ...,
     search: Search | None = ...,
     max_new: int | None = ...,
+    device: Device = ...,
 ) -> Translation: ...
 @overload
 def translate(
     texts: Iterable[str],
     *,
     model: str | Path | Loaded = ...,
-    beam: int = ...,
-    n_best: int = ...,
+    beam: int | None = ...,
+    n_best: int | None = ...,
     search: Search | None = ...,
     max_new: int | None = ...,
+    device: Device = ...,
 ) -> list[Translation]: ...
 def translate(
     texts: str | Iterable[str],
     *,
     model: str | Path | Loaded = "zh-en",
-    beam: int = 4,
-    n_best: int = 1,
+    beam: int | None = None,
+    n_best: int | None = None,
     search: Search | None = None,
     max_new: int | None = None,
+    device: Device = "auto",
 ) -> Translation | list[Translation]:
     """Translate one text, or many.
 
     model: a folder, a shipped model's name, or what `load` returned. beam, n_best: how many translations are kept in
-    sight, and given back. search: another way to search, `Greedy()` or `Sample(...)` of `polyhead.generation`, in
-    place of the beam. max_new: the most tokens a translation may have; unless given, twice as many as its source and
-    30 more. An empty text gives an empty translation; as many come back as went in, in the same order. Raises
-    ArgumentError, CheckpointError, and DataError for a text beyond the model's positions.
+    sight (4, or `n_best` where that is more) and given back (1). search: another way to search, `Greedy()` or
+    `Sample(...)`, in place of the beam. max_new: the most tokens a translation may have; unless given, twice as many as
+    its source and 30 more. device: "auto" is CUDA where there is one, else the CPU; a loaded model stays where it is.
+
+    An empty text gives an empty translation; as many come back as went in, in the same order. Raises ArgumentError,
+    CheckpointError, and DataError for a text beyond the model's positions.
     """
     lines = [texts] if isinstance(texts, str) else list(texts) if isinstance(texts, Iterable) else None
     if lines is None or not all(isinstance(line, str) for line in lines):
         wrong = texts if lines is None else next(line for line in lines if not isinstance(line, str))
         raise ArgumentError(f"texts must be a text or an iterable of texts, found {type(wrong).__name__}")
-    search = search or Beam(beam, n_best=n_best)
-    translator = Translator(model if isinstance(model, Loaded) else load(model), search=search, max_new=max_new)
-    found = translator(lines)
+    search = chosen_search(search, beam, n_best)
+    found = Translator(ready(model, device), search=search, max_new=max_new)(lines)
     return found[0] if isinstance(texts, str) else found
+
+
+def chosen_search(search: Search | None, beam: int | None, n_best: int | None = None) -> Search:
+    """The search that was given, or the beam that was asked for; not both."""
+    if search is None:
+        answers = 1 if n_best is None else n_best
+        return Beam(max(4, answers) if beam is None else beam, n_best=answers)
+    if beam is not None or n_best is not None:
+        raise ArgumentError(f"beam and n_best are Beam's, but search is {search}; leave them out, or give search=Beam.")
+    return search
