@@ -1,0 +1,43 @@
+"""Evaluating: pairs and a model give scores, beside the very translations that were scored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from polyhead.errors import DataError
+from polyhead.generation import Greedy
+from polyhead.inputs.readers import Source, read
+from polyhead.tasks.evaluate import evaluate, score
+from polyhead.tasks.load import load
+from polyhead.tasks.translator import translate
+from tests.tasks.conftest import pairs
+
+PAIRS = pairs(8, seed=6)
+SOURCES, REFERENCES = zip(*PAIRS, strict=True)
+
+
+def test_the_scores_are_those_of_the_translations(trained: Path) -> None:
+    heard: list[int] = []
+    scores, texts = evaluate(PAIRS, model=trained, progress=heard.append)
+    assert texts == [found.text for found in translate(SOURCES, model=trained)]
+    assert scores == score(texts, REFERENCES)
+    assert sum(heard) == scores.n == len(PAIRS)
+
+
+def test_a_name_a_folder_and_a_loaded_model_serve_alike(trained: Path) -> None:
+    found = evaluate(PAIRS, model=load(trained), beam=1)
+    assert found == evaluate(PAIRS, model=str(trained), search=Greedy())
+
+
+def test_a_source_that_is_too_long_is_named_by_its_line_in_the_file(trained: Path, tmp_path: Path) -> None:
+    rows = ["天\tsky", "", "", "天" * 30 + "\tsky"]
+    (tmp_path / "test.tsv").write_text("\n".join(rows), "utf-8")
+    with pytest.raises(DataError, match="Line 4 has 31 tokens"):
+        evaluate(read(Source(path=tmp_path / "test.tsv")), model=trained)
+
+
+def test_no_pairs_give_no_score(trained: Path) -> None:
+    with pytest.raises(DataError, match="0 translations and 0 references"):
+        evaluate([], model=trained)
