@@ -10,7 +10,7 @@ from torch import Tensor
 
 from polyhead.core import Recipe, Run, Stack
 from polyhead.core.norm import RMSNorm
-from polyhead.core.position import AddedInEveryLayer, Alibi, Position, RelativeBias, Rotary
+from polyhead.core.position import AddedInEveryLayer, LinearBias, Position, RelativeBias, Rotary
 from polyhead.errors import ArgumentError
 from polyhead.lens.watch import watch
 from polyhead.operator import Cache, Lengths, Window
@@ -25,7 +25,7 @@ KINDS = {
     "rotary": replace(SMALL, position=Rotary(100.0)),
     "relative buckets": replace(SMALL, position=RelativeBias(8, 16), scale=1.0),
     "one-sided buckets": replace(SMALL, position=RelativeBias(8, 16, bidirectional=False)),
-    "ALiBi": replace(SMALL, n_heads=6, position=Alibi()),
+    "ALiBi": replace(SMALL, n_heads=6, position=LinearBias()),
     "added in every layer": replace(SMALL, position=AddedInEveryLayer()),
     "softcap": replace(SMALL, softcap=2.0),
 }
@@ -69,6 +69,25 @@ def test_a_cache_equals_no_cache(recipe: Recipe, chunk: int) -> None:
         parts.append(stack(x[:, start : start + chunk], run))
     assert cache.length == 11
     close(torch.cat(parts, 1), stack(x, Run(added=added)))
+
+
+@every_kind
+@pytest.mark.parametrize("chunk", [1, 3])
+def test_padding_on_the_left_changes_nothing_beside_a_cache(recipe: Recipe, chunk: int) -> None:
+    """A prompt of 3 words padded to 6, then 5 more words, read as it would be alone."""
+    stack, pad, n = stack_of(replace(recipe, causal=True)), 3, 11
+    x, added = torch.randn(2, 2, n, 24, dtype=torch.float64)
+    seen = torch.ones(2, 1, 1, n, dtype=torch.bool)
+    seen[1, ..., :pad] = False
+    places = torch.stack((torch.arange(n), torch.arange(n) - pad)).clamp(min=0)
+    cache, parts = Cache(), []
+    for start, end in [(0, 6), *((i, min(i + chunk, n)) for i in range(6, n, chunk))]:
+        span = slice(start, end)
+        run = Run(cache=cache, mask=seen[..., :end], positions=places[:, span], added=added[:, span])
+        parts.append(stack(x[:, span], run))
+    found = torch.cat(parts, 1)
+    close(found[:1], stack(x[:1], Run(added=added[:1])))
+    close(found[1:, pad:], stack(x[1:, pad:], Run(added=added[1:, pad:])))
 
 
 @every_kind
@@ -138,7 +157,7 @@ def test_without_positions_shuffled_words_give_shuffled_answers() -> None:
     close(stack(x, Run())[:, order], stack(x[:, order], Run()))
 
 
-@pytest.mark.parametrize("position", [Rotary(), RelativeBias(8, 16), Alibi()])
+@pytest.mark.parametrize("position", [Rotary(), RelativeBias(8, 16), LinearBias()])
 def test_with_positions_order_matters(position: Position) -> None:
     stack = stack_of(replace(SMALL, position=position))
     x = torch.randn(1, 7, 24, dtype=torch.float64)
@@ -194,6 +213,6 @@ def test_folded_beams_refuse_a_memory_mask_that_tells_queries_apart() -> None:
 
 
 def test_a_bias_beside_the_stacks_own_is_refused() -> None:
-    stack = stack_of(replace(SMALL, position=Alibi()))
+    stack = stack_of(replace(SMALL, position=LinearBias()))
     with pytest.raises(ArgumentError, match=r"run\.bias was given"):
         stack(torch.randn(1, 3, 24, dtype=torch.float64), Run(bias=torch.zeros(3, 3, dtype=torch.float64)))

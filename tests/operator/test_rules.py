@@ -102,6 +102,12 @@ def test_composition_is_flat_and_takes_tensors_and_none():
     mask = torch.ones(3, 3, dtype=torch.bool)
     rule = Causal() & Window(2, 2) & mask & None
     assert [type(part) for part in rule.parts()] == [Causal, Window, Dense]
+    assert sorted(type(part).__name__ for part in (mask & Causal() & Window(2, 2)).parts()) == [
+        "Causal",
+        "Dense",
+        "Window",
+    ]
+    assert None & Causal() == Causal()
 
 
 @pytest.mark.parametrize("bidirectional", [True, False])

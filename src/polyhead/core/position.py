@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from polyhead.core.run import Run
-from polyhead.operator import Alibi as AlibiRule
-from polyhead.operator import Buckets
+from polyhead.operator import Alibi, Buckets
 
 
 @dataclass(frozen=True)
@@ -74,8 +73,8 @@ class BucketTable(nn.Module):
 
 
 @dataclass(frozen=True)
-class Alibi(Position):
-    """Scores fall linearly with distance, at a fixed slope for each head (Press et al. 2022)."""
+class LinearBias(Position):
+    """ALiBi: scores fall linearly with distance, at a fixed slope for each head (Press et al. 2022)."""
 
     def bias(self, n_heads: int) -> nn.Module:
         return Slopes(n_heads)
@@ -93,8 +92,8 @@ class Slopes(nn.Module):
         slopes += [2 ** (-4 * (2 * h + 1) / whole) for h in range(n_heads - whole)]
         self.register_buffer("slopes", torch.tensor(slopes), persistent=False)
 
-    def forward(self) -> AlibiRule:
-        return AlibiRule(self.slopes)
+    def forward(self) -> Alibi:
+        return Alibi(self.slopes)
 
 
 @dataclass(frozen=True)

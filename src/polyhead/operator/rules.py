@@ -147,6 +147,9 @@ class Rule:
             return self
         return Every(self.parts() + rule(other).parts())
 
+    def __rand__(self, other: Tensor | None) -> Rule:
+        return self & other
+
 
 def rule(mask: object) -> Rule:
     """What `mask=` accepts, as a rule."""
