@@ -12,11 +12,12 @@ import pytest
 import sentencepiece
 from transformers import MarianTokenizer
 
-from polyhead.errors import CheckpointError, MissingExtra
-from polyhead.inputs.pair import Pair, load_pair, save_pair
+from polyhead.errors import CheckpointError, MissingExtra, WriteError
+from polyhead.inputs.pair import Pair, load_pair, save_pair, spelled
 from polyhead.inputs.spm import SpmTokenizer
-from polyhead.inputs.tokenizer import Tokenizer
+from polyhead.inputs.tokenizer import Piece, Tokenizer
 from tests.inputs.samples import PAIRS, TEXTS
+from tests.test_files import files_no_larger_than
 
 ODD = [
     "",
@@ -89,6 +90,38 @@ def test_a_folder_without_any_tokenizer_is_refused(tmp_path: Path) -> None:
         load_pair(tmp_path)
 
 
+def test_ids_and_the_text_they_came_from_spell_the_same_words(tokenizer: Tokenizer):
+    for text in TEXTS[:40]:
+        assert spelled(tokenizer, tokenizer.encode(text)) == (text, tokenizer.pieces(text))
+
+
+def covered(text: str, pieces: list[Piece]) -> str:
+    places = dict.fromkeys((piece.start, piece.end) for piece in pieces)
+    return "".join(text[start:end] for start, end in places)
+
+
+@pytest.mark.parametrize("text", ["我𠀀吃", "𠀀", "a 🍎🍎 b", "naïve ß"])
+def test_the_bytes_of_a_character_all_spell_it(tokenizer: Tokenizer, text: str):
+    found, pieces = spelled(tokenizer, tokenizer.encode(text))
+    assert found == tokenizer.decode(tokenizer.encode(text))
+    for piece in pieces[:-1]:
+        assert not piece.text.startswith("<0x") or piece.end == piece.start + 1
+    assert covered(found, pieces) == found
+
+
+def test_bytes_that_make_no_character_and_special_tokens_have_their_place(tokenizer: Tokenizer):
+    inner = tokenizer.inner
+    ids = [inner.token_to_id("<0xE6>"), tokenizer.unk_id, tokenizer.encode("我")[-2], tokenizer.eos_id]
+    text, pieces = spelled(tokenizer, ids)
+    assert text == "\ufffd我"
+    assert [piece.text for piece in pieces] == ["<0xE6>", "<unk>", pieces[2].text, "</s>"]
+    assert [(piece.start, piece.end) for piece in pieces] == [(0, 1), (1, 1), (1, 2), (2, 2)]
+
+
+def test_no_ids_spell_nothing(tokenizer: Tokenizer):
+    assert spelled(tokenizer, []) == ("", [])
+
+
 # --- .spm ------------------------------------------------------------------------------------------------------------
 
 
@@ -111,6 +144,16 @@ def test_marian_folders_give_the_ids_and_texts_of_transformers(marian: Path) -> 
     assert ours.target.decode_batch(ids) == theirs.batch_decode(ids, skip_special_tokens=True)
 
 
+def test_ids_of_marian_folders_spell_their_text(marian: Path) -> None:
+    tokenizer = load_pair(marian).target
+    for _, text in PAIRS[:10]:
+        found, pieces = spelled(tokenizer, tokenizer.encode(text))
+        assert found == tokenizer.decode(tokenizer.encode(text))
+        assert covered(found, pieces) == found
+        for ours, theirs in zip(pieces, tokenizer.pieces(text), strict=True):
+            assert ours.text == ("<unk>" if theirs.id == tokenizer.unk_id else theirs.text)
+
+
 def test_marian_folders_come_out_as_they_went_in(marian: Path, tmp_path: Path) -> None:
     save_pair(load_pair(marian), tmp_path)
     for path in marian.iterdir():
@@ -120,6 +163,13 @@ def test_marian_folders_come_out_as_they_went_in(marian: Path, tmp_path: Path) -
         else:
             assert json.loads(saved.read_text()) == json.loads(path.read_text())
     assert load_pair(tmp_path).target.fingerprint() == load_pair(marian).target.fingerprint()
+
+
+def test_a_full_disk_leaves_the_spm_files_that_were_there(marian: Path, tmp_path: Path) -> None:
+    (tmp_path / "source.spm").write_text("as before")
+    with files_no_larger_than(1000), pytest.raises(WriteError, match=r"source\.spm could not be written"):
+        load_pair(marian).source.save(tmp_path)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("source.spm", "as before")]
 
 
 @pytest.mark.parametrize("text", [*TEXTS[:6], *ODD])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,6 +30,7 @@ class TextTokenizer(Protocol):
     def decode(self, ids: Row) -> str: ...
     def decode_batch(self, batch: Sequence[Row]) -> list[str]: ...
     def pieces(self, text: str) -> list[Piece]: ...
+    def token(self, id: int) -> str: ...
     def fingerprint(self) -> str: ...
     def save(self, folder: str | Path) -> None: ...
 
@@ -59,6 +61,24 @@ def load_pair(folder: str | Path) -> Pair:
     )
 
 
+def spelled(tokenizer: TextTokenizer, ids: Sequence[int]) -> tuple[str, list[Piece]]:
+    """The text of ids, and each id with its token and the characters that it spells: `pieces`, from the other end.
+
+    What spells nothing alone, such as the first bytes of a character, lies where that which completes it lies. Special
+    tokens spell nothing and lie empty where they stand.
+    """
+    text = tokenizer.decode(ids)
+    agreed = (_agreed(text, tokenizer.decode(ids[:count])) for count in range(len(ids) + 1))
+    reached = list(accumulate(agreed, max))  # how much of the text the first 0, 1, ... ids have spelled
+    pieces: list[Piece] = []
+    for place, id in enumerate(ids):
+        start = end = reached[place]
+        if id not in (tokenizer.pad_id, tokenizer.eos_id, tokenizer.unk_id):
+            end = next((later for later in reached[place + 1 :] if later > start), start)
+        pieces.append(Piece(id, tokenizer.token(id), start, end))
+    return text, pieces
+
+
 def save_pair(pair: Pair, folder: str | Path) -> None:
     """Write the tokenizers in the files they are read from."""
     pair.source.save(folder)
@@ -66,3 +86,9 @@ def save_pair(pair: Pair, folder: str | Path) -> None:
         pair.target.save(folder, file=TARGET)
     else:
         pair.target.save(folder)
+
+
+def _agreed(one: str, other: str) -> int:
+    """How many characters two texts have in common before they differ."""
+    differ = (place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
+    return next(differ, min(len(one), len(other)))

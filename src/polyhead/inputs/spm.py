@@ -96,6 +96,11 @@ class SpmTokenizer:
         spans = [*([(0, skip)] if code else []), *places, (len(text), len(text))]
         return [Piece(id, token, *span) for id, token, span in zip(self.encode(text), tokens, spans, strict=True)]
 
+    def token(self, id: int) -> str:
+        """The token of an id, as the vocabulary spells it."""
+        specials = (name for name in special_names(self.config) if self.ids[name] == id)
+        return self.texts.get(id) or next(specials, "")
+
 
 def _vocabulary(config: Mapping[str, Any], side: Side) -> str:
     """The file that numbers the pieces of one side."""

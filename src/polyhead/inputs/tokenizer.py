@@ -179,6 +179,10 @@ class Tokenizer:
         encoding = self.inner.encode(text)
         places = [*encoding.offsets[:-1], (len(text), len(text))]
         return [Piece(*all) for all in zip(encoding.ids, encoding.tokens, *zip(*places, strict=True), strict=True)]
+    def token(self, id: int) -> str:
+        """The token of an id, as the vocabulary spells it."""
+        return self.inner.id_to_token(id) or ""
+
 
     def special(self, token: str) -> int:
         """The id of a special token by its text, such as a language tag."""
