@@ -28,6 +28,16 @@ class CheckpointError(PolyheadError):
     """A saved model or a training state is incomplete, damaged or of another shape."""
 
 
+class WriteError(PolyheadError):
+    """A file or folder cannot be written: the disk is full, or refuses. `why`, in the system's words."""
+
+    def __init__(self, path: object, why: str) -> None:
+        super().__init__(
+            f"{path} could not be written ({why}); make room there or choose another place, then run the same again"
+        )
+        self.why = why
+
+
 class NonFiniteLoss(PolyheadError):
     """Training met a loss that is not a number; the batch that caused it was saved."""
 

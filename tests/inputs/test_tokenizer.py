@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from polyhead.errors import ArgumentError, CheckpointError, DataError
+from polyhead.errors import ArgumentError, CheckpointError, DataError, WriteError
 from polyhead.inputs.text import clean
 from polyhead.inputs.tokenizer import Tokenizer
 from tests.inputs.samples import TEXTS
+from tests.test_files import files_no_larger_than
 
 ANY = [
     "Tom's cat didn't come, did it?",
@@ -186,6 +187,15 @@ def test_a_saved_tokenizer_is_the_same_again(tmp_path: Path, tokenizer: Tokenize
     assert again.fingerprint() == tokenizer.fingerprint()
     assert again.config == tokenizer.config
     assert again.pieces("她没來。") == tokenizer.pieces("她没來。")
+
+
+def test_a_full_disk_leaves_the_tokenizer_that_was_there(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    tokenizer.save(tmp_path)
+    other = Tokenizer.train([*TEXTS, "另一个"], size=420, coverage=1.0)
+    with files_no_larger_than(1000), pytest.raises(WriteError, match=r"tokenizer\.json could not be written"):
+        other.save(tmp_path)
+    assert Tokenizer.load(tmp_path).fingerprint() == tokenizer.fingerprint()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tokenizer.json", "tokenizer_config.json"]
 
 
 def test_special_tokens_of_other_names_are_read_from_the_settings(tmp_path: Path, bpe: Tokenizer) -> None:

@@ -10,6 +10,7 @@ from tests.structure.page import PACKAGE, folder_of, imports, sources, table, th
 
 TABLE = table()
 FILES = [pytest.param(file, id=str(file.relative_to(PACKAGE))) for file in sources()]
+COMMON = ("errors", "files")  # which every folder may import
 PEERS = {"transformers", "ctranslate2", "onnxruntime", "timm", "bertviz", "accelerate"}
 REFUSED = {"shelve", "marshal", "dill", "cloudpickle", "joblib", "urllib", "http", "requests", "httpx", "socket"}
 
@@ -23,7 +24,7 @@ def test_a_folder_imports_only_what_the_table_allows(file: Path):
     for module in imports(file):
         assert not module.startswith("."), f"{module}: imports inside the package are absolute"
         if module.startswith("polyhead."):
-            assert module.split(".")[1] in {folder, "errors", *row.inside}, f"{folder} may not import {module}"
+            assert module.split(".")[1] in {folder, *COMMON, *row.inside}, f"{folder} may not import {module}"
         elif third_party(module) and module != "polyhead":
             assert module.split(".")[0] in row.outside, f"{folder} may not import {module}"
 

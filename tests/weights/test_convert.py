@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from polyhead.errors import CheckpointError
+from polyhead.errors import CheckpointError, WriteError
 from polyhead.weights.convert import convert
+from tests.test_files import files_no_larger_than
 
 
 def old_folder(folder: Path, held: object) -> Path:
@@ -52,6 +54,33 @@ def test_a_program_in_a_pickle_is_refused_and_never_run(tmp_path: Path) -> None:
 def test_a_file_without_named_tensors_is_refused(tmp_path: Path, held: object) -> None:
     with pytest.raises(CheckpointError, match="must hold named tensors"):
         convert(old_folder(tmp_path / "old", held), tmp_path / "new")
+
+
+@pytest.mark.filterwarnings("ignore:.*quantiz", "ignore:Sparse CSR", "ignore:TypedStorage")  # torch's own
+@pytest.mark.parametrize(
+    ("odd", "what"),
+    [
+        (lambda: torch.eye(3).to_sparse(), "sparse"),
+        (lambda: torch.eye(3).to_sparse_csr(), "sparse"),
+        (lambda: torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8), "quantised"),
+        (lambda: torch.zeros(3, device="meta"), "without numbers"),
+        (lambda: torch.zeros(3, dtype=torch.complex128), "complex128"),
+    ],
+)
+def test_a_tensor_that_the_new_file_cannot_hold_is_named(
+    tmp_path: Path, odd: Callable[[], torch.Tensor], what: str
+) -> None:
+    folder = old_folder(tmp_path / "old", {"a.weight": torch.zeros(2), "b.odd": odd()})
+    with pytest.raises(CheckpointError, match=rf"holds b\.odd \({what}\), which safetensors cannot hold"):
+        convert(folder, tmp_path / "new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["old"]
+
+
+def test_a_disk_that_is_full_leaves_nothing(tmp_path: Path) -> None:
+    folder = old_folder(tmp_path / "old", {"a": torch.randn(1000)})
+    with files_no_larger_than(2000), pytest.raises(WriteError, match=rf"^{tmp_path / 'new'} could not be written"):
+        convert(folder, tmp_path / "new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["old"]
 
 
 def test_a_cut_file_is_one_sentence(tmp_path: Path) -> None:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +18,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from polyhead.errors import ArgumentError, DataError
+from polyhead.errors import ArgumentError, DataError, WriteError
+from polyhead.files import whole
 from polyhead.inputs.readers import OnError, Skipped, Source, read
 
 CHUNK = 4096  # examples tokenised at a time
@@ -126,7 +125,7 @@ def _part(source: Source, left: Encoder, right: Encoder, cache: Path, on_error: 
         ends = np.memmap(folder / "ends.bin", dtype=np.int64, mode="r")
         if (len(ends), int(ends[-1])) != (2 * about["pairs"], len(ids)):
             raise ValueError("files of the wrong size")
-    except (OSError, ValueError, KeyError) as wrong:
+    except (OSError, ValueError, KeyError, TypeError) as wrong:
         raise DataError(f"The cached corpus {folder} is damaged ({wrong}); delete that folder and run again.") from None
     return Part(source, ids, ends, Skipped(Counter(about["skipped"]), about["first"]))
 
@@ -144,33 +143,32 @@ def _key(source: Source, left: Encoder, right: Encoder, on_error: str) -> str:
 
 def _write(source: Source, left: Encoder, right: Encoder, folder: Path, on_error: OnError) -> None:
     """Tokenise a source into a folder that appears whole or not at all."""
+    try:
+        with whole(folder) as work:
+            work.mkdir()
+            _fill(work, source, left, right, on_error)
+    except WriteError:
+        if not folder.exists():  # else another process was faster, and its result is equal
+            raise
+
+
+def _fill(folder: Path, source: Source, left: Encoder, right: Encoder, on_error: OnError) -> None:
+    """Tokenise a source, so many examples at a time."""
     dtype = np.uint16 if max(left.size, right.size) <= 1 << 16 else np.int32
     skipped = Skipped()
-    work = folder.with_name(f".building-{folder.name}-{os.getpid()}")
-    try:
-        work.mkdir(parents=True, exist_ok=True)
-        with (work / "ids.bin").open("wb") as ids, (work / "ends.bin").open("wb") as ends:
-            written = pairs = 0
-            examples = read(source, on_error=on_error, report=skipped)
-            while chunk := list(islice(examples, CHUNK)):
-                sides = zip(
-                    left.encode_batch([example.source for example in chunk]),
-                    right.encode_batch([example.target for example in chunk]),
-                    strict=True,
-                )
-                rows = [row for pair in sides for row in pair]
-                stops = written + np.cumsum([len(row) for row in rows], dtype=np.int64)
-                ids.write(np.concatenate(rows).astype(dtype).tobytes())
-                ends.write(stops.tobytes())
-                written, pairs = int(stops[-1]), pairs + len(chunk)
-        about = {"dtype": np.dtype(dtype).name, "pairs": pairs, "skipped": skipped.reasons, "first": skipped.first}
-        (work / "part.json").write_text(json.dumps(about), encoding="utf-8")
-        os.replace(work, folder)
-    except OSError as wrong:
-        if not folder.exists():  # else another process was faster, and its result is equal
-            why = wrong.strerror
-            raise DataError(
-                f"The cache {folder.parent} cannot be written ({why}); free space or name another."
-            ) from None
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+    with (folder / "ids.bin").open("wb") as ids, (folder / "ends.bin").open("wb") as ends:
+        written = pairs = 0
+        examples = read(source, on_error=on_error, report=skipped)
+        while chunk := list(islice(examples, CHUNK)):
+            sides = zip(
+                left.encode_batch([example.source for example in chunk]),
+                right.encode_batch([example.target for example in chunk]),
+                strict=True,
+            )
+            rows = [row for pair in sides for row in pair]
+            stops = written + np.cumsum([len(row) for row in rows], dtype=np.int64)
+            ids.write(np.concatenate(rows).astype(dtype).tobytes())
+            ends.write(stops.tobytes())
+            written, pairs = int(stops[-1]), pairs + len(chunk)
+    about = {"dtype": np.dtype(dtype).name, "pairs": pairs, "skipped": skipped.reasons, "first": skipped.first}
+    (folder / "part.json").write_text(json.dumps(about), encoding="utf-8")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from polyhead.errors import CheckpointError, extra
+from polyhead.files import write_bytes, write_text
 from polyhead.inputs.tokenizer import SETTINGS, SPACE, Piece, Row, special_names
 
 Side = Literal["source", "target"]
@@ -51,12 +52,11 @@ class SpmTokenizer:
             raise CheckpointError(f"The {side} vocabulary of {folder} is damaged ({wrong}); fetch it anew.") from None
 
     def save(self, folder: str | Path) -> None:
-        """Write the files of this side, as they were read."""
+        """Write the files of this side, as they were read. Raises WriteError."""
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{self.side}.spm").write_bytes(self.model)
+        write_bytes(folder / f"{self.side}.spm", self.model)
         for name, content in {_vocabulary(self.config, self.side): self.ids, SETTINGS: self.config}.items():
-            (folder / name).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            write_text(folder / name, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
     def fingerprint(self) -> str:
         """Equal fingerprints, equal ids for every text."""

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from polyhead.errors import ArgumentError, CheckpointError, DataError, did_you_mean
+from polyhead.files import write_text
 from polyhead.inputs.charsmap import PHRASES, precompile, traditional_to_simplified
 
 PAD, EOS, UNK = "<pad>", "</s>", "<unk>"
@@ -140,11 +141,9 @@ class Tokenizer:
         return cls(inner, config)
 
     def save(self, folder: str | Path, *, file: str = "tokenizer.json") -> None:
-        """Write `file` and the tokenizer_config.json that makes `transformers` agree."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / file).write_text(self.inner.to_str(), encoding="utf-8")
-        (folder / SETTINGS).write_text(json.dumps(self.config, indent=2) + "\n", encoding="utf-8")
+        """Write `file` and the tokenizer_config.json that makes `transformers` agree. Raises WriteError."""
+        write_text(Path(folder) / file, self.inner.to_str())
+        write_text(Path(folder) / SETTINGS, json.dumps(self.config, indent=2) + "\n")
 
     def fingerprint(self) -> str:
         """Equal fingerprints, equal ids for every text."""
@@ -179,10 +178,10 @@ class Tokenizer:
         encoding = self.inner.encode(text)
         places = [*encoding.offsets[:-1], (len(text), len(text))]
         return [Piece(*all) for all in zip(encoding.ids, encoding.tokens, *zip(*places, strict=True), strict=True)]
+
     def token(self, id: int) -> str:
         """The token of an id, as the vocabulary spells it."""
         return self.inner.id_to_token(id) or ""
-
 
     def special(self, token: str) -> int:
         """The id of a special token by its text, such as a language tag."""

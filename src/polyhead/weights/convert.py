@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,6 +11,7 @@ import torch
 from torch import Tensor
 
 from polyhead.errors import CheckpointError
+from polyhead.files import whole
 from polyhead.weights.file import TensorFiles, write
 
 PICKLES = "pytorch_model*.bin"
@@ -22,7 +21,7 @@ def convert(folder: str | Path, out: str | Path) -> None:
     """Write `folder` anew as `out`, with model.safetensors in place of its .bin files.
 
     Only tensors are let through the pickle (`weights_only`). Tensors that share memory are written once, which is how
-    tied weights are stored. `out` appears whole or not at all. Raises CheckpointError.
+    tied weights are stored. `out` appears whole or not at all. Raises CheckpointError and WriteError.
     """
     folder, out = Path(folder), Path(out)
     pickles = sorted(folder.glob(PICKLES))
@@ -35,23 +34,13 @@ def convert(folder: str | Path, out: str | Path) -> None:
     tensors: dict[str, Tensor] = {}
     for path in pickles:
         tensors |= _tensors_of(path)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    except OSError as failed:
-        raise CheckpointError(f"{out} cannot be made ({failed.strerror})") from failed
-    try:
+    with whole(out) as work:
+        work.mkdir()
         for path in folder.iterdir():
             if path.is_file() and path not in pickles and not path.name.startswith("pytorch_model.bin"):
                 shutil.copyfile(path, work / path.name)
         write(work, _once(tensors))
         TensorFiles(work)  # what was written can be read
-        work.chmod(0o755)
-        os.replace(work, out)
-    except OSError as failed:
-        raise CheckpointError(f"{out} could not be written ({failed.strerror}); nothing was changed") from failed
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def _tensors_of(path: Path) -> dict[str, Tensor]:
@@ -67,7 +56,22 @@ def _tensors_of(path: Path) -> dict[str, Tensor]:
     named = cast("dict[Any, Any]", held) if isinstance(held, dict) else {"": held}
     if not all(isinstance(tensor, Tensor) and name for name, tensor in named.items()):
         raise CheckpointError(f"{path} must hold named tensors and nothing else, but holds {kind}")
+    if odd := [f"{name} ({what})" for name, tensor in named.items() if (what := _unheld(tensor))]:
+        raise CheckpointError(
+            f"{path} holds {', '.join(odd)}, which safetensors cannot hold; save the model with plain dense tensors"
+        )
     return {str(name): tensor for name, tensor in named.items()}
+
+
+def _unheld(tensor: Tensor) -> str:
+    """What a tensor is that a safetensors file cannot hold; empty for one that it can."""
+    if tensor.layout != torch.strided:
+        return "sparse"
+    if tensor.is_quantized:
+        return "quantised"
+    if tensor.is_meta:
+        return "without numbers"
+    return str(tensor.dtype).removeprefix("torch.") if tensor.dtype in (torch.complex32, torch.complex128) else ""
 
 
 def _once(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

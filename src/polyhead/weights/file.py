@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariableType]
 from torch import Tensor, nn
 
 from polyhead.errors import CheckpointError
+from polyhead.files import write_tensors, write_text
 from polyhead.weights.names import Names, Part
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -147,44 +146,22 @@ def file_tensors(model: nn.Module, names: Names, dtype: torch.dtype | None = Non
 
 
 def write(folder: Path, tensors: Mapping[str, Tensor], *, largest_shard: int = LARGEST_SHARD) -> None:
-    """Write `model.safetensors`, or shards and their index; each file appears whole or not at all."""
+    """Write `model.safetensors`, or shards and their index; each whole or not at all. Raises WriteError."""
     shards: list[dict[str, Tensor]] = [{}]
     for name, tensor in sorted(tensors.items()):
         if shards[-1] and sum(t.nbytes for t in shards[-1].values()) + tensor.nbytes > largest_shard:
             shards.append({})
         shards[-1][name] = tensor
     if len(shards) == 1:
-        _write_atomically(folder / SINGLE, shards[0])
+        write_tensors(folder / SINGLE, shards[0])
         (folder / INDEX).unlink(missing_ok=True)  # of an older save, which would be another truth
         return
     files = [f"model-{i:05d}-of-{len(shards):05d}.safetensors" for i in range(1, len(shards) + 1)]
     for file, shard in zip(files, shards, strict=True):
-        _write_atomically(folder / file, shard)
+        write_tensors(folder / file, shard)
     index = {
         "metadata": {"total_size": sum(tensor.nbytes for tensor in tensors.values())},
         "weight_map": {name: file for file, shard in zip(files, shards, strict=True) for name in shard},
     }
     write_text(folder / INDEX, json.dumps(index, indent=2) + "\n")
     (folder / SINGLE).unlink(missing_ok=True)
-
-
-def _write_atomically(path: Path, tensors: dict[str, Tensor]) -> None:
-    part = path.with_name(path.name + ".part")
-    try:
-        save_file(tensors, part, metadata={"format": "pt"})
-        part.chmod(0o644)  # safetensors lets nobody else read what it writes
-        os.replace(part, path)
-    except (OSError, SafetensorError) as failed:
-        part.unlink(missing_ok=True)
-        raise CheckpointError(f"{path} could not be written ({failed}); nothing was changed") from failed
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a small text file that appears whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    try:
-        part.write_text(text, "utf-8")
-        os.replace(part, path)
-    except OSError as failed:
-        part.unlink(missing_ok=True)
-        raise CheckpointError(f"{path} could not be written ({failed}); nothing was changed") from failed
