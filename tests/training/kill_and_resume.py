@@ -89,7 +89,7 @@ def kill_often(out: Path, kills: int, dice: random.Random, length: float) -> int
             return done
         if os.WTERMSIG(ended) != signal.SIGKILL:
             raise SystemExit(f"the training failed by itself, in {out}")
-        writing = " while writing" if (out / "training" / ".writing").exists() else ""
+        writing = " while writing" if any((out / "training").glob(".step-*")) else ""
         states = checkpoint.states(out / "training")
         print(f"killed after {1000 * wait:4.0f} ms{writing}: goes on from {states[0].name if states else 'nothing'}")
     if live(out) != 0:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
-import resource
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import os
+import shutil
+from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
 from rich.console import Console
 from torch import Tensor
 
-from polyhead.errors import CheckpointError
+from polyhead import files
+from polyhead.errors import CheckpointError, WriteError
 from polyhead.training import checkpoint
 from polyhead.training.loop import train
 from polyhead.training.settings import Every, Training
+from tests.test_files import files_no_larger_than
 from tests.training.tiny import Spelling, everything, same_bits
 
 PARTS = {"weights": {"a": torch.arange(6.0).view(2, 3).T, "b": torch.tensor(3)}, "average": {}}
@@ -87,6 +91,51 @@ def test_a_damaged_state_is_passed_over_with_a_sentence(tmp_path: Path, name: st
     assert said[0].endswith("; going on from step 2 instead")
 
 
+def hashed(folder: Path, name: str, content: str) -> None:
+    """Change a file so that the manifest agrees: whoever wrote it, it was not us."""
+    (folder / name).write_text(content, "utf-8")
+    manifest = {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir() if path.stem != "manifest"
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest), "utf-8")
+
+
+ODD: dict[str, Callable[[Path], object]] = {
+    "a file in its place": lambda state: (shutil.rmtree(state), state.write_text("")),
+    "an empty folder": lambda state: [path.unlink() for path in state.iterdir()],
+    "a manifest that is a list": lambda state: (state / "manifest.json").write_text("[]"),
+    "a manifest of nothing": lambda state: (state / "manifest.json").write_text("{}"),
+    "facts that are a list": lambda state: hashed(state, "state.json", "[1]"),
+    "facts that are empty": lambda state: hashed(state, "state.json", "{}"),
+    "facts that lack a key": lambda state: hashed(state, "state.json", without(state, "metrics_length")),
+    "facts whose state lacks a key": lambda state: hashed(state, "state.json", without(state, "index", "state")),
+    "facts with text for a number": lambda state: hashed(state, "state.json", without(state, step="9")),
+    "no random state": lambda state: hashed(state, "state.json", without(state, rng={"python": [3, [1], None]})),
+    "tensors that are none": lambda state: hashed(state, "weights.safetensors", "junk"),
+}
+
+
+def without(folder: Path, key: str = "", inside: str = "", **instead: object) -> str:
+    facts = json.loads((folder / "state.json").read_text("utf-8"))
+    place = facts[inside] if inside else facts
+    place.pop(key, None)
+    (facts["state"] if "step" in instead else facts).update(instead)
+    return json.dumps(facts)
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_a_training_goes_on_from_the_state_before_an_odd_one(tmp_path: Path, odd: str):
+    settings = Training(steps=4, warmup=2, checkpoint_every=Every(1, "steps"), keep=3)
+    train(Spelling(settings), settings, tmp_path, console=Console(file=StringIO()))
+    (tmp_path / "training" / "step-4-copy").mkdir()  # no name of ours
+    ODD[odd](tmp_path / "training" / "step-00000004")
+    said = StringIO()
+    assert train(Spelling(settings), settings, tmp_path, console=Console(file=said)).steps == 4
+    assert "manifest.json is not as" not in said.getvalue()
+    assert "step-00000004 is damaged: " in said.getvalue() and "going on from step 3 instead" in said.getvalue()
+    assert checkpoint.latest(tmp_path / "training", pytest.fail) is not None
+
+
 def test_only_damaged_states_are_an_error_and_no_new_start(tmp_path: Path):
     save(tmp_path, 1)
     empty(tmp_path / "step-00000001" / "state.json")
@@ -105,7 +154,7 @@ def test_a_damaged_state_is_replaced_when_its_step_comes_again(tmp_path: Path):
     assert found is not None and found.step == 2
 
 
-@pytest.mark.parametrize("call", range(12))
+@pytest.mark.parametrize("call", range(20))
 def test_killed_at_any_moment_of_writing_the_state_before_or_the_new_one_is_whole(
     tmp_path: Path, call: int, monkeypatch: pytest.MonkeyPatch
 ):
@@ -124,10 +173,11 @@ def test_killed_at_any_moment_of_writing_the_state_before_or_the_new_one_is_whol
         return call_or_die
 
     for owner, name in [
-        (checkpoint, "save_file"),
-        (checkpoint, "flush_to_disk"),
-        (checkpoint.os, "rename"),
-        (checkpoint.shutil, "rmtree"),
+        (checkpoint, "save_tensors"),
+        (files, "flush"),
+        (os, "rename"),
+        (os, "replace"),
+        (shutil, "rmtree"),
     ]:
         monkeypatch.setattr(owner, name, deadly(getattr(owner, name)))
     try:
@@ -139,41 +189,31 @@ def test_killed_at_any_moment_of_writing_the_state_before_or_the_new_one_is_whol
     found = checkpoint.latest(tmp_path, pytest.fail)
     assert found is not None
     assert found.facts["which"] in (("old", "new") if died else ("new",))
+    save(tmp_path, 7, facts={"which": "new"})
     save(tmp_path, 8, keep=1)
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000008"]
-
-
-@contextmanager
-def files_no_larger_than(size: int) -> Iterator[None]:
-    """A real refusal by the system in the middle of a write, as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_write_that_fails_in_the_middle_leaves_the_state_before(tmp_path: Path):
     save(tmp_path, 1)
     large = {"weights": {"a": torch.zeros(100_000)}}
-    with files_no_larger_than(50_000), pytest.raises(CheckpointError) as refused:
+    with files_no_larger_than(50_000), pytest.raises(WriteError) as refused:
         checkpoint.save(tmp_path, 2, parts=large, facts={}, keep=1)
-    assert str(refused.value).startswith(f"the training state of step 2 could not be written to {tmp_path}: ")
+    assert str(refused.value).startswith(f"{tmp_path / 'step-00000002'} could not be written (")
     assert "File too large" in str(refused.value) and "make room there" in str(refused.value)
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
     assert checkpoint.latest(tmp_path, pytest.fail) is not None
 
 
-@pytest.mark.parametrize("fails", ["save_file", "flush_to_disk"])
+@pytest.mark.parametrize(("owner", "fails"), [(checkpoint, "save_tensors"), (files, "flush")])
 def test_a_training_on_a_full_disk_ends_with_one_sentence_and_goes_on_later(
-    tmp_path: Path, fails: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, owner: ModuleType, fails: str, monkeypatch: pytest.MonkeyPatch
 ):
     settings = Training(epochs=2, warmup=2, checkpoint_every=Every(3, "steps"), keep=1)
     unbroken = Spelling(settings)
     train(unbroken, settings, tmp_path / "unbroken", console=Console(file=StringIO()))
 
-    out, real, calls = tmp_path / "out", getattr(checkpoint, fails), 0
+    out, real, calls = tmp_path / "out", getattr(owner, fails), 0
 
     def full(*args: object) -> None:
         nonlocal calls
@@ -182,10 +222,10 @@ def test_a_training_on_a_full_disk_ends_with_one_sentence_and_goes_on_later(
             raise OSError(errno.ENOSPC, "No space left on device")
         real(*args)
 
-    with monkeypatch.context() as patch, pytest.raises(CheckpointError) as refused:
-        patch.setattr(checkpoint, fails, full)
+    with monkeypatch.context() as patch, pytest.raises(WriteError) as refused:
+        patch.setattr(owner, fails, full)
         train(Spelling(settings), settings, out, console=Console(file=StringIO()))
-    assert "could not be written to" in str(refused.value) and "No space left on device" in str(refused.value)
+    assert "could not be written (No space left on device)" in str(refused.value)
     assert "\n" not in str(refused.value)
     assert len(checkpoint.states(out / "training")) == 1
     resumed = Spelling(settings)
@@ -195,14 +235,14 @@ def test_a_training_on_a_full_disk_ends_with_one_sentence_and_goes_on_later(
 
 def test_the_metrics_and_the_best_model_meet_a_full_disk_with_a_sentence_too(tmp_path: Path):
     settings = Training(epochs=2, warmup=2, log_every=1)
-    with files_no_larger_than(300), pytest.raises(CheckpointError, match="the metrics could not be written to"):
+    with files_no_larger_than(300), pytest.raises(WriteError, match=r"metrics\.jsonl could not be written"):
         train(Spelling(settings), settings, tmp_path / "a", console=Console(file=StringIO()))
 
     class Unlucky(Spelling):
         def save(self, folder: Path, model: torch.nn.Module, card: str) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(CheckpointError, match=r"the best model could not be written to .*: No space left on device"):
+    with pytest.raises(WriteError, match=r"b could not be written \(No space left on device\)"):
         train(Unlucky(settings), settings, tmp_path / "b", console=Console(file=StringIO()))
 
 

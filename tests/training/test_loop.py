@@ -42,6 +42,10 @@ class Scripted(Spelling):
     script: tuple[float, ...] = ()
     name = "chrf"
 
+    @property
+    def scores(self) -> tuple[str]:
+        return (self.name,)
+
     def evaluate(self, model: torch.nn.Module) -> Mapping[str, float]:
         self.evaluations += 1
         return {self.name: self.script[min(self.evaluations, len(self.script)) - 1]}
@@ -213,10 +217,12 @@ def test_no_batches_are_an_error(tmp_path: Path):
 
 def test_a_score_that_is_not_there_cannot_be_watched(tmp_path: Path):
     settings = replace(SETTINGS, watch="rigth")
+    task = Spelling(settings)
     with pytest.raises(
         ConfigError, match=r"watch = 'rigth' is no score of this task, which has loss, right, noise\. Did"
     ):
-        silent(Spelling(settings), settings, tmp_path)
+        silent(task, settings, tmp_path)
+    assert not task.fetched  # found out before anything was learnt
 
 
 # Stopping and going on
@@ -243,8 +249,39 @@ def test_an_interrupt_saves_and_the_training_goes_on_with_the_same_bits(tmp_path
 
 def test_a_folder_that_holds_a_training_is_not_overwritten(tmp_path: Path):
     silent(Spelling(SETTINGS), SETTINGS, tmp_path)
-    with pytest.raises(ConfigError, match="holds a training at step 24; go on with it, or choose another folder"):
+    with pytest.raises(ConfigError, match=r"holds a training at step 24; go on with it \(--resume\), or choose"):
         silent(Spelling(SETTINGS), SETTINGS, tmp_path, resume=False)
+
+
+def test_two_trainings_never_run_in_one_folder(tmp_path: Path):
+    class Disturbed(Spelling):
+        def evaluate(self, model: torch.nn.Module) -> Mapping[str, float]:
+            with pytest.raises(ConfigError, match=f"another training is running in {tmp_path}; wait for its end"):
+                silent(Spelling(SETTINGS), SETTINGS, tmp_path)
+            return super().evaluate(model)
+
+    undisturbed = Spelling(SETTINGS)
+    silent(undisturbed, SETTINGS, tmp_path / "alone")
+    disturbed = Disturbed(SETTINGS)
+    assert silent(disturbed, SETTINGS, tmp_path).steps == 24
+    assert same_bits(everything(disturbed.model), everything(undisturbed.model))
+
+
+def test_a_folder_claimed_by_the_caller_is_not_claimed_again(tmp_path: Path):
+    with checkpoint.claim(tmp_path):
+        assert silent(Spelling(SETTINGS), SETTINGS, tmp_path, claimed=True).steps == 24
+
+
+def test_a_schedule_that_would_be_stretched_says_how_to_keep_it(tmp_path: Path):
+    first = replace(SETTINGS, min_lr=1e-3)
+    silent(Spelling(first), first, tmp_path)
+    longer = replace(first, epochs=4)
+    with pytest.raises(ConfigError) as refused:
+        silent(Spelling(longer), longer, tmp_path)
+    assert "(--train.horizon 24 keeps its schedule; the rate is 0.001 after those steps)" in str(refused.value)
+    kept = replace(longer, horizon=24)
+    assert silent(Spelling(kept), kept, tmp_path).steps == 32
+    assert {line["lr"] for line in metrics(tmp_path) if line["step"] > 24 and "lr" in line} == {1e-3}
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,10 @@ class Spelling:
         self.fetched: list[int] = []
         self.evaluations = 0
 
+    @property
+    def scores(self) -> Sequence[str]:
+        return "loss", "right", "noise"
+
     def letters(self, i: int) -> Letters:
         """Batch i of the data, of a length of its own, its last row padded."""
         dice = torch.Generator().manual_seed(i)

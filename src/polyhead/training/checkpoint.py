@@ -2,8 +2,8 @@
 
     training/step-00001200/   weights.safetensors, optimizer.safetensors ..., state.json, manifest.json
 
-Everything is written into a hidden folder beside it, flushed to the disk, and renamed: a kill at any moment leaves
-either the new state or none of it. The manifest holds every file's sha256, so that damage is seen before use.
+A kill at any moment leaves either the new state or none of it (`files.whole`). The manifest holds every file's sha256,
+so that damage is seen before use.
 """
 
 from __future__ import annotations
@@ -11,18 +11,20 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from torch import Tensor
 
-from polyhead.errors import CheckpointError
+from polyhead.errors import CheckpointError, ConfigError
+from polyhead.files import hold, save_tensors, whole, writable
 
 MANIFEST = "manifest.json"
 STATE = "state.json"
@@ -30,15 +32,31 @@ STATE = "state.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Saved:
-    """A state on disk whose every file has been read and found as it was written."""
+    """A state on disk whose every file has been found as it was written; `facts` as `latest` was told to read them."""
 
     folder: Path
     step: int
-    facts: dict[str, Any]
+    facts: Any
 
     def tensors(self, part: str) -> dict[str, Tensor]:
         """One of the parts given to `save`."""
-        return load_file(self.folder / f"{part}.safetensors")
+        return load_file(self.folder / _file(part))
+
+
+def claim(out: Path) -> BinaryIO:
+    """The right to train in a folder, until it is closed or the process ends, however it ends.
+
+    Raises ConfigError while another process has it.
+    """
+    lock = out / "training" / "lock"
+    with writable(lock):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            return hold(lock)
+        except BlockingIOError:
+            raise ConfigError(
+                f"another training is running in {out}; wait for its end, stop it, or choose another folder"
+            ) from None
 
 
 def save(
@@ -46,41 +64,45 @@ def save(
 ) -> Path:
     """Write the state of one step and drop all but the last `keep`. Returns its folder.
 
-    Raises CheckpointError when the disk is full or refuses; what was there before is then still there.
+    Raises WriteError when the disk is full or refuses; what was there before is then still there.
     """
-    final, writing = training / _name(step), training / ".writing"
-    try:
-        with writable(f"the training state of step {step}", training):
-            shutil.rmtree(writing, ignore_errors=True)  # left by a run that was killed
-            writing.mkdir(parents=True)
-            for part, tensors in parts.items():
-                plain = {name: tensor.contiguous() for name, tensor in tensors.items()}
-                save_file(plain, writing / f"{part}.safetensors")
-            (writing / STATE).write_text(json.dumps(facts), encoding="utf-8")
-            manifest = {path.name: _sha256(path) for path in sorted(writing.iterdir())}
-            (writing / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-            for path in (*writing.iterdir(), writing):
-                flush_to_disk(path)
-            _put(writing, final)
-            flush_to_disk(training)
-    finally:
-        shutil.rmtree(writing, ignore_errors=True)  # there only if something went wrong
+    final = training / f"step-{step:08d}"
+    before = final.with_suffix(".old")  # of the same step, found as long as the new one is not in its place
+    with whole(final) as writing:
+        writing.mkdir()
+        for part, tensors in parts.items():
+            save_tensors(writing / _file(part), tensors)
+        (writing / STATE).write_text(json.dumps(facts), encoding="utf-8")
+        manifest = {path.name: _sha256(path) for path in sorted(writing.iterdir())}
+        (writing / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+        if final.exists():
+            _remove(before)
+            os.rename(final, before)
+    _remove(before)
     newer = [folder for folder in states(training) if _step(folder) > step]  # damaged ones, passed over
     older = [folder for folder in states(training) if _step(folder) <= step][keep:]
     for folder in (*newer, *older):
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
     return final
 
 
-def latest(training: Path, say: Callable[[str], None]) -> Saved | None:
+def latest(
+    training: Path,
+    say: Callable[[str], None],
+    *,
+    parts: Collection[str] = (),
+    read: Callable[[dict[str, Any]], Any] = dict,
+) -> Saved | None:
     """The newest state that is whole, or None when there is none at all. `say` is told of every one passed over.
 
-    Raises CheckpointError when there are states and all are damaged: starting over should be a person's decision.
+    A state is whole if every file is as it was written, those of `parts` among them, and `read` takes its facts: it
+    raises ValueError, TypeError, KeyError or RuntimeError for facts that nobody can go on from. Raises CheckpointError
+    when there are states and all are damaged: starting over should be a person's decision.
     """
     damaged: list[str] = []
     for folder in states(training):
         try:
-            saved = _read(folder)
+            saved = _read(folder, parts, read)
         except CheckpointError as wrong:
             damaged.append(str(wrong))
             continue
@@ -96,59 +118,44 @@ def latest(training: Path, say: Callable[[str], None]) -> Saved | None:
 
 def states(training: Path) -> list[Path]:
     """The folders of all states, newest first, damaged ones included; of one step, the whole before its `.old`."""
-    return sorted(training.glob("step-[0-9]*"), key=lambda folder: (_step(folder), not folder.suffix), reverse=True)
+    found = [path for path in training.glob("step-*") if re.fullmatch(r"step-\d+(\.old)?", path.name)]
+    return sorted(found, key=lambda folder: (_step(folder), not folder.suffix), reverse=True)
 
 
-@contextmanager
-def writable(what: str, where: Path) -> Iterator[None]:
-    """Turn a disk that is full or refuses into one sentence."""
-    try:
-        yield
-    except (OSError, SafetensorError) as wrong:
-        why = wrong.strerror or str(wrong) if isinstance(wrong, OSError) else str(wrong)
-        raise CheckpointError(
-            f"{what} could not be written to {where}: {why}; "
-            "make room there and run the same command again, it goes on from the last whole state"
-        ) from wrong
-
-
-def flush_to_disk(path: Path) -> None:
-    """Return only when the file, or the folder's list of names, has reached the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _read(folder: Path) -> Saved:
+def _read(folder: Path, parts: Collection[str], read: Callable[[dict[str, Any]], Any]) -> Saved:
     """Check every file against the manifest, then read the facts."""
+    tensors = list(map(_file, parts))
     try:
         manifest: dict[str, str] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         for name, expected in manifest.items():
             if _sha256(folder / name) != expected:
                 raise CheckpointError(f"the training state {folder} is damaged: {name} is not as it was written")
+        if missing := {STATE, *tensors} - manifest.keys():
+            raise ValueError(f"{MANIFEST} does not name {', '.join(sorted(missing))}")
+        for name in tensors:
+            safe_open(folder / name, framework="pt")
         facts = json.loads((folder / STATE).read_text(encoding="utf-8"))
-        return Saved(folder=folder, step=_step(folder), facts=facts)
-    except (OSError, ValueError, AttributeError) as wrong:
-        what = f"{Path(wrong.filename).name} is missing" if isinstance(wrong, FileNotFoundError) else str(wrong)
+        if not isinstance(facts, dict):
+            raise ValueError(f"{STATE} holds a {type(facts).__name__}, expected an object")
+        return Saved(folder=folder, step=_step(folder), facts=read(facts))
+    except OSError as wrong:
+        what = f"{Path(wrong.filename or STATE).name} cannot be read ({wrong.strerror})"
         raise CheckpointError(f"the training state {folder} is damaged: {what}") from wrong
+    except (SafetensorError, ValueError, AttributeError, TypeError, KeyError, RuntimeError) as wrong:
+        raise CheckpointError(f"the training state {folder} is damaged: {wrong}") from wrong
 
 
-def _put(writing: Path, final: Path) -> None:
-    """Rename into place. A state of the same step makes room first, and is still found if we are killed in between."""
-    if final.exists():
-        aside = final.with_suffix(".old")
-        shutil.rmtree(aside, ignore_errors=True)
-        os.rename(final, aside)
-        os.rename(writing, final)
-        shutil.rmtree(aside, ignore_errors=True)
+def _remove(path: Path) -> None:
+    """A folder, or whatever lies in its place."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
     else:
-        os.rename(writing, final)
+        with suppress(OSError):
+            path.unlink()
 
 
-def _name(step: int) -> str:
-    return f"step-{step:08d}"
+def _file(part: str) -> str:
+    return f"{part}.safetensors"
 
 
 def _step(folder: Path) -> int:

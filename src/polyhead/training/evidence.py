@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from safetensors.torch import save_file
 from torch import nn
 
-from polyhead.errors import NonFiniteLoss
-from polyhead.training.checkpoint import writable
+from polyhead.errors import NonFiniteLoss, WriteError
+from polyhead.files import save_tensors, writable
 from polyhead.training.learner import NotFinite, weights_of
 from polyhead.training.state import Group
 from polyhead.training.task import tensors_of
@@ -19,14 +18,17 @@ def refuse(met: NotFinite, *, step: int, group: Group, model: nn.Module, trainin
     """Save what a person needs to see it happen again; returns the error to raise, which names the folder."""
     folder = training / f"not-finite-step-{step:08d}"
     where = {"step": step, "epoch": group.epoch, "index": group.index, "what": met.what, "value": str(met.value)}
-    with writable(f"the batch of step {step}, whose {met.what} is {met.value},", folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        for place, batch in met.batches.items():
-            tensors = {name: tensor.contiguous() for name, tensor in tensors_of(batch).items()}
-            save_file(tensors, folder / f"batch-{group.index + place}.safetensors")
-        save_file(weights_of(model), folder / "weights.safetensors")
-        (folder / "where.json").write_text(json.dumps(where, indent=1), encoding="utf-8")
+    try:
+        with writable(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            for place, batch in met.batches.items():
+                save_tensors(folder / f"batch-{group.index + place}.safetensors", tensors_of(batch))
+            save_tensors(folder / "weights.safetensors", weights_of(model))
+            (folder / "where.json").write_text(json.dumps(where, indent=1), encoding="utf-8")
+        kept = f"the batch and the weights it met are in {folder}: look at them, or"
+    except WriteError as full:
+        kept = f"the batch and the weights it met could not be kept in {folder} ({full.why}):"
     return NonFiniteLoss(
-        f"the {met.what} is {met.value} at step {step} (epoch {group.epoch}, batch {group.index}); the batch and the "
-        f"weights it met are in {folder}: look at them, or start anew with a lower lr, a longer warmup or fp32"
+        f"the {met.what} is {met.value} at step {step} (epoch {group.epoch}, batch {group.index}); {kept} "
+        "start anew with a lower lr, a longer warmup or fp32"
     )

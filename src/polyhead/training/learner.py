@@ -97,8 +97,11 @@ class Learner:
         with torch.no_grad():
             for name, tensor in own.items():
                 tensor.copy_(saved[name])
-        load_moments(self.optimizer, self.model, parts["optimizer"])
-        self.average.load(parts["average"])
+        try:
+            load_moments(self.optimizer, self.model, parts["optimizer"])
+            self.average.load(parts["average"])
+        except (KeyError, ValueError, RuntimeError) as lacking:
+            raise CheckpointError(f"the training state is of another optimiser or average: {lacking}") from lacking
 
 
 def weights_of(model: torch.nn.Module) -> Weights:

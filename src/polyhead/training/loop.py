@@ -7,9 +7,8 @@ A training killed at any moment and started again ends with the same bits: all t
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import monotonic
@@ -19,6 +18,7 @@ import torch
 from rich.console import Console
 
 from polyhead.errors import ConfigError, did_you_mean
+from polyhead.files import writable, write_text
 from polyhead.training import checkpoint, progress, rng
 from polyhead.training.average import wearing
 from polyhead.training.card import Card, Cost, Score, hardware, render
@@ -29,7 +29,7 @@ from polyhead.training.machine import precision, prepared
 from polyhead.training.metrics import JsonLines, Metrics, TensorBoard
 from polyhead.training.recipe_file import changes, flat
 from polyhead.training.settings import Training, schedule_of, steps_of
-from polyhead.training.state import Group, State, Window, groups
+from polyhead.training.state import Facts, Group, State, Window, groups
 from polyhead.training.task import Task
 
 
@@ -56,17 +56,21 @@ def train(
     recipe: Any = None,
     card: Card | None = None,
     console: Console | None = None,
+    claimed: bool = False,
 ) -> Result:
     """Train `task.model` until the settings end it; `out` gets the best model, `out/training` the state.
 
     A training that was stopped goes on where it was; `resume=False` refuses a folder that holds one. `recipe` is the
     whole recipe, a dataclass, kept with the state so that a resumed run whose mathematics differ is refused by key.
-    `card` is what the model card shall say. Progress goes to `console`, standard error by default.
+    `card` is what the model card shall say. Progress goes to `console`, standard error by default. `claimed` says that
+    the caller has claimed the folder (`checkpoint.claim`), which is done here otherwise.
 
-    Raises ConfigError for settings that cannot be honoured, CheckpointError when a state cannot be written or read,
-    NonFiniteLoss, with the batch saved, when the loss or its gradient is not a number.
+    Raises ConfigError for settings that cannot be honoured and while another training runs in the folder, WriteError
+    and CheckpointError when a state cannot be written or read, NonFiniteLoss, with the batch saved, when the loss or
+    its gradient is not a number.
     """
     with (
+        nullcontext() if claimed else checkpoint.claim(Path(out)),
         closing(progress.screen(console or Console(stderr=True))) as screen,
         prepared(settings),
         Interrupt() as interrupt,
@@ -92,6 +96,11 @@ class Session:
     def __init__(
         self, task: Task, settings: Training, out: Path, *, recipe: Any, card: Card | None, screen: progress.Screen
     ) -> None:
+        if settings.watch not in task.scores:
+            raise ConfigError(
+                f"[train] watch = '{settings.watch}' is no score of this task, which has {', '.join(task.scores)}."
+                f"{did_you_mean(settings.watch, task.scores)}"
+            )
         self.task, self.settings, self.out, self.card, self.screen = task, settings, out, card, screen
         self.training = out / "training"
         self.steps_per_epoch = math.ceil(len(task.batches(0)) / settings.accumulate)
@@ -113,18 +122,18 @@ class Session:
 
     def begin(self, *, resume: bool) -> None:
         """Start from the seed, or go on from the newest whole state; random states last, before the first batch."""
-        found = checkpoint.latest(self.training, self.screen.say)
+        found = checkpoint.latest(self.training, self.screen.say, parts=self.learner.parts(), read=Facts.of)
         if found and not resume:
             raise ConfigError(
-                f"{self.out} holds a training at step {found.step}; go on with it, or choose another folder"
+                f"{self.out} holds a training at step {found.step}; go on with it (--resume), or choose another folder"
             )
         if found:
-            self._agree(found.facts["fixed"])
+            self._agree(found.facts.fixed)
             self.learner.load({part: found.tensors(part) for part in self.learner.parts()})
-            self.state = State.of(found.facts["state"])
+            self.state = found.facts.state
             self.saved = found.step
             self.screen.say(f"going on from step {found.step:,}, epoch {self.state.epoch}, in {found.folder}")
-        self.lines = JsonLines(self.training / "metrics.jsonl", found.facts["metrics_length"] if found else 0)
+        self.lines = JsonLines(self.training / "metrics.jsonl", found.facts.metrics_length if found else 0)
         self.sinks = [self.lines]
         if self.settings.tensorboard:
             self.sinks.append(TensorBoard(self.training / "tensorboard", self.state.step))
@@ -133,7 +142,7 @@ class Session:
         self.began = self.state.step, self.state.seconds
         self.then = self.saved_at = monotonic()
         if found:
-            rng.restore(found.facts["rng"])
+            rng.restore(found.facts.rng)
         else:
             rng.seed_everything(self.settings.seed)
 
@@ -205,7 +214,7 @@ class Session:
             state.scores, state.evaluated = scores, state.step
             if self._better(scores):
                 state.best, state.best_step, state.stale = scores, state.step, 0
-                with checkpoint.writable("the best model", self.out):
+                with writable(self.out):
                     self.task.save(self.out, model, self._card())
             else:
                 state.stale += 1
@@ -216,15 +225,15 @@ class Session:
 
     def save(self) -> None:
         """Write the state of now."""
-        facts = {
-            "fixed": self.fixed,
-            "recipe": self.recipe,
-            "state": self.state.facts(),
-            "metrics_length": self.lines.length(),
-            "rng": rng.capture(),
-        }
+        facts = Facts(
+            fixed=self.fixed,
+            recipe=self.recipe,
+            state=self.state,
+            metrics_length=self.lines.length(),
+            rng=rng.capture(),
+        )
         parts = self.learner.parts()
-        checkpoint.save(self.training, self.state.step, parts=parts, facts=facts, keep=self.settings.keep)
+        checkpoint.save(self.training, self.state.step, parts=parts, facts=asdict(facts), keep=self.settings.keep)
         self.saved, self.saved_at = self.state.step, monotonic()
         self._tick()
 
@@ -236,10 +245,7 @@ class Session:
         if self.saved != self.state.step:
             self.save()
         if self.state.best:
-            with checkpoint.writable("the model card", self.out):
-                writing = self.out / ".writing-README.md"
-                writing.write_text(self._card(), encoding="utf-8")
-                os.replace(writing, self.out / "README.md")
+            write_text(self.out / "README.md", self._card())
 
     def result(self, why: str) -> Result:
         state = self.state
@@ -260,21 +266,20 @@ class Session:
 
     def _agree(self, before: Mapping[str, Any]) -> None:
         """Refuse to go on with other mathematics than the state was made with."""
-        differing = changes(before, self.fixed)
+        differing, horizon = changes(before, self.fixed), before.get("schedule.horizon")
+        keep = ""
+        if horizon and horizon != self.fixed.get("schedule.horizon"):
+            rate = f"the rate is {self.settings.min_lr:g} after those steps"
+            keep = f" (--train.horizon {horizon} keeps its schedule; {rate})"
         if differing:
             raise ConfigError(
                 f"{self.out} was trained with other settings: {'; '.join(differing)}; "
-                "put them back to go on, or choose another folder to start anew"
+                f"put them back to go on{keep}, or choose another folder to start anew"
             )
 
     def _better(self, scores: Mapping[str, float]) -> bool:
         """By the watched score; a loss or perplexity is better when lower, anything else when higher."""
         watch = self.settings.watch
-        if watch not in scores:
-            raise ConfigError(
-                f"[train] watch = '{watch}' is no score of this task, which has {', '.join(scores)}."
-                f"{did_you_mean(watch, scores)}"
-            )
         if not self.state.best:
             return True
         new, old = scores[watch], self.state.best[watch]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from polyhead.errors import extra
-from polyhead.training.checkpoint import flush_to_disk, writable
+from polyhead.files import flush, writable
 
 
 class Metrics(Protocol):
@@ -25,7 +25,7 @@ class JsonLines:
 
     def __init__(self, path: Path, length: int) -> None:
         self.path = path
-        with writable("the metrics", path):
+        with writable(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
             self.file = path.open("r+b", buffering=0)
@@ -33,13 +33,13 @@ class JsonLines:
             self.file.seek(0, 2)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        with writable("the metrics", self.path):
+        with writable(self.path):
             self.file.write(json.dumps({"step": step, **values}).encode() + b"\n")
 
     def length(self) -> int:
         """Bytes, all of which have reached the disk."""
-        with writable("the metrics", self.path):
-            flush_to_disk(self.path)
+        with writable(self.path):
+            flush(self.path)
             return self.file.tell()
 
     def close(self) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, is_dataclass
+from typing import Any, TypeVar, get_origin, get_type_hints
 
 from polyhead.errors import DataError
+from polyhead.training import rng
 from polyhead.training.learner import Learnt
 from polyhead.training.task import Batch, Task
+
+T = TypeVar("T")
 
 
 @dataclass(kw_only=True)
@@ -44,12 +47,35 @@ class State:
     best_step: int = 0
     stale: int = 0  # evaluations since the best one
 
-    def facts(self) -> dict[str, Any]:
-        return asdict(self)
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What a checkpoint holds beside tensors: the settings, those that may not change, the state, the random states."""
+
+    fixed: dict[str, Any]
+    recipe: dict[str, Any]
+    state: State
+    metrics_length: int
+    rng: dict[str, Any]
 
     @classmethod
-    def of(cls, facts: dict[str, Any]) -> State:
-        return cls(**{**facts, "window": Window(**facts["window"])})
+    def of(cls, facts: dict[str, Any]) -> Facts:
+        """What `asdict` gave; raises ValueError, TypeError, KeyError or RuntimeError where nobody can go on from it."""
+        with rng.kept():
+            rng.restore(facts["rng"])
+        return _filled(cls, facts)
+
+
+def _filled(kind: type[T], facts: Any) -> T:
+    """A dataclass from what `asdict` made of it: every field, of its type, and nothing else."""
+    kinds = get_type_hints(kind)
+    if not isinstance(facts, dict) or facts.keys() != kinds.keys():
+        raise ValueError(f"its {kind.__name__.lower()} must hold {', '.join(kinds)}, and nothing else")
+    values = {name: _filled(k, facts[name]) if is_dataclass(k) else facts[name] for name, k in kinds.items()}
+    for name, k in kinds.items():
+        if not isinstance(values[name], (int, float) if k is float else get_origin(k) or k):
+            raise ValueError(f"its {name} is of the wrong type: {values[name]!r:.100}")
+    return kind(**values)
 
 
 @dataclass(frozen=True, kw_only=True)

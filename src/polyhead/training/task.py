@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -36,6 +36,11 @@ class Task(Protocol):
         """The model that is trained, in place."""
         ...
 
+    @property
+    def scores(self) -> Collection[str]:
+        """The names of the scores that `evaluate` gives."""
+        ...
+
     def batches(self, epoch: int) -> Sequence[Batch]:
         """The batches of one epoch. `len` and `[i]` are all that is used; `[i]` may be reached in any order."""
         ...
@@ -45,7 +50,7 @@ class Task(Protocol):
         ...
 
     def evaluate(self, model: nn.Module) -> Mapping[str, float]:
-        """Scores on held-out data, one of them the watched one. Called in evaluation mode, without gradients."""
+        """The `scores` on held-out data. Called in evaluation mode, without gradients."""
         ...
 
     def save(self, folder: Path, model: nn.Module, card: str) -> None:
