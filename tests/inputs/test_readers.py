@@ -173,11 +173,15 @@ def test_a_column_that_the_header_lacks_suggests_the_nearest(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
+        ({"path": "a.tsv", "where": {4: "simp"}}, r"must list the values that column 4 may have, .* found 'simp'"),
+        ({"path": "a.tsv", "where": {"kind": 5}}, r"""as in {'kind': \["yes"\]}, but found 5"""),
+        ({"path": "a.tsv", "where": {4: [None]}}, r"found \[None\]"),
         ({"path": "a.tsv", "format": "jsnl"}, r"'jsnl' is not one of .* Did you mean 'jsonl'\?"),
         ({"path": "a.tsv", "format": "parallel"}, "'parallel' reads two files, but path names 1"),
         ({"path": ("a", "b"), "format": "tsv"}, "'tsv' reads one file, but path names 2"),
         ({"path": "a.tsv", "columns": (0, 1)}, "count them from 1"),
         ({"path": "a.tsv", "columns": (1, 2, 3)}, "must name two columns"),
+        ({"path": "a.tsv", "weight": float("nan")}, r"weight \(nan\) of a\.tsv must be above 0"),
         ({"path": "a.tsv", "weight": 0}, r"weight \(0\) of a\.tsv must be above 0"),
     ],
 )

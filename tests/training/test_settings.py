@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -17,11 +17,13 @@ from polyhead.training.settings import Every, Training
 class Source:
     path: Path
     weight: float = 1.0
+    where: dict[str, tuple[str | int, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Data:
     train: tuple[Source, ...]
+    valid: tuple[Source, ...] = ()
     batch_tokens: int = 1400
     note: str | None = None
     folder: Path = Path(".")
@@ -84,6 +86,49 @@ def test_a_word_from_the_command_line_is_read_as_its_key_wants():
     assert from_text(TOML.replace("[data]", '[data]\nnote = "x"'), Recipe, [("data.note", "none")]).data.note is None
 
 
+def test_a_number_leads_into_a_list():
+    overrides = {
+        "data.train.1.weight": "0.5",
+        "data.train.0.path": "7",
+        "data.train.0.where.4": '["simp", 2]',
+        "train.betas.1": "0.99",
+    }
+    read = from_text(TOML, Recipe, overrides.items())
+    assert read.data.train == (Source(Path("7"), 2.0, {"4": ("simp", 2)}), Source(Path("b.tsv"), 0.5))
+    assert read.train.betas == (0.9, 0.99)
+    whole = [("data.train", '[{path = "c.tsv"}]'), ("data.train.0.weight", "3")]
+    assert from_text(TOML, Recipe, whole).data.train == (Source(Path("c.tsv"), 3.0),)
+
+
+@pytest.mark.parametrize(
+    ("key", "sentence"),
+    [
+        ("data.train.2.weight", "data.train is a list numbered 0 to 1"),
+        ("data.train.-1.weight", "data.train is a list numbered 0 to 1"),
+        ("data.train.weight", "data.train is a list numbered 0 to 1"),
+        ("data.valid.0.weight", "data.valid is an empty list"),
+        ("train.lr.0", "train.lr is not a table"),
+    ],
+)
+def test_a_number_that_leads_nowhere_is_refused(key: str, sentence: str):
+    with pytest.raises(ConfigError, match=f"r.toml cannot be used: --{key} cannot be set: {sentence}"):
+        from_text(TOML, Recipe, [(key, "1")], name="r.toml")
+
+
+@pytest.mark.parametrize(
+    ("where", "sentence"),
+    [
+        ('{ 4 = "simp" }', r"data.train\[1\].where.4 must be a list of a text or a whole number, found 'simp'"),
+        ("{ 4 = 5 }", r"data.train\[1\].where.4 must be a list of a text or a whole number, found 5"),
+        ("{ 4 = [1.5] }", r"data.train\[1\].where.4\[0\] must be a text or a whole number, found 1.5"),
+        ('["simp"]', r"data.train\[1\].where must be a table, found \['simp'\]"),
+    ],
+)
+def test_a_table_of_any_keys_is_checked_value_by_value(where: str, sentence: str):
+    with pytest.raises(ConfigError, match=sentence):
+        from_text(f"{TOML}where = {where}", Recipe)
+
+
 def test_everything_wrong_is_said_at_once():
     wrong = """
     kind = "huge"
@@ -120,7 +165,9 @@ def test_everything_wrong_is_said_at_once():
 
 
 def test_a_key_like_no_other_is_refused_with_all_there_are():
-    with pytest.raises(ConfigError, match=r"\[data\] has no key 'zzz'. It has train, batch_tokens, note, folder."):
+    with pytest.raises(
+        ConfigError, match=r"\[data\] has no key 'zzz'. It has train, valid, batch_tokens, note, folder."
+    ):
         from_text(TOML, Recipe, [("data.zzz", "1")])
 
 
@@ -197,7 +244,10 @@ def test_a_recipe_lies_flat_in_json_values_and_free_keys_can_be_left_out():
     everything, fixed = flat(recipe), flat(recipe, fixed=True)
     assert everything["train.betas"] == [0.9, 0.01]
     assert everything["train.checkpoint_every"] == "5 minutes"
-    assert everything["data.train"] == [{"path": "a.tsv", "weight": 2.0}, {"path": "b.tsv", "weight": 1.0}]
+    assert everything["data.train"] == [
+        {"path": "a.tsv", "weight": 2.0, "where": {}},
+        {"path": "b.tsv", "weight": 1.0, "where": {}},
+    ]
     assert everything.keys() - fixed.keys() == {"data.folder", *(f"train.{name}" for name in Training.FREE)}
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from hashlib import blake2b
 from itertools import zip_longest
+from math import inf
 from pathlib import Path
 from typing import Literal, NamedTuple, cast
 
@@ -25,6 +26,7 @@ from polyhead.inputs.text import clean
 LONGEST_LINE = 1 << 20  # bytes; what is longer is not a sentence, and its file perhaps not made of lines
 
 Column = int | str
+Value = str | int | bool
 OnError = Literal["stop", "skip"]
 
 
@@ -52,7 +54,7 @@ class Source:
     path: str | Path | Sequence[str | Path]
     format: Literal["tsv", "jsonl", "parallel"] | None = None
     columns: Sequence[Column] = (1, 2)
-    where: Mapping[Column, Sequence[str]] = field(default_factory=dict[Column, Sequence[str]])
+    where: Mapping[Column, Sequence[Value]] = field(default_factory=dict[Column, Sequence[Value]])
     distinct: bool = False
     weight: float = 1.0
 
@@ -68,7 +70,14 @@ class Source:
                 f"columns {tuple(self.columns)} and where {dict(self.where)} must name two columns (source, target) "
                 "and count them from 1."
             )
-        if self.weight <= 0:
+        for column, values in self.where.items():
+            listed = isinstance(values, Sequence) and not isinstance(values, str)
+            if not (listed and all(isinstance(value, Value) for value in values)):
+                raise ArgumentError(
+                    f"where of {self.name} must list the values that column {column} may have, each a text or a whole "
+                    f'number, as in {{{column!r}: ["yes"]}}, but found {values!r}.'
+                )
+        if not 0 < self.weight < inf:
             raise ArgumentError(f"weight ({self.weight}) of {self.name} must be above 0; leave the source out instead.")
 
     @property

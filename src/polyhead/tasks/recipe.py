@@ -27,7 +27,7 @@ class DataSource:
     path: str | tuple[str, str]
     columns: tuple[int | str, int | str] | None = None
     format: Literal["tsv", "jsonl", "parallel"] | None = None
-    where: dict = field(default_factory=dict)  # pyright: ignore[reportMissingTypeArgument]
+    where: dict[str, tuple[str | int | bool, ...]] = field(default_factory=dict)
     weight: float = 1.0
     name: str = ""
     licence: str = ""

@@ -19,9 +19,10 @@ T = TypeVar("T")
 def from_toml(path: str | Path, schema: type[T], overrides: Iterable[tuple[str, str]] = ()) -> T:
     """Read a recipe into `schema`, a dataclass of dataclasses, one a table.
 
-    `overrides` are pairs such as ("train.lr", "3e-4"), converted by the declared type. Fields may be bool, int, float,
-    str, Path, Literal, `X | Y`, `X | None` ("none" in an override), tuple[X, ...], tuple[X, Y], dataclasses (a table),
-    tuple[dataclass, ...] (an array of tables), and any class with `parse(text)`. Raises ConfigError with every unknown
+    `overrides` are pairs such as ("train.lr", "3e-4"), converted by the declared type; a number leads into a list, as
+    in ("data.train.0.weight", "0.5"). Fields may be bool, int, float, str, Path, Literal, `X | Y`, `X | None` ("none"
+    in an override), tuple[X, ...], tuple[X, Y], dict[str, X], dataclasses (a table), tuple[dataclass, ...] (an array of
+    tables), and any class with `parse(text)`. Raises ConfigError with every unknown
     key, missing key, wrong type and refused value of the file at once.
     """
     return from_text(_text_of(Path(path)), schema, overrides, name=str(path))
@@ -126,6 +127,9 @@ def _convert(kind: Any, value: Any, where: str, problems: list[str]) -> Any:
             return tuple(
                 _convert(k, v, f"{where}[{i}]", problems) for i, (k, v) in enumerate(zip(inner, value, strict=True))
             )
+    elif get_origin(kind) is dict and isinstance(value, Mapping):
+        inner = get_args(kind)[1]
+        return {key: _convert(inner, item, f"{where}.{key}", problems) for key, item in value.items()}
     elif hasattr(kind, "parse") and isinstance(value, (str, int, float)) and not isinstance(value, bool):
         try:
             return kind.parse(str(value))
@@ -144,7 +148,7 @@ def _fits(kind: Any, value: Any) -> bool:
         return value in get_args(kind)
     if get_origin(kind) is tuple:
         return isinstance(value, (list, tuple))
-    if _is_table(kind):
+    if _is_table(kind) or get_origin(kind) is dict:
         return isinstance(value, Mapping)
     if hasattr(kind, "parse"):
         return isinstance(value, str)
@@ -159,16 +163,43 @@ def _fits(kind: Any, value: Any) -> bool:
 
 def _override(table: dict[str, Any], schema: Any, key: str, text: str, problems: list[str]) -> None:
     """Put one dotted key from the command line into the table, as if the file had said so; `_build` judges it."""
-    *path, last = key.split(".")
+    names = key.split(".")
+    place: Any = table
     kind = schema
-    for name in path:
-        kind = get_type_hints(kind).get(name) if _is_table(kind) else None
-        table = table.setdefault(name, {})
-        if not isinstance(table, dict):
-            problems.append(f"--{key} cannot be set: {name} is not a table")
+    for depth, name in enumerate(names, 1):
+        where = ".".join(names[: depth - 1])
+        if isinstance(place, list) and not (name.isdecimal() and int(name) < len(place)):
+            found = f"a list numbered 0 to {len(place) - 1}" if place else "an empty list"
+            problems.append(f"--{key} cannot be set: {where} is {found}")
             return
-    kind = get_type_hints(kind).get(last) if _is_table(kind) else None
-    table[last] = _read(kind, text)
+        if not isinstance(place, (list, dict)):
+            problems.append(f"--{key} cannot be set: {where} is not a table")
+            return
+        at: Any = int(name) if isinstance(place, list) else name
+        kind = _inside(kind, name)
+        if depth == len(names):
+            place[at] = _read(kind, text)
+        elif isinstance(place, dict):
+            place = place.setdefault(at, [] if get_origin(kind) is tuple else {})
+        else:
+            place = place[at]
+
+
+def _inside(kind: Any, name: str) -> Any:
+    """The declared type of what a key or a number leads to; None where nothing is declared."""
+    for choice in get_args(kind) if _is_union(kind) else (kind,):
+        inner = get_args(choice)
+        if _is_table(choice):
+            return get_type_hints(choice).get(name)
+        if get_origin(choice) is dict:
+            return inner[1]
+        if get_origin(choice) is tuple:
+            return (
+                inner[0]
+                if inner[-1] is Ellipsis
+                else dict(zip(map(str, range(len(inner))), inner, strict=True)).get(name)
+            )
+    return None
 
 
 def _read(kind: Any, text: str) -> Any:
@@ -224,5 +255,7 @@ def _spell(kind: Any) -> str:
     if get_origin(kind) is tuple:
         inner = get_args(kind)
         return f"a list of {_spell(inner[0])}" if inner[-1] is Ellipsis else f"a list of {len(inner)} values"
+    if get_origin(kind) is dict:
+        return "a table"
     words = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", Path: "a path"}
     return words.get(kind) or ("a table" if _is_table(kind) else f"a {kind.__name__}")
