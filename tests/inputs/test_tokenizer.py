@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import unicodedata
 from collections.abc import Iterator
@@ -221,6 +222,27 @@ def test_a_folder_without_a_readable_tokenizer_is_refused(tmp_path: Path, bpe: T
     bpe.save(tmp_path)
     (tmp_path / "tokenizer_config.json").write_text('{"eos_token": "<end>"}')
     with pytest.raises(CheckpointError, match="lacks <end>; see tokenizer_config"):
+        Tokenizer.load(tmp_path)
+
+
+@pytest.mark.parametrize("charsmap", [b"", b"abc", bytes(4), b"\0\4\0\0" + bytes(range(256)) * 4, None, 5])
+def test_a_charsmap_that_makes_the_library_panic_is_one_sentence(tmp_path: Path, charsmap: bytes | int | None) -> None:
+    Tokenizer.train(TEXTS, size=400, simplify=True, coverage=1.0).save(tmp_path)
+    path = tmp_path / "tokenizer.json"
+    held = json.loads(path.read_text("utf-8"))
+    broken = base64.b64encode(charsmap).decode() if isinstance(charsmap, bytes) else charsmap
+    next(step for step in held["normalizer"]["normalizers"] if step["type"] == "Precompiled")[
+        "precompiled_charsmap"
+    ] = broken
+    path.write_text(json.dumps(held), "utf-8")
+    with pytest.raises(CheckpointError, match=rf"^{path} is not a tokenizer \("):
+        Tokenizer.load(tmp_path)
+
+
+def test_settings_of_a_tokenizer_that_are_a_list_are_one_sentence(tmp_path: Path, bpe: Tokenizer) -> None:
+    bpe.save(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text("[]")
+    with pytest.raises(CheckpointError, match=r"tokenizer_config\.json holds list, expected an object"):
         Tokenizer.load(tmp_path)
 
 

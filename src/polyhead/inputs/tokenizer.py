@@ -132,12 +132,17 @@ class Tokenizer:
         path = Path(folder) / file
         try:
             inner = tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))
+            inner.encode("我 am 1.")  # a damaged normalizer is met only by text
             settings = path.with_name(SETTINGS)
             config = json.loads(settings.read_text(encoding="utf-8")) if settings.exists() else {}
         except FileNotFoundError:
             raise CheckpointError(f"{folder} holds no {file}; give the folder of a saved model.") from None
-        except Exception as wrong:  # the Rust library raises plain Exception
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as wrong:  # the Rust library raises plain Exception, and panics with what is none
             raise CheckpointError(f"{path} is not a tokenizer ({wrong}); save it again or fetch it anew.") from None
+        if not isinstance(config, dict):
+            raise CheckpointError(f"{settings} holds {type(config).__name__}, expected an object; fetch it anew.")
         return cls(inner, config)
 
     def save(self, folder: str | Path, *, file: str = "tokenizer.json") -> None:
