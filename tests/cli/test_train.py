@@ -33,7 +33,7 @@ def test_the_command_hands_over_what_was_typed(polyhead: Polyhead, monkeypatch: 
     calls: list[tuple[Path, dict[str, Any]]] = []
     monkeypatch.setattr("polyhead.tasks.translation.train", lambda recipe, **how: calls.append((recipe, how)))
     answer = polyhead(
-        "train", "r.toml", "--train.lr", "1e-3", "--plan", "--fresh", "--out", "runs/x", "--data.folder", "d"
+        "train", "r.toml", "--train.lr", "1e-3", "--plan", "--no-resume", "--out", "runs/x", "--data.folder", "d"
     )
     assert (answer.code, answer.err) == (0, "")
     pairs = [("train.lr", "1e-3"), ("data.folder", "d")]

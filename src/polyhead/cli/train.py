@@ -20,10 +20,10 @@ def train(
         Path | None, typer.Option("--out", metavar="FOLDER", help="Where the model goes; runs/NAME unless given.")
     ] = None,
     plan: Annotated[
-        bool, typer.Option("--plan", help="Print parameters, memory, FLOPs and expected time, and train nothing.")
+        bool, typer.Option("--plan", help="Print parameters, memory, FLOPs and expected time; train and write nothing.")
     ] = False,
     resume: Annotated[
-        bool, typer.Option("--resume/--fresh", help="Go on with a training found in the folder, or refuse to.")
+        bool, typer.Option("--resume/--no-resume", help="Go on with a training found in the folder, or refuse to.")
     ] = True,
 ) -> None:
     """Train a model from a recipe.
