@@ -8,6 +8,7 @@ kernels/    the table of kernels          cache.py    keys and values already co
 from polyhead.operator.attend import attend, attention, explain, rows
 from polyhead.operator.cache import Cache
 from polyhead.operator.kernels import Explanation
+from polyhead.operator.observe import Observe
 from polyhead.operator.record import Record
 from polyhead.operator.rules import (
     Alibi,
@@ -16,12 +17,14 @@ from polyhead.operator.rules import (
     Causal,
     Dense,
     DenseBias,
+    Keys,
     Lengths,
     Prefix,
     Rule,
     Segments,
     Window,
 )
+from polyhead.operator.statistics.values import Links, Statistics
 
 __all__ = [
     "Alibi",
@@ -32,11 +35,15 @@ __all__ = [
     "Dense",
     "DenseBias",
     "Explanation",
+    "Keys",
     "Lengths",
+    "Links",
+    "Observe",
     "Prefix",
     "Record",
     "Rule",
     "Segments",
+    "Statistics",
     "Window",
     "attend",
     "attention",

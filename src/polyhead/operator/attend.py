@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -10,8 +11,9 @@ from torch import Tensor
 from polyhead.errors import ArgumentError
 from polyhead.operator import kernels
 from polyhead.operator.kernels import Explanation, blockwise
+from polyhead.operator.observe import Observe
 from polyhead.operator.record import Record
-from polyhead.operator.request import ask
+from polyhead.operator.request import ask, chosen
 from polyhead.operator.rules import Bias, Rule
 
 
@@ -78,21 +80,25 @@ def attend(
     lengths: Tensor | tuple[Tensor, Tensor] | None = None,
     kernel: str = "auto",
     finite: bool = False,
-    observe: bool | None = None,
+    observe: Observe | None = None,
 ) -> tuple[Tensor, Record]:
     """`attention`, and a `Record` of it. Output, gradients and random state are those of `attention`, bit by bit.
 
-    observe   True or None: the record's own fields. Statistics will be asked for by name here.
+    observe   what to tell of the weights, see `Observe`; the answers are `record.statistics`. None: nothing now, and
+              `record.observe` later.
     """
-    if observe not in (None, True):
-        raise ArgumentError(f"observe must be True or None, for no statistic has a name yet; found {observe!r}")
+    if observe is not None and not isinstance(observe, Observe):
+        raise ArgumentError(f"observe must be an Observe, such as Observe(links=8), or None; found {observe!r}")
     request = ask(
         query, key, value, mask=mask, causal=causal, window=window, bias=bias, scale=scale, softcap=softcap,
         sinks=sinks, dropout=dropout, segments=segments, lengths=lengths, finite=finite,
     )  # fmt: skip
+    if observe is not None:
+        observe.check(request.frame)
     out, lse, name, reasons = kernels.run(request, kernel, lse=True)
     assert lse is not None
-    return out, Record(lse, name, reasons)
+    record = Record(lse, name, reasons, request.detached())
+    return out, record if observe is None else replace(record, statistics=record.observe(observe))
 
 
 def explain(
@@ -148,18 +154,3 @@ def rows(
     return blockwise.exact_weights(
         request, lse, chosen("rows", rows, T, query.device), chosen("columns", columns, S, query.device)
     )
-
-
-def chosen(name: str, indices: Sequence[int] | Tensor | None, n: int, device: torch.device) -> Tensor:
-    """Indices as a tensor, all of them if None; refuses those outside the map."""
-    if indices is None:
-        return torch.arange(n, device=device)
-    found = torch.as_tensor(indices, device=device)
-    if not found.numel():
-        return found.to(torch.long).reshape(0)
-    if found.dim() != 1 or found.is_floating_point() or found.dtype == torch.bool:
-        raise ArgumentError(f"{name} must be a list of whole numbers or None; found {indices!r}")
-    low, high = int(found.min()), int(found.max())
-    if low < 0 or high >= n:
-        raise ArgumentError(f"{name} must lie between 0 and {n - 1}; found {low if low < 0 else high}")
-    return found.to(torch.long)

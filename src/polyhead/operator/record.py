@@ -1,24 +1,49 @@
-"""What one call of the operator leaves behind for a reader: the rows' log-sum-exp, the kernel that ran, and why."""
+"""What one call of the operator leaves behind: the rows' log-sum-exp, and all that its weights can be rebuilt from."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from torch import Tensor
+
+from polyhead.operator.observe import Observe
+from polyhead.operator.request import Request
+from polyhead.operator.statistics import exact, measure
+from polyhead.operator.statistics.values import Statistics
 
 
 @dataclass(frozen=True, eq=False)
 class Record:
-    """What `attend` tells beside its output. Statistics that `observe` asks for will stand here too.
+    """What `attend` tells beside its output.
 
-    lse      [B, H, T] the logarithm of each row's sum of exponentials, sink included, before dropout; float32
-             (float64 for float64 inputs); -inf in rows that may look nowhere and have no sink. Exact weights are
-             exp(score - lse), see `rows`. A number to read: it carries no gradient.
-    kernel   the name of the kernel that computed the output.
-    reasons  for each kernel ahead of it in the table, why it could not.
+    lse         [B, H, T] the logarithm of each row's sum of exponentials, sink included, before dropout; float32
+                (float64 for float64 inputs); -inf in rows that may look nowhere and have no sink. Exact weights are
+                exp(score - lse). A number to read: it carries no gradient.
+    kernel      the name of the kernel that computed the output.
+    reasons     for each kernel ahead of it in the table, why it could not.
+    request     the call itself: query, key and the rules in force, as they were handed in and not copied.
+    statistics  what `observe=` asked for.
     """
 
     lse: Tensor
     kernel: str
     reasons: Mapping[str, str]
+    request: Request = field(repr=False)
+    statistics: Statistics = field(default_factory=Statistics, repr=False)
+
+    def weights(
+        self, rows: Sequence[int] | Tensor | None = None, columns: Sequence[int] | Tensor | None = None
+    ) -> Tensor:
+        """Exact weights [B, H, len(rows), len(columns)] of chosen queries and keys (None: all), at the cost of those.
+
+        Zeros where hidden; a row over all columns sums to 1, less the sink's share. Raises ArgumentError.
+        """
+        frame = self.request.frame
+        every = range(frame.n_queries), range(frame.n_keys)
+        found = exact(self.request, self.lse, every[0] if rows is None else rows, every[1] if columns is None else columns)
+        return found.to(self.lse.dtype)
+
+    def observe(self, observe: Observe) -> Statistics:
+        """What `attend` would have told, asked later. The tensors of the call must still hold what they held."""
+        return measure(self.request, self.lse, observe)

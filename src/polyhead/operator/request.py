@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, cast
@@ -57,6 +58,12 @@ class Request:
     def weights(self) -> Tensor | None:
         """The tensor behind the bias that gradients reach."""
         return None if self.bias is None else self.bias.weights
+
+    def detached(self) -> Request:
+        """The same call on the same memory, apart from any graph."""
+        sinks = None if self.sinks is None else self.sinks.detach()
+        query, key, value = (x.detach() for x in (self.query, self.key, self.value))
+        return replace(self, query=query, key=key, value=value, sinks=sinks)
 
 
 def finite(x: Tensor) -> bool:
@@ -152,6 +159,21 @@ def compose(
         queries, keys = lengths if isinstance(lengths, tuple) else (None, lengths)
         found = Lengths(keys, queries) & found
     return found
+
+
+def chosen(name: str, indices: Sequence[int] | Tensor | None, n: int, device: torch.device) -> Tensor:
+    """Indices as a tensor, all of them if None; refuses those outside the map."""
+    if indices is None:
+        return torch.arange(n, device=device)
+    found = torch.as_tensor(indices, device=device)
+    if not found.numel():
+        return found.to(torch.long).reshape(0)
+    if found.dim() != 1 or found.is_floating_point() or found.dtype == torch.bool:
+        raise ArgumentError(f"{name} must be a list of whole numbers or None; found {indices!r}")
+    low, high = int(found.min()), int(found.max())
+    if low < 0 or high >= n:
+        raise ArgumentError(f"{name} must lie between 0 and {n - 1}; found {low if low < 0 else high}")
+    return found.to(torch.long)
 
 
 def check_window(window: object) -> None:

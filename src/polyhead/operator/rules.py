@@ -26,6 +26,7 @@ from polyhead.errors import ArgumentError
 
 Span = range | Tensor  # rows or columns of a tile: a run of them, or any indices [t]
 Extent = tuple[int, int, int, int]  # a broadcast shape of [B, H, T, S]
+Interval = tuple[Tensor, Tensor]  # of each query, the first key it sees and one past the last: [1 or B, t]
 
 
 # ---------------------------------------------------------------------------------------------------------------- frame
@@ -54,6 +55,12 @@ class Frame:
         """How far right of its query each key stands: [1, 1, t, s], or [B, 1, t, s] where sequences differ."""
         i = index(rows, self.device)[None, None, :, None] + self.diagonal
         return index(columns, self.device) - i
+
+
+def stand(frame: Frame, rows: range) -> Tensor:
+    """The key that each query stands on, [1 or B, t]."""
+    diagonal = frame.diagonal if isinstance(frame.diagonal, int) else frame.diagonal[:, 0, 0]
+    return index(rows, frame.device)[None] + diagonal
 
 
 def largest(n: int | Tensor) -> int:
@@ -136,6 +143,11 @@ class Rule:
         """Outer bounds of the keys that these rows may see."""
         return range(frame.n_keys)
 
+    def interval(self, frame: Frame, rows: range) -> Interval | None:
+        """The keys that each of these queries sees, from the first to one past the last, each [1 or B, t]; they may lie
+        outside the map. None where they need not be an interval."""
+        return None
+
     def check(self, frame: Frame) -> None:
         """Raise ArgumentError if this rule cannot be read in this frame."""
 
@@ -178,6 +190,15 @@ class Every(Rule):
         spans = [each.reach(frame, rows) for each in self.rules]
         return range(max(span.start for span in spans), min(span.stop for span in spans))
 
+    def interval(self, frame: Frame, rows: range) -> Interval | None:
+        low, high = stand(frame, rows).new_zeros(1, len(rows)), frame.n_keys
+        for each in self.rules:
+            found = each.interval(frame, rows)
+            if found is None:
+                return None
+            low, high = torch.maximum(low, found[0]), torch.minimum(torch.as_tensor(high), found[1])
+        return low, torch.as_tensor(high).expand_as(low)
+
     def check(self, frame: Frame) -> None:
         for each in self.rules:
             each.check(frame)
@@ -203,6 +224,10 @@ class Causal(Rule):
 
     def reach(self, frame: Frame, rows: range) -> range:
         return clip(0, rows.stop + frame.highest, frame)
+
+    def interval(self, frame: Frame, rows: range) -> Interval:
+        place = stand(frame, rows)
+        return torch.zeros_like(place), place + 1
 
 
 @dataclass(frozen=True)
@@ -240,6 +265,11 @@ class Window(Rule):
         stop = frame.n_keys if self.right is None else rows.stop + frame.highest + self.right
         return clip(start, stop, frame)
 
+    def interval(self, frame: Frame, rows: range) -> Interval:
+        place = stand(frame, rows)
+        low = torch.zeros_like(place) if self.left is None else place - self.left
+        return low, torch.full_like(place, frame.n_keys) if self.right is None else place + self.right + 1
+
 
 @dataclass(frozen=True, eq=False)
 class Prefix(Rule):
@@ -264,6 +294,11 @@ class Prefix(Rule):
 
     def reach(self, frame: Frame, rows: range) -> range:
         return clip(0, max(largest(self.n), rows.stop + frame.highest), frame)
+
+    def interval(self, frame: Frame, rows: range) -> Interval:
+        place = stand(frame, rows)
+        high = torch.maximum(place + 1, self.n[:, None] if isinstance(self.n, Tensor) else torch.as_tensor(self.n))
+        return torch.zeros_like(high), high
 
     def check(self, frame: Frame) -> None:
         if isinstance(self.n, Tensor):
@@ -299,6 +334,12 @@ class Lengths(Rule):
         if self.queries is not None and rows.start >= largest(self.queries):
             return range(0)
         return clip(0, largest(self.keys), frame)
+
+    def interval(self, frame: Frame, rows: range) -> Interval:
+        high = self.keys[:, None].expand(-1, len(rows))
+        if self.queries is not None:
+            high = high.where(index(rows, frame.device) < self.queries[:, None], 0)
+        return torch.zeros_like(high), high
 
     def check(self, frame: Frame) -> None:
         check_per_sequence("Lengths keys", self.keys, frame)
@@ -368,6 +409,27 @@ class Dense(Rule):
 
     def check(self, frame: Frame) -> None:
         check_broadcast("mask", self.mask, frame)
+
+
+@dataclass(frozen=True, eq=False)
+class Keys(Rule):
+    """Only these keys are seen, by every query."""
+
+    keys: Tensor  # [n] places
+
+    def visible(self, frame: Frame, rows: Span, columns: Span) -> Tensor:
+        return torch.isin(index(columns, frame.device), self.keys)[None, None, None]
+
+    def extent(self, frame: Frame) -> Extent:
+        return (1, 1, 1, frame.n_keys)
+
+    def reach(self, frame: Frame, rows: range) -> range:
+        return range(int(self.keys.min()), int(self.keys.max()) + 1) if self.keys.numel() else range(0)
+
+    def check(self, frame: Frame) -> None:
+        outside = self.keys[(self.keys < 0) | (self.keys >= frame.n_keys)]
+        if outside.numel():
+            raise ArgumentError(f"keys must lie between 0 and {frame.n_keys - 1}; found {int(outside[0])}")
 
 
 def along_diagonal(frame: Frame) -> Extent:
