@@ -22,8 +22,8 @@ def from_toml(path: str | Path, schema: type[T], overrides: Iterable[tuple[str, 
     `overrides` are pairs such as ("train.lr", "3e-4"), converted by the declared type; a number leads into a list, as
     in ("data.train.0.weight", "0.5"). Fields may be bool, int, float, str, Path, Literal, `X | Y`, `X | None` ("none"
     in an override), tuple[X, ...], tuple[X, Y], dict[str, X], dataclasses (a table), tuple[dataclass, ...] (an array of
-    tables), and any class with `parse(text)`. Raises ConfigError with every unknown
-    key, missing key, wrong type and refused value of the file at once.
+    tables), and any class with `parse(text)`. Raises ConfigError with every unknown key, missing key, wrong type and
+    refused value of the file at once.
     """
     return from_text(_text_of(Path(path)), schema, overrides, name=str(path))
 
@@ -176,7 +176,7 @@ def _override(table: dict[str, Any], schema: Any, key: str, text: str, problems:
             problems.append(f"--{key} cannot be set: {where} is not a table")
             return
         at: Any = int(name) if isinstance(place, list) else name
-        kind = _inside(kind, name)
+        kind = _inside(kind, at)
         if depth == len(names):
             place[at] = _read(kind, text)
         elif isinstance(place, dict):
@@ -185,20 +185,16 @@ def _override(table: dict[str, Any], schema: Any, key: str, text: str, problems:
             place = place[at]
 
 
-def _inside(kind: Any, name: str) -> Any:
-    """The declared type of what a key or a number leads to; None where nothing is declared."""
+def _inside(kind: Any, at: int | str) -> Any:
+    """The declared type of what a key of a table, or a number in a list, leads to; None where nothing is declared."""
     for choice in get_args(kind) if _is_union(kind) else (kind,):
         inner = get_args(choice)
         if _is_table(choice):
-            return get_type_hints(choice).get(name)
+            return get_type_hints(choice).get(str(at))
         if get_origin(choice) is dict:
             return inner[1]
-        if get_origin(choice) is tuple:
-            return (
-                inner[0]
-                if inner[-1] is Ellipsis
-                else dict(zip(map(str, range(len(inner))), inner, strict=True)).get(name)
-            )
+        if get_origin(choice) is tuple and isinstance(at, int):
+            return inner[at] if inner[-1] is not Ellipsis and at < len(inner) else inner[0]
     return None
 
 
