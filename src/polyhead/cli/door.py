@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
+from polyhead.cli.screen import say
 from polyhead.errors import DataError, PolyheadError
 
 
@@ -40,10 +41,8 @@ def guarded(verb: Callable[..., None]) -> Callable[..., None]:
 
 
 def stop(message: str) -> NoReturn:
-    from polyhead.lens.draw.labels import printable  # a message may cite a file's name or a line of text
-
-    shown = "".join(c if c.isprintable() or c == "\n" else printable(c) for c in message)
-    print(f"polyhead: {shown}", file=sys.stderr)
+    for line in f"polyhead: {message}".split("\n"):  # several, where a recipe has several faults
+        say(line)
     raise SystemExit(2)
 
 
