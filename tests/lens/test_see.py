@@ -121,9 +121,9 @@ def test_what_cannot_be_seen_is_refused_in_one_sentence(model: Path):
             see(text, model=model)
         with pytest.raises(DataError, match="nothing to see"):
             see(SOURCE, model=model, translation=text)
-    for long in ({"text": "雨" * 80}, {"text": "雨", "translation": "雨" * 80}):
+    for text, translation in (("雨" * 80, None), ("雨", "雨" * 80)):
         with pytest.raises(DataError, match="has 81 tokens, but the model reads at most 64"):
-            see(**long, model=model)
+            see(text, translation=translation, model=model)
     with pytest.raises(ArgumentError, match="leave one of them out"):
         see(SOURCE, model=model, translation=TARGET, beam=2)
     seen = see(SOURCE, model=model, translation=TARGET)
