@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import partial
 from pathlib import Path
@@ -44,6 +44,17 @@ def from_text(text: str, schema: type[T], overrides: Iterable[tuple[str, str]] =
     return recipe
 
 
+def written(path: str | Path, schema: Any, overrides: Iterable[tuple[str, str]] = ()) -> dict[str, Any]:
+    """What a recipe and its overrides say themselves, by dotted key, unjudged; nothing for a file that is no recipe."""
+    try:
+        table = tomllib.loads(_text_of(Path(path)))
+    except (ConfigError, tomllib.TOMLDecodeError):
+        return {}
+    for key, value in overrides:
+        _override(table, schema, key, value, [])
+    return dict(_dotted(table))
+
+
 def flat(recipe: Any, *, fixed: bool = False, prefix: str = "") -> dict[str, Any]:
     """Every setting by its dotted key, as JSON values. `fixed` leaves out those a table's `FREE` names."""
     values: dict[str, Any] = {}
@@ -66,6 +77,14 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         for key in sorted(before.keys() | now.keys())
         if before.get(key, absent) != now.get(key, absent)
     ]
+
+
+def _dotted(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _dotted(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
 
 
 def _plain(value: Any, *, fixed: bool) -> Any:
