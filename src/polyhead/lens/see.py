@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.text import Text
 
-from polyhead.errors import ArgumentError, DataError
+from polyhead.errors import ArgumentError, DataError, did_you_mean
 from polyhead.inputs.pair import spelled
 from polyhead.inputs.text import clean
 from polyhead.inputs.tokenizer import Piece
@@ -85,22 +85,21 @@ class Seen:
 
     def words(self, part: Part = "cross") -> tuple[Words, Words]:
         """Those that look (rows) and those looked at (columns)."""
-        if part not in PLACES:
-            raise ArgumentError(f"part must be one of {', '.join(get_args(Part))}, found '{part}'.")
+        _place(part)
         rows = self.source_words if part == "encoder" else self.target_words
         return rows, self.target_words.read() if part == "decoder" else self.source_words
 
     def layers(self, part: Part = "cross") -> list[int]:
         """The layers that have this part."""
-        names = self.recording.names()
-        return [i for i in range(len(names)) if PLACES[part].format(i) in names]
+        place, names = _place(part), self.recording.names()
+        return [i for i in range(len(names)) if place.format(i) in names]
 
     def weights(self, part: Part = "cross", *, layer: int) -> NDArray[np.floating]:
         """The exact weights [H, T, S] of a layer's heads, by the words of both sides; a row sums to one."""
         rows, columns = self.words(part)
         if layer not in (layers := self.layers(part)):
             raise ArgumentError(f"The model's layers are {layers[0]} to {layers[-1]}, but layer is {layer}.")
-        exact = self.recording[PLACES[part].format(layer)].weights()[0]
+        exact = self.recording[_place(part).format(layer)].weights()[0]
         return merge(exact.cpu().double().numpy(), rows.pieces, columns.pieces)
 
     def draw(
@@ -189,6 +188,13 @@ def see(
         Words.of(target, target_pieces, by_words=by_words),
         recording,
     )
+
+
+def _place(part: Part) -> str:
+    """The name of a part's attention in the model, with room for the layer."""
+    if part not in PLACES:
+        raise ArgumentError(f"part must be one of {', '.join(PLACES)}, found '{part}'.{did_you_mean(part, PLACES)}")
+    return PLACES[part]
 
 
 def _fitting(pieces: list[Piece], longest: int) -> list[Piece]:
