@@ -8,16 +8,40 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from polyhead.errors import (
+        ArgumentError,
+        CheckpointError,
+        ConfigError,
+        DataError,
+        MissingExtra,
+        NonFiniteLoss,
+        PolyheadError,
+        WriteError,
+    )
+    from polyhead.generation.beam import Beam
+    from polyhead.generation.search import Greedy, Sample
+    from polyhead.lens.see import see
     from polyhead.lens.watch import watch
     from polyhead.operator.attend import attend, attention, explain, rows
     from polyhead.operator.rules import Alibi, Buckets, Causal, Dense, Lengths, Prefix, Segments, Window
     from polyhead.tasks.evaluate import evaluate
+    from polyhead.tasks.info import info
     from polyhead.tasks.load import load, save
     from polyhead.tasks.translation import train
     from polyhead.tasks.translator import translate
+    from polyhead.weights.convert import convert
 
 # The module that defines each public name. A package never bears one of these names: once imported, it would hide it.
 _HOME = {
+    "translate": "tasks.translator",
+    "evaluate": "tasks.evaluate",
+    "see": "lens.see",
+    "info": "tasks.info",
+    "train": "tasks.translation",
+    "convert": "weights.convert",
+    "load": "tasks.load",
+    "save": "tasks.load",
+    "watch": "lens.watch",
     "attention": "operator.attend",
     "attend": "operator.attend",
     "rows": "operator.attend",
@@ -30,30 +54,49 @@ _HOME = {
     "Dense": "operator.rules",
     "Alibi": "operator.rules",
     "Buckets": "operator.rules",
-    "load": "tasks.load",
-    "save": "tasks.load",
-    "translate": "tasks.translator",
-    "evaluate": "tasks.evaluate",
-    "train": "tasks.translation",
-    "watch": "lens.watch",
+    "Greedy": "generation.search",
+    "Sample": "generation.search",
+    "Beam": "generation.beam",
+    "PolyheadError": "errors",
+    "ArgumentError": "errors",
+    "ConfigError": "errors",
+    "DataError": "errors",
+    "CheckpointError": "errors",
+    "WriteError": "errors",
+    "NonFiniteLoss": "errors",
+    "MissingExtra": "errors",
 }
 
 __all__ = [
     "Alibi",
+    "ArgumentError",
+    "Beam",
     "Buckets",
     "Causal",
+    "CheckpointError",
+    "ConfigError",
+    "DataError",
     "Dense",
+    "Greedy",
     "Lengths",
+    "MissingExtra",
+    "NonFiniteLoss",
+    "PolyheadError",
     "Prefix",
+    "Sample",
     "Segments",
     "Window",
+    "WriteError",
     "attend",
     "attention",
+    "convert",
     "evaluate",
     "explain",
+    "info",
     "load",
     "rows",
     "save",
+    "see",
     "train",
     "translate",
     "watch",

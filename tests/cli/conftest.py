@@ -11,18 +11,23 @@ from typing import Protocol
 import pytest
 import torch
 
-from polyhead.cli.main import app
+from polyhead.cli.main import main
 from polyhead.families import family
 from polyhead.families.marian import Config
 from polyhead.inputs.pair import Pair
 from polyhead.inputs.tokenizer import Tokenizer
 from polyhead.tasks.load import Loaded, save
 
+ACTING = "\x1b\x00\x07\x08\r\t\x7f\x85\x9b\u061c\u200b\u200e\u200f\u2028\u202a\u202e\u2066\u2069\ufeff\U000e0041"
 LINES = ["我爱吃苹果。", "I like eating apples.", "他说她没来。", "He said she did not come.", "雨", "rain", "，"]
 
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("model"))
+
+
+def write_model(folder: Path) -> Path:
     """A folder that translates, though into nonsense: 2 + 2 layers, 4 heads, at most 64 tokens."""
     torch.manual_seed(0)
     words = Tokenizer.train(LINES, size=90, byte_fallback=False)
@@ -35,7 +40,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.normal_(std=0.5)
-    folder = tmp_path_factory.mktemp("model")
     save(Loaded(net, Pair(words, words), kind), folder)
     (folder / "README.md").write_text("---\nlicense: mit\n---\n# A tiny model\x1b[2J\n", encoding="utf-8")
     return folder
@@ -66,7 +70,7 @@ def polyhead(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str])
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8"))
         capfd.readouterr()
         try:
-            app([str(word) for word in words], prog_name="polyhead")
+            main([str(word) for word in words])
             code = 0
         except SystemExit as left:
             code = left.code if isinstance(left.code, int) else 0

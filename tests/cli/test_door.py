@@ -128,7 +128,7 @@ def test_a_full_disk_is_one_sentence(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as left:
         guarded(verb)()
     assert left.value.code == 2
-    assert "The disk is full while writing '/dev/full'" in capsys.readouterr().err
+    assert "/dev/full could not be written (No space left on device); make room" in capsys.readouterr().err
 
 
 def test_a_missing_folder_for_the_output_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -139,6 +139,14 @@ def test_a_missing_folder_for_the_output_is_named(tmp_path: Path, capsys: pytest
     with pytest.raises(SystemExit):
         guarded(verb)()
     assert capsys.readouterr().err == f"polyhead: There is no '{tmp_path / 'no' / 'out.txt'}'; check the path.\n"
+
+
+def test_a_fault_of_the_input_is_not_taken_for_one_of_the_output(tmp_path: Path):
+    with pytest.raises(DataError, match=f"There is no '{tmp_path / 'in.txt'}'"), output(tmp_path / "out.txt") as stream:
+        stream.writelines(lines(tmp_path / "in.txt"))
+    with pytest.raises(DataError, match="is a folder"), output(tmp_path / "out.txt") as stream:
+        stream.writelines(lines(tmp_path))
+    assert not list(tmp_path.iterdir())
 
 
 def test_lines_are_what_lies_between_line_ends(tmp_path: Path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,50 @@ def test_rows_are_chosen_by_a_column(polyhead: Polyhead, model: Path, pairs: Pat
     assert len(out.read_text("utf-8").splitlines()) == 2
 
 
+def test_repeated_filters_of_a_column_add_up(polyhead: Polyhead, model: Path, pairs: Path):
+    how = ["--columns", "2,1", "--where", "3=simp", "--where", "3=same", "-m", model, "--json"]
+    assert json.loads(polyhead("evaluate", pairs, *how).out)["n"] == 2
+
+
+def test_broken_lines_are_left_out_by_choice_and_counted(polyhead: Polyhead, model: Path, tmp_path: Path):
+    file = tmp_path / "a\u202e[red].tsv"
+    file.write_bytes("雨\train\n\n我爱\n".encode() + b"\xff\tx\n" + "我爱\tI love\n".encode())
+    refused(polyhead("evaluate", file, "-m", model), "line 3: has 1 column", "skip broken lines")
+    answer = polyhead("evaluate", file, "-m", model, "--skip-broken", "--json")
+    scores = json.loads(answer.out)
+    assert (answer.code, scores["n"], scores["left_out"]) == (0, 2, 2)
+    assert "a‹U+202E›[red].tsv: 2 lines left out: 1 x too few columns (first: " in answer.err
+    assert "line 3" in answer.err and "1 x not UTF-8" in answer.err
+    shown = polyhead("evaluate", file, "-m", model, "--skip-broken").out
+    assert "2 lines of" in shown.replace("\n", " ") and "2 left out" in shown.replace("\n", " ")
+    assert "[red].tsv" in shown.replace("\n", "") and "\u202e" not in shown
+
+
+def test_a_line_beyond_the_models_positions_is_named_by_its_place_in_the_file(
+    polyhead: Polyhead, model: Path, tmp_path: Path
+):
+    (tmp_path / "long.tsv").write_text("雨\train\n\n\n" + "雨" * 80 + "\train\n", encoding="utf-8")
+    refused(polyhead("evaluate", tmp_path / "long.tsv", "-m", model), "Line 4 has 81 tokens")
+
+
+def test_options_that_would_be_ignored_are_refused(polyhead: Polyhead, model: Path, pairs: Path):
+    for how in (["--columns", "1,2"], ["--where", "3=simp"]):
+        refused(polyhead("evaluate", pairs, pairs, *how, "-m", model), "two parallel files")
+    refused(polyhead("evaluate", pairs, "-m", model, "--device", "cuda:99"), "There is no device 'cuda:99' here")
+
+
+def test_a_bar_is_shown_to_a_person_and_leaves_no_trace(
+    polyhead: Polyhead, model: Path, pairs: Path, monkeypatch: pytest.MonkeyPatch
+):
+    how = "evaluate", pairs, "--columns", "2,1", "-m", model, "--json"
+    quiet = polyhead(*how)
+    assert quiet.err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    seen = polyhead(*how)
+    assert seen.out == quiet.out
+    assert "translating" in seen.err and "3/3" in seen.err
+
+
 def test_two_parallel_files_are_read_side_by_side(polyhead: Polyhead, model: Path, tmp_path: Path):
     (tmp_path / "a.zh").write_text("雨\n我爱\n", encoding="utf-8")
     (tmp_path / "a.en").write_text("rain\nI love\n", encoding="utf-8")
@@ -55,7 +100,7 @@ def test_what_cannot_be_evaluated_is_refused_in_one_sentence(polyhead: Polyhead,
 def test_columns_and_filters_are_read_as_typed():
     assert sides("2,1") == (2, 1)
     assert sides("zh,en") == ("zh", "en")
-    assert filters(["4=simp,same", "kind=x"]) == {4: ["simp", "same"], "kind": ["x"]}
+    assert filters(["4=simp,same", "kind=x", "4=trad"]) == {4: ["simp", "same", "trad"], "kind": ["x"]}
     for wrong in ("1", "1,2,3", "1,"):
         with pytest.raises(ArgumentError, match="--columns"):
             sides(wrong)

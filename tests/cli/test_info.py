@@ -1,13 +1,17 @@
-"""`polyhead info`: sizes add up, equal layers share a row, and a card cannot act."""
+"""`polyhead info`: sizes add up, and nothing of a folder acts on a terminal."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
-from polyhead.cli.info import Tensors, gathered, in_words, span, tame
+import pytest
+
+from polyhead.cli.info import in_words
+from polyhead.tasks.info import Tensors
 from polyhead.tasks.load import load
-from tests.cli.conftest import Polyhead, refused
+from tests.cli.conftest import ACTING, Polyhead, refused
 
 
 def test_the_table_counts_every_parameter_once(polyhead: Polyhead, model: Path):
@@ -34,12 +38,6 @@ def test_a_model_that_is_not_there_is_refused(polyhead: Polyhead, tmp_path: Path
     refused(polyhead("info", tmp_path), "config.json")
 
 
-def test_equal_layers_share_a_row():
-    named = [(f"encoder.blocks.{i}.mlp.up.weight", (4, 2)) for i in range(3)] + [("head.bias", (5,))]
-    assert gathered(named) == [Tensors("encoder.blocks.{0..2}.mlp.up.weight", (4, 2), 3), Tensors("head.bias", (5,), 1)]
-    assert (span([3]), span([0, 2, 5])) == ("3", "{0,2,5}")
-
-
 def test_sizes_are_in_the_units_people_use():
     assert [in_words(n) for n in (0, 999, 17_400_000, 2e9, 3e12)] == [
         "0 bytes",
@@ -50,5 +48,42 @@ def test_sizes_are_in_the_units_people_use():
     ]
 
 
-def test_a_card_loses_its_head_and_its_controls_only():
-    assert tame("---\na: b\n---\n# 模型\x1b[2J\n\u202etext") == "# 模型[2J\ntext"
+@pytest.fixture
+def odd(model: Path, tmp_path: Path) -> Path:
+    """A model folder whose name, files and card would act on a terminal or be taken for markup."""
+    folder = tmp_path / "a[red]\u202e\x1b[2J"
+    shutil.copytree(model, folder)
+    (folder / "[bold]\x9b31m\u2066.txt").touch()
+    (folder / "folder").mkdir()
+    (folder / "broken").symlink_to(tmp_path / "nowhere")
+    (folder / "README.md").write_text("# [red]模型[/] \x1b[2J\n\n&#x202e;text &#x9b;31m \u200f\n", encoding="utf-8")
+    return folder
+
+
+def test_nothing_of_a_folder_acts_and_markup_is_shown_as_it_is(polyhead: Polyhead, odd: Path):
+    answer = polyhead("info", odd)
+    assert answer.code == 0
+    assert not any(c in answer.out for c in ACTING)
+    for text in ("a[red]‹U+202E›␛[2J", "[bold]\\x9b31m‹U+2066›.txt", "[red]模型[/]"):
+        assert text in answer.out.replace("\n", "")
+    assert "broken" not in answer.out
+
+
+def test_json_escapes_what_acts_and_keeps_chinese(polyhead: Polyhead, odd: Path):
+    answer = polyhead("info", odd, "--json")
+    facts = json.loads(answer.out)
+    assert facts["folder"] == str(odd)
+    assert "[bold]\x9b31m\u2066.txt" in facts["files"]
+    assert "模型" in answer.out
+    assert not any(c in answer.out for c in ACTING)
+
+
+def test_a_card_that_cannot_be_read_is_no_card(polyhead: Polyhead, odd: Path):
+    (odd / "README.md").unlink()
+    (odd / "README.md").mkdir()
+    assert json.loads(polyhead("info", odd, "--json").out)["card"] == ""
+
+
+def test_numbers_stay_whole_on_a_narrow_terminal(polyhead: Polyhead, model: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", "44")
+    assert "…" not in polyhead("info", model).out

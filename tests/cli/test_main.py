@@ -6,7 +6,7 @@ import pytest
 
 import polyhead as package
 from polyhead.cli.main import VERBS
-from tests.cli.conftest import Polyhead
+from tests.cli.conftest import ACTING, Polyhead, refused
 
 
 def test_help_lists_every_verb(polyhead: Polyhead):
@@ -27,8 +27,26 @@ def test_the_version_is_the_packages(polyhead: Polyhead):
     assert polyhead("--version").out == f"{package.__version__}\n"
 
 
-@pytest.mark.parametrize("words", [["tranlsate"], ["translate", "--bream", "4"], ["translate", "--beam", "0"], ["see"]])
-def test_unknown_words_exit_with_2_and_no_traceback(polyhead: Polyhead, words: list[str]):
+def test_nothing_typed_shows_the_help(polyhead: Polyhead):
+    assert polyhead() == polyhead("--help")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["tranlsate"], ["'tranlsate'", " See polyhead --help."]),
+        (["translate", "--bream", "4"], ["--bream", "--beam", ". See polyhead translate --help."]),
+        (["translate", "--beam", "0"], ["'--beam'", ". See polyhead translate --help."]),
+        (["see"], ["TEXT", ". See polyhead see --help."]),
+        (["translate", "--[red]\x1b[2J\u202e"], ["--[red]", "‹U+202E›"]),
+    ],
+)
+def test_what_is_mistyped_is_one_sentence(polyhead: Polyhead, words: list[str], told: list[str]):
     answer = polyhead(*words)
-    assert answer.code == 2
-    assert "Traceback" not in answer.err
+    refused(answer, *told)
+    assert not set(answer.err) & set(ACTING)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_bytes_that_are_no_text_are_one_sentence(polyhead: Polyhead, verb: str):
+    refused(polyhead(verb, "雨\udcff[red]"), "Word 2 of the command, '雨‹U+DCFF›[red]', is not UTF-8")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
-from polyhead.cli.translate import one_line
-from tests.cli.conftest import Polyhead, refused
+from polyhead.cli.screen import one_line
+from polyhead.tasks.translator import Candidate, Translation, Translator
+from tests.cli.conftest import ACTING, Polyhead, refused
 from tests.hostile import HOSTILE
 
 
@@ -90,6 +92,69 @@ def test_a_failed_run_leaves_the_old_file_as_it_was(polyhead: Polyhead, model: P
     (tmp_path / "out.txt").write_text("old", encoding="utf-8")
     refused(polyhead("translate", "-m", model, "-i", tmp_path / "in.txt", "-o", tmp_path / "out.txt"), "line 2")
     assert (tmp_path / "out.txt").read_text("utf-8") == "old"
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--top-k", 3], "--top-k shape how translations are drawn; give --temperature as well"),
+        (["--top-p", 0.9, "--seed", 0], "--top-p and --seed"),
+        (["--seed", 1, "--beam", 1], "--seed"),
+        (["--temperature", 1, "--beam", 4], "give one of them"),
+        (["--temperature", 0], "must be above 0"),
+        (["--temperature", "nan"], "must be above 0"),
+        (["--nbest", 3, "--beam", 2], "n_best is 3, but must be from 1 to the beam's width, 2"),
+        (["--device", "gpu"], "device must be auto, cpu, cuda, cuda:N or mps, found 'gpu'"),
+        (["--device", "cuda:99"], "There is no device 'cuda:99' here"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(
+    polyhead: Polyhead, model: Path, options: list[object], sentence: str
+):
+    refused(polyhead("translate", "-m", model, "雨", *options), sentence)
+
+
+def test_more_answers_than_the_usual_beam_widen_it(polyhead: Polyhead, model: Path):
+    assert len(polyhead("translate", "-m", model, "雨", "--nbest", 6).lines) == 6
+
+
+HOSTILE_WORDS = "a[red]\u202eb\u2066\u200b\u061c\x1b[2J\x9b31m\U000e0041 👨\u200d👩 苹果"
+
+
+@pytest.fixture
+def hostile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model whose every translation would act on a terminal."""
+    found = (Candidate(HOSTILE_WORDS, -1.0), Candidate(HOSTILE_WORDS, -2.0))
+    monkeypatch.setattr(
+        Translator, "__call__", lambda self, lines, **how: [Translation(line, HOSTILE_WORDS, found) for line in lines]
+    )
+
+
+@pytest.mark.parametrize("options", [[], ["--nbest", 2], ["--json"]], ids=["text", "nbest", "json"])
+def test_no_character_of_a_translation_acts_on_a_terminal(
+    polyhead: Polyhead, model: Path, hostile: None, options: list[object], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    answer = polyhead("translate", "-m", model, "雨\u202e", *options)
+    assert answer.code == 0
+    assert not set(answer.out) & (set(ACTING) - ({"\t"} if "--nbest" in options else set()))
+    assert "a[red]" in answer.out and "👨\u200d👩 苹果" in answer.out
+    assert "--json" in options or "a[red]‹U+202E›b‹U+2066›‹U+200B›‹U+061C› [2J 31m‹U+E0041›" in answer.out
+
+
+def test_files_and_pipes_get_the_text_as_it_is(polyhead: Polyhead, model: Path, hostile: None, tmp_path: Path):
+    faithful = "a[red]\u202eb\u2066\u200b\u061c [2J 31m\U000e0041 👨\u200d👩 苹果\n"
+    assert polyhead("translate", "-m", model, "雨").out == faithful
+    assert polyhead("translate", "-m", model, "雨", "-o", tmp_path / "out.txt").code == 0
+    assert (tmp_path / "out.txt").read_text("utf-8") == faithful
+
+
+def test_json_says_every_character_and_shows_none_that_acts(polyhead: Polyhead, model: Path, hostile: None):
+    answer = polyhead("translate", "-m", model, "雨\u202e", "--json")
+    row = json.loads(answer.out)
+    assert (row["source"], row["translation"]) == ("雨\u202e", HOSTILE_WORDS)
+    assert not set(answer.out) & set(ACTING)
+    assert "苹果" in answer.out
 
 
 def test_a_translation_never_holds_a_line_end():

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import subprocess
 import sys
 
 import pytest
 
 import polyhead
+from polyhead import errors
+from polyhead.cli.main import VERBS
 from tests.structure.page import PACKAGE, parsed
 
 NAMES = [
     *("attention", "attend", "rows", "explain"),
     *("Causal", "Window", "Prefix", "Lengths", "Segments", "Dense", "Alibi", "Buckets"),
-    *("load", "save", "translate", "evaluate", "train", "watch"),
+    *("load", "save", "watch"),
+    *("translate", "see", "evaluate", "info", "train", "convert"),
+    *("Greedy", "Beam", "Sample"),
+    *("PolyheadError", "ArgumentError", "ConfigError", "DataError", "CheckpointError", "WriteError"),
+    *("NonFiniteLoss", "MissingExtra"),
 ]
 HEAVY = ["torch", "numpy", "transformers", "tokenizers", "safetensors", "huggingface_hub", "fastapi"]
 
@@ -22,6 +29,16 @@ HEAVY = ["torch", "numpy", "transformers", "tokenizers", "safetensors", "hugging
 def test_the_public_names_are_these():
     assert sorted(polyhead.__all__) == sorted(NAMES)
     assert set(NAMES) <= set(dir(polyhead))
+
+
+def test_every_verb_is_a_function_and_every_error_is_public():
+    assert set(VERBS) <= set(NAMES)
+    assert all(callable(getattr(polyhead, verb)) for verb in VERBS)
+    assert {name for name, value in vars(errors).items() if inspect.isclass(value)} <= {
+        *NAMES,
+        "Iterable",
+        "ModuleType",
+    }
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -49,6 +66,13 @@ def test_an_unknown_name_is_an_attribute_error():
 def test_no_package_or_module_has_the_name_of_a_public_function():
     there = {path.stem for path in PACKAGE.iterdir()}
     assert not there & set(NAMES)
+
+
+def test_every_name_is_there_in_a_fresh_interpreter_whatever_was_used_before():
+    """Importing a module binds its name in its package, which must not hide a public function."""
+    code = f"import polyhead\nfor name in {NAMES}: getattr(polyhead, name)\n"
+    code += f"assert not [n for n in {NAMES} if type(getattr(polyhead, n)).__name__ == 'module']"
+    assert "torch" in loaded(code)
 
 
 @pytest.mark.parametrize("code", ["import polyhead", "import polyhead.cli.main"])

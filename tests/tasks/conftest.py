@@ -32,6 +32,7 @@ size = 340
 folder = "{folder}"
 cache = "{folder}/cache"
 batch_tokens = 400
+max_length = 24
 train = [{{ path = "train.tsv", name = "toy pairs", licence = "CC0", credit = "nobody" }}]
 valid = [{{ path = "valid.tsv" }}]
 test = [{{ path = "valid.tsv", name = "toy test" }}]

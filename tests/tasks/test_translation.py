@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from polyhead.errors import ConfigError, DataError
+from polyhead.errors import ConfigError, DataError, MissingExtra
 from polyhead.tasks.load import load
 from polyhead.tasks.recipe import read_recipe
-from polyhead.tasks.translation import prepare, train
+from polyhead.tasks.translation import TWO_VOCABULARIES, TranslationTask, prepare, train
 from polyhead.tasks.translator import translate
+from polyhead.tasks.vocabulary import FOLDER as TOKENIZER
+from polyhead.training.checkpoint import claim
 from polyhead.training.task import Loss
 from tests.tasks.conftest import pairs
 
@@ -82,11 +87,17 @@ def test_a_key_is_changed_from_outside_and_a_wrong_one_refused(toy: Path) -> Non
         read_recipe(toy / "toy.toml", [("model.n_layer", "2")])
 
 
-def test_the_plan_counts_the_parameters_and_trains_nothing(toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    train(toy / "toy.toml", out=toy / "planned", plan_only=True)
+def test_the_plan_counts_the_parameters_and_writes_nothing(toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     task = prepare(read_recipe(toy / "toy.toml"), toy / "model")
-    assert f"{sum(p.numel() for p in task.model.parameters()):,}" in capsys.readouterr().out
-    assert not (toy / "planned").exists()
+    before = {path: path.stat().st_mtime_ns for path in toy.rglob("*")}
+    for size in ("340", "330"):  # a tokenizer that is there, and one that is not
+        for folder in ("planned", "model"):
+            if (size, folder) != ("330", "model"):
+                train(toy / "toy.toml", overrides=[("tokenizer.size", size)], out=toy / folder, plan_only=True)
+    told = capsys.readouterr()
+    assert f"{sum(p.numel() for p in task.model.parameters()):,}" in told.out
+    assert f"{toy / 'planned'} and {toy / 'cache'} stay as they are" in told.err
+    assert {path: path.stat().st_mtime_ns for path in toy.rglob("*")} == before
 
 
 @pytest.mark.parametrize(
@@ -102,6 +113,63 @@ def test_data_that_cannot_be_used_is_one_sentence(toy: Path, content: str | None
         train(toy / "toy.toml", overrides=[("data.train", f'[{{path = "{name}"}}]')], out=toy / "none")
     assert sentence in str(refused.value)
     assert not (toy / "none" / "config.json").exists()
+
+
+def held_out(toy: Path, name: str, lines: list[tuple[str, str]]) -> str:
+    (toy / name).write_text("".join(f"{zh}\t{en}\n" for zh, en in lines), "utf-8")
+    return f'[{{path = "{name}"}}]'
+
+
+LONG = "天" * 40, "sky " * 40
+
+
+@pytest.mark.parametrize(
+    ("key", "sentence"),
+    [
+        ("data.train", "No pair of data.train has at most data.max_length = 24 tokens on either side"),
+        ("data.valid", "No pair of data.valid has at most data.max_length = 24 tokens on either side"),
+        ("data.test", "No line of .*long.tsv has at most model.max_len = 24 tokens, the most that the model reads"),
+    ],
+)
+def test_files_of_which_nothing_is_short_enough_are_refused_before_training(toy: Path, key: str, sentence: str) -> None:
+    with pytest.raises(DataError, match=sentence):
+        prepare(read_recipe(toy / "toy.toml", [(key, held_out(toy, "long.tsv", [LONG, LONG]))]), toy / "long")
+
+
+def test_a_test_file_that_is_not_there_is_refused_before_training(toy: Path) -> None:
+    with pytest.raises(DataError, match=r"nothing\.tsv cannot be read"):
+        prepare(read_recipe(toy / "toy.toml", [("data.test", '[{path = "nothing.tsv"}]')]), toy / "model")
+
+
+def test_held_out_lines_beyond_the_model_are_counted_and_the_card_says_so(
+    toy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mixed = held_out(toy, "mixed.tsv", [LONG, *pairs(5, seed=9), LONG])
+    overrides = [("data.valid", mixed), ("data.test", mixed), ("train.steps", "1"), ("train.warmup", "0")]
+    train(toy / "toy.toml", overrides=overrides, out=toy / "mixed")
+    told = capsys.readouterr().err
+    assert "2 of 7 valid pairs left out (longer than data.max_length = 24)" in told
+    assert told.count("mixed.tsv: 2 of 7 lines are not translated (longer than model.max_len = 24)") == 2
+    assert "| mixed.tsv, the 5 of 7 rows of at most 24 tokens | BLEU |" in (toy / "mixed" / "README.md").read_text(
+        "utf-8"
+    )
+
+
+def test_pieces_are_not_split_beyond_what_the_model_reads(toy: Path) -> None:
+    task = prepare(read_recipe(toy / "toy.toml", [("data.split_pieces", "1.0")]), toy / "model")
+    whole = prepare(read_recipe(toy / "toy.toml"), toy / "model")
+    rows = np.argsort(task.pairs.train.target_lengths)[-4:]
+    split, plain = (each.batch(rows, np.random.default_rng(0)) for each in (task, whole))
+    assert split.target.shape[1] <= 24 and split.source.shape[1] <= 24
+    decode = task.tokenizer.target.decode_batch
+    assert decode(split.target.tolist()) == decode(plain.target.tolist())
+
+
+def test_a_missing_sacrebleu_is_noticed_before_training(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sacrebleu.metrics", None)
+    with pytest.raises(MissingExtra, match=r"polyhead\[train\]"):
+        prepare(read_recipe(toy / "toy.toml"), toy / "model")
+    prepare(read_recipe(toy / "toy.toml", [("evaluate.rows", "0"), ("data.test", "[]")]), toy / "model")
 
 
 def test_what_training_does_not_see_is_counted(toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -135,3 +203,93 @@ def test_data_that_changed_under_a_training_is_refused(toy: Path) -> None:
     (toy / "changing.tsv").write_text("".join(f"{zh}\t{en}\n" for zh, en in pairs(60, seed=5)), "utf-8")
     with pytest.raises(ConfigError, match="or files than this recipe's"):
         prepare(recipe, toy / "changing")
+
+
+def test_a_second_training_in_a_folder_waits_for_nobody(toy: Path) -> None:
+    with claim(toy / "taken"), pytest.raises(ConfigError, match=r"another training is running in .*taken"):
+        train(toy / "toy.toml", out=toy / "taken")
+    assert not (toy / "taken" / TOKENIZER).exists()
+
+
+@pytest.mark.parametrize("damage", ["recipe.json", "tokenizer.json"])
+def test_a_damaged_tokenizer_is_made_again_unless_a_training_depends_on_it(toy: Path, damage: str) -> None:
+    out = toy / f"damaged-{damage}"
+    made = prepare(read_recipe(toy / "toy.toml"), out).tokenizer.source.fingerprint()
+    (out / TOKENIZER / damage).write_text("")
+    assert prepare(read_recipe(toy / "toy.toml"), out).tokenizer.source.fingerprint() == made
+    (out / TOKENIZER / damage).write_text("")
+    (out / "training" / "step-00000001").mkdir()
+    with pytest.raises(ConfigError, match="depends on its tokenizer, which is damaged or was made"):
+        prepare(read_recipe(toy / "toy.toml"), out)
+
+
+# --- start -----------------------------------------------------------------------------------------------------------
+
+
+def begun(toy: Path, start: Path, **how: str) -> TranslationTask:
+    overrides = [("start", str(start)), *((key.replace("__", "."), value) for key, value in how.items())]
+    return prepare(read_recipe(toy / "toy.toml", overrides), toy / "begun")
+
+
+def test_what_starts_from_a_model_says_what_it_says(toy: Path, trained: Path) -> None:
+    task = begun(toy, trained)
+    task.save(toy / "same", task.model, "")
+    texts = [text for text, _ in pairs(8, seed=11)]
+    assert [t.text for t in translate(texts, model=toy / "same")] == [t.text for t in translate(texts, model=trained)]
+
+
+def test_a_training_from_a_model_resumes_with_the_same_bits_and_its_card_names_it(toy: Path, trained: Path) -> None:
+    overrides = [("start", str(trained)), ("model.dropout", "0.1"), ("train.horizon", "30"), ("data.test", "[]")]
+    for out, steps in (("unbroken", ("4",)), ("broken", ("2", "4"))):
+        for count in steps:
+            train(toy / "toy.toml", overrides=[*overrides, ("train.steps", count)], out=toy / out)
+    one, other = (load(toy / out).model.state_dict() for out in ("unbroken", "broken"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert not torch.equal(one["source_tokens.weight"], load(trained).model.state_dict()["source_tokens.weight"])
+    card = (toy / "broken" / "README.md").read_text("utf-8")
+    assert "Continued from model, whose own training is not counted: 0.0" in card
+    assert "4 steps over" in card and "whatever model was trained on; see its card" in card
+    shutil.copytree(trained, toy / "copy", ignore=shutil.ignore_patterns("training"))
+    for start, sentence in (
+        ("", "another start or files"),
+        (str(toy / "copy"), rf"start was {trained} and is now {toy}/copy"),
+    ):
+        with pytest.raises(ConfigError, match=sentence):
+            train(
+                toy / "toy.toml", overrides=[*overrides[1:], ("start", start), ("train.steps", "5")], out=toy / "broken"
+            )
+
+
+def test_a_model_is_not_trained_over_itself(toy: Path, trained: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be both start and --out"):
+        train(toy / "toy.toml", overrides=[("start", str(trained))], out=trained)
+
+
+# --- two vocabularies ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parity
+def test_the_card_of_two_vocabularies_says_how_transformers_decodes(toy: Path, trained: Path) -> None:
+    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedTokenizerFast
+
+    overrides = [
+        ("tokenizer.joint", "false"),
+        ("tokenizer.target_size", "320"),
+        ("train.steps", "1"),
+        ("train.warmup", "0"),
+    ]
+    out = toy / "two"
+    train(toy / "toy.toml", overrides=overrides, out=out)
+    card = (out / "README.md").read_text("utf-8")
+    assert TWO_VOCABULARIES in card
+    text = pairs(1, seed=3)[0][0]
+    source = AutoTokenizer.from_pretrained(out)
+    ids = source(text, return_tensors="pt").input_ids
+    assert ids[0].tolist() == load(out).tokenizer.source.encode(text)
+    said = AutoModelForSeq2SeqLM.from_pretrained(out).generate(ids)[0]
+    target = PreTrainedTokenizerFast(tokenizer_file=str(out / "target_tokenizer.json"))
+    assert target.decode(said, skip_special_tokens=True) == translate(text, model=out).text
+    ids = load(out).tokenizer.target.encode("sky earth man.")
+    assert target.decode(ids, skip_special_tokens=True) == "sky earth man."
+    assert source.decode(ids, skip_special_tokens=True) != "sky earth man."
+    assert TWO_VOCABULARIES not in (trained / "README.md").read_text("utf-8")

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from polyhead.cli.screen import safe
+
 
 def convert(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A model folder with pytorch_model.bin.")],
@@ -23,4 +25,4 @@ def convert(
     from polyhead.weights.convert import convert as run
 
     run(folder, out)
-    typer.echo(f"Wrote {out}")
+    print(safe(f"Wrote {out}"))

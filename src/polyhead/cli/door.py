@@ -12,7 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
+from polyhead.cli.screen import say
 from polyhead.errors import DataError, PolyheadError
+from polyhead.files import whole, writable
 
 
 def guarded(verb: Callable[..., None]) -> Callable[..., None]:
@@ -40,10 +42,8 @@ def guarded(verb: Callable[..., None]) -> Callable[..., None]:
 
 
 def stop(message: str) -> NoReturn:
-    from polyhead.lens.draw.labels import printable  # a message may cite a file's name or a line of text
-
-    shown = "".join(c if c.isprintable() or c == "\n" else printable(c) for c in message)
-    print(f"polyhead: {shown}", file=sys.stderr)
+    for line in f"polyhead: {message}".split("\n"):  # several, where a recipe has several faults
+        say(line)
     raise SystemExit(2)
 
 
@@ -66,16 +66,17 @@ def sentence(error: OSError) -> str:
 def lines(path: Path | None) -> Iterator[str]:
     """The lines of a UTF-8 file, or of the standard input, one by one and without their ends."""
     name = "the standard input" if path is None else str(path)
-    stream = sys.stdin.buffer if path is None else path.open("rb")
-    with stream:
-        for number, raw in enumerate(stream, start=1):
-            try:
+    try:
+        with sys.stdin.buffer if path is None else path.open("rb") as stream:
+            for number, raw in enumerate(stream, start=1):
                 yield raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-            except UnicodeDecodeError as broken:
-                raise DataError(
-                    f"{name} line {number}: byte {broken.start + 1} is not UTF-8; "
-                    f"save the text as UTF-8 (iconv -f GB18030 -t UTF-8) and try again."
-                ) from None
+    except UnicodeDecodeError as broken:
+        raise DataError(
+            f"{name} line {number}: byte {broken.start + 1} is not UTF-8; "
+            f"save the text as UTF-8 (iconv -f GB18030 -t UTF-8) and try again."
+        ) from None
+    except OSError as error:  # said here, for whoever writes meanwhile would take it for a fault of the output
+        raise DataError(sentence(error)) from None
 
 
 @contextmanager
@@ -87,19 +88,11 @@ def output(path: Path | None) -> Iterator[TextIO]:
         yield sys.stdout
         return
     path = path.resolve()  # a link keeps pointing where it did
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    replaceable = path.is_file() or not path.exists()  # a device or a pipe is written to; a folder refuses that
-    try:
-        with (part if replaceable else path).open("w", encoding="utf-8", newline="\n") as stream:
+    if path.exists() and not path.is_file():  # a device or a pipe is written to; a folder refuses that
+        with writable(path), path.open("w", encoding="utf-8", newline="\n") as stream:
             yield stream
-            if replaceable:
-                stream.flush()
-                os.fsync(stream.fileno())
-        if replaceable:
-            part.replace(path)
-    except OSError as error:
-        if error.filename in (None, str(part)):
-            error.filename = str(path)
-        raise
-    finally:
-        part.unlink(missing_ok=True)
+    elif not path.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    else:
+        with whole(path) as part, part.open("w", encoding="utf-8", newline="\n") as stream:
+            yield stream

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from importlib import import_module
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 import polyhead
-from polyhead.cli.door import guarded
+from polyhead.cli.door import guarded, stop
 
 VERBS = ("translate", "see", "evaluate", "info", "train", "convert")
+
+MISTYPED: Any = typer.BadParameter.__base__  # UsageError, which typer took from click or has itself, by its version
 
 app = typer.Typer(
     help="Multi-head attention you can see through: train, run and watch Transformers.",
     epilog="Each verb explains itself: polyhead translate --help",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -42,5 +45,16 @@ for _verb in VERBS:  # these files import only typer; what is heavy is imported 
     app.command(_verb, context_settings=getattr(_module, "CONTEXT", None))(guarded(getattr(_module, _verb)))
 
 
-def main() -> None:
-    app(prog_name="polyhead")
+def main(words: Sequence[str] | None = None) -> None:
+    """One command, typed in a shell unless its words are given. What is mistyped is one sentence and exit code 2."""
+    words = sys.argv[1:] if words is None else words
+    for place, word in enumerate(words, 1):
+        if any("\ud800" <= c <= "\udfff" for c in word):  # how Python keeps bytes that it cannot read
+            stop(f"Word {place} of the command, '{word}', is not UTF-8; set the terminal to UTF-8, or rename the file.")
+    try:
+        code = app(list(words) or ["--help"], prog_name="polyhead", standalone_mode=False)
+    except MISTYPED as wrong:
+        verb = f" {words[0]}" if words and words[0] in VERBS else ""
+        told = wrong.format_message()
+        stop(f"{told}{'' if told.endswith(('.', '?')) else '.'} See polyhead{verb} --help.")
+    raise SystemExit(code)

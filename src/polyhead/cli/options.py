@@ -8,7 +8,13 @@ from typing import Annotated
 import typer
 
 Model = Annotated[str, typer.Option("--model", "-m", metavar="MODEL", help="A model folder or a shipped model.")]
-Beam = Annotated[int, typer.Option("--beam", min=1, help="Translations kept open at once; 1 is greedy.")]
+Beam = Annotated[
+    int | None,
+    typer.Option("--beam", min=1, show_default="4", help="Translations kept open at once; 1 is greedy."),
+]
+Device = Annotated[
+    str, typer.Option("--device", metavar="DEVICE", help="cpu, cuda, cuda:N or mps; auto is cuda where there is one.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON.")]
 Output = Annotated[
     Path | None,

@@ -3,22 +3,12 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from polyhead.cli import options
 from polyhead.errors import ArgumentError
-
-if TYPE_CHECKING:
-    from polyhead.lens.draw.terminal import Weights
-
-AXES = {
-    "cross": "A row is the step that chose its word of the translation; columns are words of the source.",
-    "encoder": "Rows and columns are words of the source.",
-    "decoder": "A row is the step that chose its word; columns are the words it had read, from the start sign on.",
-}
-JOINED = " Pieces of one word are joined: what is looked at adds up, those who look are averaged (--pieces: not)."
 
 
 def see(
@@ -38,7 +28,8 @@ def see(
     translation: Annotated[
         str | None, typer.Option("--translation", metavar="TEXT", help="Look at this translation, not the model's own.")
     ] = None,
-    beam: options.Beam = 4,
+    beam: options.Beam = None,
+    device: options.Device = "auto",
 ) -> None:
     """See what every head looked at: which words of the source, for each word of the translation.
 
@@ -51,42 +42,23 @@ def see(
         polyhead see 我爱吃苹果。 --layer 1 --head 3 --values
         polyhead see 虽然下雨，但我很开心。 --links
     """
-    if translation and len(texts) > 1:
+    if translation is not None and len(texts) > 1:
         raise ArgumentError(f"--translation belongs to one sentence, but there are {len(texts)}.")
 
     from rich.console import Console
     from rich.text import Text
 
-    from polyhead.cli.look import look
-    from polyhead.lens.draw.terminal import Ink, head_grid, head_map, plain
-    from polyhead.lens.draw.terminal import links as strongest
+    from polyhead.lens.draw.canvas import Canvas
+    from polyhead.lens.draw.labels import shown
+    from polyhead.lens.see import see as look
     from polyhead.tasks.load import load
 
-    loaded = load(model)
+    loaded = load(model, device=device)
     console = Console(file=sys.stdout)
-    ink = Ink.of(console)
+    canvas = Canvas.of(console)
     for text in texts:
-        seen = look(loaded, text, translation, beam=beam, by_words=not pieces)
-        rows, columns = seen.axes(part)
-        how = {"ink": ink, "width": console.width}
-        drawn: list[Text] = []
-        for number, call in seen.layers(part, layer):
-            weights = seen.weights(call, part)  # [H, T, S]
-            if head is not None:
-                title = f"Layer {number} head {head}"
-                drawn += head_map(chosen(weights, head), rows.labels, columns.labels, title=title, values=values, **how)
-            else:
-                draw = strongest if links else head_grid
-                drawn += draw(weights, rows.labels, columns.labels, title=f"Layer {number}", quiet=columns.signs, **how)
+        seen = look(text, model=loaded, translation=translation, beam=beam, by_words=not pieces)
+        picture = seen.draw(part, layer=layer, head=head, links=links, values=values, canvas=canvas)
         for side in (seen.source, seen.target):
-            console.print(Text(plain(side, ink), "bold"), soft_wrap=True)
-        note = AXES[part] + (JOINED if rows.joined or columns.joined else "")
-        for line in [Text(), *drawn, Text(f"{note}\n", "dim")]:
-            console.print(line)
-
-
-def chosen(weights: Weights, head: int) -> Weights:
-    """One head [T, S] of a layer [H, T, S]."""
-    if head >= len(weights):
-        raise ArgumentError(f"The layer has heads 0 to {len(weights) - 1}, but --head is {head}.")
-    return weights[head]
+            console.print(Text(shown(side, canvas.encoding), "bold"), soft_wrap=True)
+        console.print(Text("\n"), picture, Text("\n"), sep="")

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from polyhead.cli import options
 from polyhead.cli.door import lines, output
+from polyhead.cli.screen import bar, one_line, shower, to_json
 from polyhead.errors import ArgumentError
 
 if TYPE_CHECKING:
+    from polyhead.generation import Search
     from polyhead.tasks.translator import Translation
 
 WINDOW = 2000  # lines read, sorted by length and translated together
-LINE_ENDS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")  # what would break one translation into two lines
 
 
 def translate(
@@ -30,7 +29,7 @@ def translate(
         Path | None, typer.Option("--input", "-i", metavar="FILE", help="Translate every line of this UTF-8 file.")
     ] = None,
     model: options.Model = "zh-en",
-    beam: options.Beam = 4,
+    beam: options.Beam = None,
     nbest: Annotated[
         int, typer.Option("--nbest", min=1, help="Translations for each line, as: line number, score, text.")
     ] = 1,
@@ -38,17 +37,23 @@ def translate(
         int | None, typer.Option("--max-new", min=1, help="The most tokens a translation may have.")
     ] = None,
     temperature: Annotated[
-        float, typer.Option("--temperature", min=0.0, help="Above 0: draw translations instead of searching.")
-    ] = 0.0,
+        float | None, typer.Option("--temperature", help="Draw translations, at this temperature, with no beam.")
+    ] = None,
     top_k: Annotated[int | None, typer.Option("--top-k", min=1, help="Draw from the k likeliest tokens.")] = None,
-    top_p: Annotated[float, typer.Option("--top-p", help="Draw from tokens that make up this probability.")] = 1.0,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed draws the same translations.")] = 0,
+    top_p: Annotated[
+        float | None, typer.Option("--top-p", help="Draw from tokens that make up this probability.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, show_default="0", help="The same seed draws the same translations.")
+    ] = None,
+    device: options.Device = "auto",
     as_json: options.Json = False,
     output_file: options.Output = None,
 ) -> None:
     """Translate sentences, files or what another program writes.
 
-    One line in, one line out; an empty line stays empty.
+    One line in, one line out; an empty line stays empty. Files and pipes get the text as it is; on a terminal, what
+    would act on it or cannot be seen (marks of the writing direction and their like) is shown by its number.
 
     **Examples**
 
@@ -62,42 +67,60 @@ def translate(
     live = not texts and input_file is None and sys.stdin.isatty()
     incoming = iter(texts) if texts else lines(input_file)
 
-    from polyhead.generation import Beam, Sample
+    search = search_of(beam, nbest, temperature, top_k=top_k, top_p=top_p, seed=seed)
+
     from polyhead.tasks.load import load
     from polyhead.tasks.translator import Translator
 
-    if temperature:
-        search = Sample(temperature=temperature, top_k=top_k, top_p=top_p, seed=seed, n_best=nbest, scored=True)
-    else:
-        search = Beam(max(beam, nbest), n_best=nbest)
-    translator = Translator(load(model), search=search, max_new=max_new)
+    translator = Translator(load(model, device=device), search=search, max_new=max_new)
     if live:
         print("Type a sentence and press Enter; Ctrl-D ends.", file=sys.stderr)
     with output(output_file) as out, progress(input_file, output_file) as tell:
+        show = shower(out)
         first = 1
         for window in windows(incoming, 1 if live else WINDOW):
             numbers = range(first, first + len(window))
             for number, found in zip(numbers, translator(window, numbers=numbers, progress=tell), strict=True):
-                out.writelines(written(found, number, nbest, as_json))
+                rows = [record(found)] if as_json else written(found, number, nbest, show)
+                out.writelines(row + "\n" for row in rows)
             out.flush()
             first += len(window)
 
 
-def written(found: Translation, number: int, nbest: int, as_json: bool) -> Iterator[str]:
+def search_of(beam: int | None, nbest: int, temperature: float | None, **how: Any) -> Search:
+    """A beam, or with a temperature a draw; what belongs to the other of the two is refused."""
+    drawn = {name: value for name, value in how.items() if value is not None}
+    if temperature is None and drawn:
+        names = " and ".join("--" + name.replace("_", "-") for name in drawn)
+        raise ArgumentError(f"{names} shape how translations are drawn; give --temperature as well, which draws them.")
+    if temperature is not None and beam is not None:
+        raise ArgumentError("--temperature draws translations and --beam searches for the best; give one of them.")
+    if temperature is not None and not temperature > 0:
+        raise ArgumentError(
+            f"--temperature is {temperature}, but must be above 0; leave it out for the best translation."
+        )
+
+    from polyhead.generation import Sample
+    from polyhead.tasks.translator import chosen_search
+
+    if temperature is None:
+        return chosen_search(None, beam, nbest)
+    return Sample(temperature=temperature, n_best=nbest, scored=True, **drawn)
+
+
+def written(found: Translation, number: int, nbest: int, show: Callable[[str], str]) -> Iterator[str]:
     """One translation as the lines that are printed."""
-    if as_json:
-        candidates = [{"text": candidate.text, "score": candidate.score} for candidate in found.candidates]
-        row = {"source": found.source, "translation": found.text, "candidates": candidates}
-        yield json.dumps(row, ensure_ascii=False) + "\n"
-    elif nbest == 1:
-        yield one_line(found.text) + "\n"
+    if nbest == 1:
+        yield show(one_line(found.text))
     else:
         for candidate in found.candidates:
-            yield f"{number}\t{candidate.score:.4f}\t{one_line(candidate.text)}\n"
+            yield f"{number}\t{candidate.score:.4f}\t{show(one_line(candidate.text))}"
 
 
-def one_line(text: str) -> str:
-    return LINE_ENDS.sub(" ", text)
+def record(found: Translation) -> str:
+    """One translation as a line of JSON."""
+    candidates = [{"text": candidate.text, "score": candidate.score} for candidate in found.candidates]
+    return to_json({"source": found.source, "translation": found.text, "candidates": candidates})
 
 
 def windows(incoming: Iterable[str], size: int) -> Iterator[list[str]]:
@@ -106,23 +129,10 @@ def windows(incoming: Iterable[str], size: int) -> Iterator[list[str]]:
         yield window
 
 
-@contextmanager
-def progress(input_file: Path | None, output_file: Path | None) -> Iterator[Callable[[int], None] | None]:
-    """A bar on the terminal while a file is translated, unless the translations appear there themselves."""
-    if (
-        input_file is None
-        or not input_file.is_file()
-        or not sys.stderr.isatty()
-        or (output_file is None and sys.stdout.isatty())
-    ):
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
+def progress(input_file: Path | None, output_file: Path | None) -> Any:
+    """A bar while a file is translated, unless the translations appear on the same terminal."""
+    shared = output_file is None and sys.stdout.isatty()
+    if input_file is None or not input_file.is_file() or shared or not sys.stderr.isatty():
+        return nullcontext()
     with input_file.open("rb") as file:
-        total = sum(1 for _ in file)
-    columns = TextColumn("translating"), BarColumn(), MofNCompleteColumn(), TextColumn("lines,"), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda count: bar.advance(task, count)
+        return bar("translating", sum(1 for _ in file))

@@ -72,16 +72,18 @@ class Corpus:
         target_tokenizer: Encoder,
         *,
         cache: str | Path,
+        scratch: str | Path | None = None,
         on_error: OnError = "stop",
     ) -> Corpus:
-        """Tokenise what the folder `cache` does not hold yet, and open it.
+        """Tokenise what the folder `cache` does not hold yet, and open it. With `scratch`, that goes there instead.
 
         A killed build leaves nothing that a later one could mistake for its result. The key is made of the files'
         names, sizes and times, the way they are read, and the tokenizers; the weight is not part of it.
         """
         if not sources:
             raise ArgumentError("A corpus needs at least one source.")
-        return cls([_part(s, source_tokenizer, target_tokenizer, Path(cache), on_error) for s in sources])
+        folders = Path(cache), Path(scratch or cache)
+        return cls([_part(s, source_tokenizer, target_tokenizer, folders, on_error) for s in sources])
 
     def __len__(self) -> int:
         return int(self.starts[-1])
@@ -114,9 +116,10 @@ def _stretch(n: int, start: float, end: float, seed: tuple[int, int]) -> NDArray
     return whole[first - first // n * n :][: last - first]
 
 
-def _part(source: Source, left: Encoder, right: Encoder, cache: Path, on_error: OnError) -> Part:
-    """One source, from the cache or built into it."""
-    folder = cache / _key(source, left, right, on_error)
+def _part(source: Source, left: Encoder, right: Encoder, folders: tuple[Path, Path], on_error: OnError) -> Part:
+    """One source, from the first of the folders or built into the second."""
+    key = _key(source, left, right, on_error)
+    folder = next((place / key for place in folders if (place / key).exists()), folders[1] / key)
     if not folder.exists():
         _write(source, left, right, folder, on_error)
     try:

@@ -80,12 +80,13 @@ def spelled(tokenizer: TextTokenizer, ids: Sequence[int]) -> tuple[str, list[Pie
 
 
 def save_pair(pair: Pair, folder: str | Path) -> None:
-    """Write the tokenizers in the files they are read from."""
+    """Write the tokenizers in the files they are read from. Raises WriteError."""
     pair.source.save(folder)
     if isinstance(pair.target, Tokenizer) and pair.target is not pair.source:
         pair.target.save(folder, file=TARGET)
     else:
         pair.target.save(folder)
+        (Path(folder) / TARGET).unlink(missing_ok=True)  # of an older save, which would be another truth
 
 
 def _agreed(one: str, other: str) -> int:

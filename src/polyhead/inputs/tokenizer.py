@@ -188,6 +188,17 @@ class Tokenizer:
         """The token of an id, as the vocabulary spells it."""
         return self.inner.id_to_token(id) or ""
 
+    @property
+    def kind(self) -> str:
+        """How its vocabulary was made: "bpe", "unigram", or as other people's files say."""
+        return type(self.inner.model).__name__.lower()
+
+    @property
+    def simplifies(self) -> bool:
+        """Whether traditional Chinese is read as simplified."""
+        normalizer = self.inner.normalizer
+        return normalizer is not None and "门" in normalizer.normalize_str("門")
+
     def special(self, token: str) -> int:
         """The id of a special token by its text, such as a language tag."""
         id = self.inner.token_to_id(token)

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Sequence
-from dataclasses import dataclass, field, make_dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, make_dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from polyhead.families import TRANSLATOR, family
+from polyhead.errors import ConfigError, did_you_mean
+from polyhead.families import TRANSLATOR, family, family_of
+from polyhead.inputs.pair import load_pair
 from polyhead.inputs.readers import Source
-from polyhead.training.recipe_file import from_toml
+from polyhead.inputs.tokenizer import Tokenizer
+from polyhead.tasks.load import find
+from polyhead.training.recipe_file import flat, from_toml, written
 from polyhead.training.settings import Training
+from polyhead.weights.config_keys import read_json
+
+#  keys of [model] that the tokenizer decides
+GIVEN = ("vocab_size", "target_vocab_size", "joint", "pad_id", "eos_id", "start_id", "forced_end_id")
+
+TRANSLATED = ("bleu", "chrf")  # scores of translations
+
+#  keys of [model] that a training chooses, whatever it starts from: weights of any other value are of the same shape
+CHOSEN = ("dropout", "attention_dropout", "activation_dropout")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +94,11 @@ class Held:
 
     rows: int = 300
 
+    @property
+    def scores(self) -> tuple[str, ...]:
+        """The names of what an evaluation gives."""
+        return ("loss", *TRANSLATED) if self.rows else ("loss",)
+
 
 @dataclass(frozen=True, kw_only=True)
 class About:
@@ -104,6 +121,7 @@ class Header:
     target: str
     data: Data
     train: Training
+    start: str = ""  # a model folder or a shipped model: go on from its weights and vocabularies, not from chance
     architecture: str = TRANSLATOR
     tokenizer: Vocabulary = Vocabulary()
     evaluate: Held = Held()
@@ -112,18 +130,79 @@ class Header:
 
 
 def read_recipe(path: str | Path, overrides: Sequence[tuple[str, str]] = ()) -> Any:
-    """A recipe; its [model] table has the keys of the family it names, but for the vocabularies, which are trained."""
-    architecture = dict(overrides).get("architecture") or _architecture(path)
-    config = family(architecture).config
+    """A recipe; its [model] table has the keys of the family it names, but for the vocabularies, which are trained.
+
+    With `start`, [model] is that of the model it starts from, dropout apart, and so is [tokenizer]; a key that says
+    otherwise is refused. Raises ConfigError, and CheckpointError if there is nothing to start from.
+    """
+    said = written(path, Header, overrides)
+    start = str(said.get("start", ""))
+    kind = (
+        family_of(read_json(find(start) / "config.json"))
+        if start
+        else family(str(said.get("architecture", TRANSLATOR)))
+    )
     schema = make_dataclass(
-        "Recipe", [("model", config, field(default_factory=config))], bases=(Header,), frozen=True, kw_only=True
+        "Recipe",
+        [("model", kind.config, field(default_factory=kind.config))],
+        bases=(Header,),
+        frozen=True,
+        kw_only=True,
     )
     schema.__module__ = __name__
-    return from_toml(path, schema, overrides)
+    recipe: Any = from_toml(path, schema, overrides)
+    if taken := [key for key in GIVEN if f"model.{key}" in said]:
+        raise ConfigError(
+            f"[model] sets {', '.join(taken)}, which come from the tokenizer; leave them out (see [tokenizer])"
+        )
+    if start:
+        recipe = _started(recipe, said)
+    if wrong := list(_wrong(recipe)):
+        raise ConfigError(f"{path} cannot be used: {'; '.join(wrong)}")
+    return recipe
 
 
-def _architecture(path: str | Path) -> str:
-    try:
-        return tomllib.loads(Path(path).read_text("utf-8")).get("architecture", Header.architecture)
-    except (OSError, ValueError):
-        return Header.architecture  # the reader of the whole recipe says what is wrong with the file
+def _started(recipe: Any, said: Mapping[str, Any]) -> Any:
+    """The recipe with the model that it starts from; `said` are the keys that must not say otherwise."""
+    folder = find(recipe.start)
+    raw = read_json(folder / "config.json")
+    kind = family_of(raw)
+    config = kind.keys.read(raw, kind.config())
+    pair = load_pair(folder)
+    there = {"architecture": kind.architecture, **flat(config, prefix="model.")}
+    there |= {"tokenizer.size": pair.source.size, "tokenizer.joint": config.joint}
+    if not config.joint:
+        there["tokenizer.target_size"] = pair.target.size
+    if isinstance(pair.source, Tokenizer):
+        there |= {"tokenizer.kind": pair.source.kind, "tokenizer.simplify": pair.source.simplifies}
+    here, chosen = flat(recipe), [key for key in CHOSEN if f"model.{key}" in said]
+    bound = [key for key in said if key == "architecture" or key.startswith(("model.", "tokenizer."))]
+    wrong = [
+        f"{key} = {here[key]} (there: {there.get(key, 'not known')})"
+        for key in bound
+        if key.removeprefix("model.") not in chosen and here[key] != there.get(key)
+    ]
+    if wrong:
+        raise ConfigError(
+            f"start = '{recipe.start}' brings its own model and tokenizer, but the recipe says {', '.join(wrong)}; "
+            "leave these keys out, or start from another model"
+        )
+    model = replace(config, **{key: getattr(recipe.model, key) for key in chosen})
+    return replace(recipe, architecture=kind.architecture, model=model)
+
+
+def _wrong(recipe: Any) -> Iterator[str]:
+    """What each table may say by itself, but not beside the others."""
+    data, longest, watch, held = recipe.data, recipe.model.max_len, recipe.train.watch, recipe.evaluate
+    if held.rows < 0:
+        yield f"evaluate.rows must be at least 0, found {held.rows}"
+    if data.max_length > longest:
+        yield (
+            f"data.max_length ({data.max_length}) is above model.max_len ({longest}), the most tokens that the model "
+            "reads: lower the one or raise the other"
+        )
+    if watch in TRANSLATED and not held.rows:
+        yield f"train.watch = '{watch}' is of translations, but evaluate.rows = 0 makes none: set rows, or watch 'loss'"
+    elif watch not in held.scores:
+        near = did_you_mean(watch, held.scores)
+        yield f"train.watch = '{watch}' is no score of a translator, which has {', '.join(held.scores)}.{near}"

@@ -46,7 +46,10 @@ class Cost:
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """What the one who trains says about the model; the training adds settings, scores and cost."""
+    """What the one who trains says about the model; the training adds settings, scores and cost.
+
+    start: the model whose weights this one went on from, if not from chance.
+    """
 
     name: str
     summary: str = ""
@@ -57,6 +60,7 @@ class Card:
     pipeline: str = ""
     tags: tuple[str, ...] = ()
     usage: str = ""
+    start: str = ""
 
 
 def render(card: Card, *, settings: Mapping[str, Any], scores: Sequence[Score], cost: Cost) -> str:
@@ -67,9 +71,9 @@ def render(card: Card, *, settings: Mapping[str, Any], scores: Sequence[Score], 
         card.summary,
         _section("Use", [f"```\n{card.usage}\n```"] if card.usage else []),
         _section("Scores", _scores(scores)),
-        _section("Training data", _data(card.data)),
+        _section("Training data", _data(card)),
         _section("Limits", [f"- {limit}" for limit in card.limits]),
-        _section("Training", _cost(cost)),
+        _section("Training", _cost(card, cost)),
         _section("Settings", _settings(settings)),
     ]
     return "\n\n".join(filter(None, sections)) + "\n"
@@ -123,7 +127,7 @@ def _scores(scores: Sequence[Score]) -> list[str]:
     return _table(("data", "metric", "score", "signature"), rows) if rows else []
 
 
-def _data(data: Sequence[DataSet]) -> list[str]:
+def _data(card: Card) -> list[str]:
     rows = [
         (
             f"[{source.name}]({source.url})" if source.url else source.name,
@@ -131,14 +135,19 @@ def _data(data: Sequence[DataSet]) -> list[str]:
             source.license,
             source.attribution,
         )
-        for source in data
+        for source in card.data
     ]
-    return _table(("data set", "examples", "licence", "attribution"), rows) if rows else []
+    table = _table(("data set", "examples", "licence", "attribution"), rows) if rows else []
+    before = (
+        f"Before that, whatever {card.start} was trained on; see its card for what that was and under which licences."
+    )
+    return [*table, "", before] if card.start else table
 
 
-def _cost(cost: Cost) -> list[str]:
+def _cost(card: Card, cost: Cost) -> list[str]:
+    before = f"Continued from {card.start}, whose own training is not counted: " if card.start else ""
     return [
-        f"{cost.hours:.2f} hours on {cost.hardware}: {cost.steps:,} steps over {cost.epochs} epochs, "
+        f"{before}{cost.hours:.2f} hours on {cost.hardware}: {cost.steps:,} steps over {cost.epochs} epochs, "
         f"{cost.tokens:,} tokens (source and target, padding not counted)."
     ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import partial
 from pathlib import Path
@@ -22,8 +22,8 @@ def from_toml(path: str | Path, schema: type[T], overrides: Iterable[tuple[str, 
     `overrides` are pairs such as ("train.lr", "3e-4"), converted by the declared type; a number leads into a list, as
     in ("data.train.0.weight", "0.5"). Fields may be bool, int, float, str, Path, Literal, `X | Y`, `X | None` ("none"
     in an override), tuple[X, ...], tuple[X, Y], dict[str, X], dataclasses (a table), tuple[dataclass, ...] (an array of
-    tables), and any class with `parse(text)`. Raises ConfigError with every unknown
-    key, missing key, wrong type and refused value of the file at once.
+    tables), and any class with `parse(text)`. Raises ConfigError with every unknown key, missing key, wrong type and
+    refused value of the file at once.
     """
     return from_text(_text_of(Path(path)), schema, overrides, name=str(path))
 
@@ -42,6 +42,17 @@ def from_text(text: str, schema: type[T], overrides: Iterable[tuple[str, str]] =
         listed = problems[0] if len(problems) == 1 else "".join(f"\n  - {problem}" for problem in problems)
         raise ConfigError(f"{name} cannot be used: {listed}")
     return recipe
+
+
+def written(path: str | Path, schema: Any, overrides: Iterable[tuple[str, str]] = ()) -> dict[str, Any]:
+    """What a recipe and its overrides say themselves, by dotted key, unjudged; nothing for a file that is no recipe."""
+    try:
+        table = tomllib.loads(_text_of(Path(path)))
+    except (ConfigError, tomllib.TOMLDecodeError):
+        return {}
+    for key, value in overrides:
+        _override(table, schema, key, value, [])
+    return dict(_dotted(table))
 
 
 def flat(recipe: Any, *, fixed: bool = False, prefix: str = "") -> dict[str, Any]:
@@ -66,6 +77,14 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         for key in sorted(before.keys() | now.keys())
         if before.get(key, absent) != now.get(key, absent)
     ]
+
+
+def _dotted(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _dotted(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
 
 
 def _plain(value: Any, *, fixed: bool) -> Any:
@@ -176,7 +195,7 @@ def _override(table: dict[str, Any], schema: Any, key: str, text: str, problems:
             problems.append(f"--{key} cannot be set: {where} is not a table")
             return
         at: Any = int(name) if isinstance(place, list) else name
-        kind = _inside(kind, name)
+        kind = _inside(kind, at)
         if depth == len(names):
             place[at] = _read(kind, text)
         elif isinstance(place, dict):
@@ -185,20 +204,16 @@ def _override(table: dict[str, Any], schema: Any, key: str, text: str, problems:
             place = place[at]
 
 
-def _inside(kind: Any, name: str) -> Any:
-    """The declared type of what a key or a number leads to; None where nothing is declared."""
+def _inside(kind: Any, at: int | str) -> Any:
+    """The declared type of what a key of a table, or a number in a list, leads to; None where nothing is declared."""
     for choice in get_args(kind) if _is_union(kind) else (kind,):
         inner = get_args(choice)
         if _is_table(choice):
-            return get_type_hints(choice).get(name)
+            return get_type_hints(choice).get(str(at))
         if get_origin(choice) is dict:
             return inner[1]
-        if get_origin(choice) is tuple:
-            return (
-                inner[0]
-                if inner[-1] is Ellipsis
-                else dict(zip(map(str, range(len(inner))), inner, strict=True)).get(name)
-            )
+        if get_origin(choice) is tuple and isinstance(at, int):
+            return inner[at] if inner[-1] is not Ellipsis and at < len(inner) else inner[0]
     return None
 
 

@@ -1,4 +1,4 @@
-"""Labels are safe: whatever a token holds, the terminal shows it and never obeys it."""
+"""Labels and texts are safe: whatever a token holds, the terminal shows it and never obeys it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from polyhead.lens.draw.labels import fit, graphemes, pad, printable
+from polyhead.lens.draw.labels import acts, fit, graphemes, pad, printable, shown
 from tests.hostile import HOSTILE
 
 
@@ -41,6 +41,33 @@ def test_no_label_holds_a_character_that_acts(token: str):
     assert all(unicodedata.category(c) not in {"Cc", "Cf", "Cs", "Zl", "Zp"} for c in label)
     assert cell_len(label) > 0
     label.encode("utf-8")
+
+
+BIDI = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\u061c"
+INVISIBLE = "\u200b\u2060\u2063\ufeff\u00ad\u180e\ufff9\U000e0041"
+
+
+@pytest.mark.parametrize("character", [*map(chr, range(0x20)), *map(chr, range(0x7F, 0xA0)), *BIDI, *INVISIBLE])
+def test_what_acts_is_named_in_a_text(character: str):
+    assert acts(character)
+    text = shown(f"a{character}b")
+    assert character not in text
+    assert text.startswith("a") and text.endswith("b") and len(text) > 3 - (character == "\x1b")
+
+
+@pytest.mark.parametrize(
+    "text", ["我爱 苹果。", "a\u3000b", "👨\u200d👩\u200d👧", "می\u200cخواهم", "e\u0301", "[red]x[/]", ""]
+)
+def test_what_does_not_act_stays_as_it_is(text: str):
+    assert shown(text) == text
+
+
+@given(st.one_of(st.sampled_from(HOSTILE), st.text()))
+def test_a_shown_text_is_one_line_that_cannot_act(text: str):
+    assert not any(map(acts, shown(text)))
+    assert len(shown(text).splitlines()) <= 1
+    shown(text).encode("utf-8")
+    assert shown(text, "ascii").isascii()
 
 
 @given(st.sampled_from(HOSTILE))

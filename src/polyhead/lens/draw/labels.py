@@ -1,4 +1,4 @@
-"""Tokens become labels that are safe to print: whatever a token holds, the terminal shows it and never obeys it."""
+"""Tokens and texts become safe to print: whatever they hold, the terminal shows it and never obeys it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,25 @@ import unicodedata
 
 from rich.cells import cell_len, set_cell_size
 
-# Categories whose characters act on the terminal or cannot be seen: controls, formats (joiners, overrides of the
-# direction), lone surrogates, private and unassigned characters, line and paragraph separators, spaces but U+0020.
-_UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"}
+# Categories whose characters act on the terminal or make a reader see another text than there is: controls, formats
+# (marks and overrides of the direction, invisible operators, tags), lone surrogates, line and paragraph separators.
+_ACTING = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+_JOINERS = "\u200c\u200d"  # they spell words of some scripts, and emoji
+
+# In a label also those that cannot be seen: private and unassigned characters, spaces but U+0020, joiners.
+_UNSEEN = {*_ACTING, "Co", "Cn", "Zs"}
+
+
+def acts(character: str) -> bool:
+    """Whether a terminal would obey the character, or show another text than there is."""
+    return unicodedata.category(character) in _ACTING and character not in _JOINERS
+
+
+def shown(text: str, encoding: str = "utf-8") -> str:
+    """A text as one line of a terminal: what acts is named as `printable` names it, all else stays as it is."""
+    if not text.isprintable():
+        text = "".join(_named(c) if acts(c) else c for c in text)
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def printable(token: str, encoding: str = "utf-8") -> str:
@@ -29,10 +45,12 @@ def printable(token: str, encoding: str = "utf-8") -> str:
 def _character(character: str) -> str:
     if character == " ":
         return "·"
+    return _named(character) if unicodedata.category(character) in _UNSEEN else character
+
+
+def _named(character: str) -> str:
     if character == "\x1b":
         return "␛"
-    if unicodedata.category(character) not in _UNSEEN:
-        return character
     if ord(character) < 0xA0:
         return repr(character)[1:-1]
     return f"‹U+{ord(character):04X}›"

@@ -1,0 +1,90 @@
+"""A recipe's tokenizers: trained once, kept in the training's folder, found again by the recipe they were made for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from polyhead.errors import CheckpointError, ConfigError
+from polyhead.files import whole, write_text
+from polyhead.inputs.pair import Pair, load_pair, save_pair
+from polyhead.inputs.readers import read
+from polyhead.inputs.tokenizer import Tokenizer
+from polyhead.tasks.recipe import Vocabulary
+from polyhead.training.checkpoint import states
+from polyhead.training.recipe_file import flat
+from polyhead.weights.config_keys import read_json
+
+FOLDER = Path("training/tokenizer")  # in a training's folder
+MADE_FOR = "recipe.json"
+
+
+def tokenizers(recipe: Any, out: Path, *, given: Pair | None = None, keep: bool = True) -> Pair:
+    """Those that `out` keeps, or else new ones, which it then keeps: `given`, or trained on the recipe's data.
+
+    keep: whether new ones are written down. Raises ConfigError if a training in `out` depends on others.
+    """
+    folder = out / FOLDER
+    wanted = {
+        "tokenizer": flat(recipe.tokenizer)
+        if given is None
+        else [given.source.fingerprint(), given.target.fingerprint()],
+        "train": flat(recipe.data, fixed=True)["train"],
+        "files": [digest(path) for source in recipe.data.train for path in recipe.data.read(source).paths],
+    }
+    if kept := _kept(folder, wanted):
+        return kept
+    if states(folder.parent):
+        raise ConfigError(
+            f"The training in {out} depends on its tokenizer, which is damaged or was made for other [tokenizer] "
+            "settings, another start or files than this recipe's; put them back to go on, or choose another folder"
+        )
+    pair = given or trained(recipe)
+    if keep:
+        shutil.rmtree(folder, ignore_errors=True)
+        with whole(folder) as building:
+            save_pair(pair, building)
+            write_text(building / MADE_FOR, json.dumps(wanted, indent=2, ensure_ascii=False))
+    return pair
+
+
+def trained(recipe: Any) -> Pair:
+    """New tokenizers, learned from the recipe's training data."""
+    words: Vocabulary = recipe.tokenizer
+
+    def lines(*which: int) -> Iterator[str]:
+        for source in recipe.data.train:
+            for example in read(recipe.data.read(source), on_error=recipe.data.on_error):
+                yield from ((example.source, example.target)[i] for i in which)
+
+    def learned(lines: Iterator[str], size: int) -> Tokenizer:
+        return Tokenizer.train(
+            lines, kind=words.kind, size=size, simplify=words.simplify, coverage=words.coverage,
+            max_length=recipe.model.max_len,
+        )  # fmt: skip
+
+    if words.joint:
+        both = learned(lines(0, 1), words.size)
+        return Pair(both, both)
+    return Pair(learned(lines(0), words.size), learned(lines(1), words.target_size))
+
+
+def digest(path: Path) -> str:
+    """The SHA-256 of a file; empty for one that cannot be read, which its reader will say in words."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""
+
+
+def _kept(folder: Path, wanted: dict[str, Any]) -> Pair | None:
+    """The tokenizers in a folder, if they are whole and were made for what is wanted."""
+    try:
+        return load_pair(folder) if read_json(folder / MADE_FOR) == wanted else None
+    except CheckpointError:
+        return None
