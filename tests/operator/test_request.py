@@ -16,6 +16,7 @@ from polyhead.operator import (
     Dense,
     DenseBias,
     Lengths,
+    Observe,
     Prefix,
     Segments,
     Window,
@@ -120,8 +121,32 @@ def test_rows_outside_the_map_are_refused_in_one_sentence(how: dict[str, Any], s
     refused(sentence, lambda: rows(QUERY, KEY, **{"lse": torch.zeros(B, H, T), **how}))
 
 
-def test_a_statistic_without_a_name_is_refused():
-    refused(r"observe must be True or None", lambda: attend(QUERY, KEY, VALUE, observe="entropy"))  # pyright: ignore
+@pytest.mark.parametrize(
+    ("sentence", "asked"),
+    [
+        (r"observe must be an Observe, such as Observe\(links=8\), or None; found 'entropy'", "entropy"),
+        (r"links must be at most the number of keys, \d; found 99", Observe(links=99)),
+        (r"keys must lie between 0 and \d; found 99", Observe(mass={"far": [99]})),
+        (r"mass 'half' must be a range or list of keys, a boolean tensor or a rule", Observe(mass={"half": [0.5]})),
+        (r"rectangles must be pairs of ranges inside the map of \d x \d; found rows range\(0, 99\)",
+         Observe(rectangles=[(range(99), range(1))])),
+        (r"rows must lie between 0 and \d; found 99", Observe(rows=[99])),
+    ],
+)  # fmt: skip
+def test_what_a_map_cannot_give_is_refused(sentence: str, asked: Any):
+    refused(sentence, lambda: attend(QUERY, KEY, VALUE, observe=asked))
+
+
+@pytest.mark.parametrize(
+    ("sentence", "how"),
+    [
+        ("links must be a whole number of at least 0; found -1", {"links": -1}),
+        (r"mean_map must be \(rows, columns\), whole numbers above 0; found \(0, 3\)", {"mean_map": (0, 3)}),
+        ("heads must be one of 'each', 'group sum', 'group mean', 'mean'; found 'sum'", {"heads": "sum"}),
+    ],
+)
+def test_a_wish_that_means_nothing_is_refused(sentence: str, how: dict[str, Any]):
+    refused(sentence, lambda: Observe(**how))
 
 
 def refused(sentence: str, call: Any) -> None:

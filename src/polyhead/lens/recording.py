@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from torch import Tensor
 
 from polyhead.errors import ArgumentError, did_you_mean
-from polyhead.operator import Record, rows
+from polyhead.operator import Record
 
 
 @dataclass(frozen=True)
 class Call:
-    """One attention call: queries [B, H, T, K] and keys [B, G, S, K] as the kernel met them, and its record."""
+    """One attention call by the name of the module that made it, and its record."""
 
     name: str
-    query: Tensor
-    key: Tensor
     record: Record
-    mask: Any = None
-    how: dict[str, Any] = field(default_factory=dict)  # bias, scale, softcap
 
-    def weights(self, rows_: Any = None, columns: Any = None) -> Tensor:
+    def weights(
+        self, rows: Sequence[int] | Tensor | None = None, columns: Sequence[int] | Tensor | None = None
+    ) -> Tensor:
         """The exact softmax weights [B, H, rows, columns] of the chosen rows and columns (all, where None)."""
-        return rows(self.query, self.key, self.record.lse, self.mask, rows_, columns, **self.how)
+        return self.record.weights(rows, columns)
 
 
 @dataclass(repr=False)

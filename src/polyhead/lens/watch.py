@@ -14,7 +14,7 @@ from polyhead.operator import attend, attention
 
 
 class Watcher:
-    """The observer behind `watch`: it names each call by the module that made it and keeps what `rows` needs."""
+    """The observer behind `watch`: it names each call by the module that made it and keeps its record."""
 
     def __init__(self, model: nn.Module):
         self.names = {module: name for name, module in model.named_modules()}
@@ -28,9 +28,7 @@ class Watcher:
         if name is None:  # another model's
             return attention(query, key, value, **how)
         output, record = attend(query, key, value, **how)
-        kept = {name: how[name] for name in ("bias", "scale", "softcap") if name in how}
-        call = Call(name, query.detach(), key.detach(), record, how.get("mask"), kept)
-        self.recording.calls.append(call)
+        self.recording.calls.append(Call(name, record.detached()))
         return output
 
 

@@ -15,6 +15,8 @@ from polyhead.operator.observe import Observe
 from polyhead.operator.record import Record
 from polyhead.operator.request import ask, chosen
 from polyhead.operator.rules import Bias, Rule
+from polyhead.operator.statistics.gradient import attach
+from polyhead.operator.statistics.values import Statistics
 
 
 def attention(
@@ -97,8 +99,10 @@ def attend(
         observe.check(request.frame)
     out, lse, name, reasons = kernels.run(request, kernel, lse=True)
     assert lse is not None
-    record = Record(lse, name, reasons, request.detached())
-    return out, record if observe is None else replace(record, statistics=record.observe(observe))
+    record = Record(lse.detach(), name, reasons, request.detached())
+    found = Statistics() if observe is None else record.observe(observe)
+    lse, found = attach(request, record.lse, observe or Observe(), found)
+    return out, replace(record, lse=lse, statistics=found)
 
 
 def explain(

@@ -72,7 +72,13 @@ class Observe:
     def scans(self) -> bool:
         """Whether every weight must be looked at once."""
         return bool(
-            self.links or self.entropy or self.squares or self.distance or self.received or self.mean_map or self.max_map
+            self.links
+            or self.entropy
+            or self.squares
+            or self.distance
+            or self.received
+            or self.mean_map
+            or self.max_map
         )
 
     def check(self, frame: Frame) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
@@ -19,7 +19,7 @@ class Record:
 
     lse         [B, H, T] the logarithm of each row's sum of exponentials, sink included, before dropout; float32
                 (float64 for float64 inputs); -inf in rows that may look nowhere and have no sink. Exact weights are
-                exp(score - lse). A number to read: it carries no gradient.
+                exp(score - lse). It carries gradients where the call's tensors do.
     kernel      the name of the kernel that computed the output.
     reasons     for each kernel ahead of it in the table, why it could not.
     request     the call itself: query, key and the rules in force, as they were handed in and not copied.
@@ -41,9 +41,21 @@ class Record:
         """
         frame = self.request.frame
         every = range(frame.n_queries), range(frame.n_keys)
-        found = exact(self.request, self.lse, every[0] if rows is None else rows, every[1] if columns is None else columns)
+        found = exact(
+            self.request,
+            self.lse.detach(),
+            every[0] if rows is None else rows,
+            every[1] if columns is None else columns,
+        )
         return found.to(self.lse.dtype)
 
     def observe(self, observe: Observe) -> Statistics:
-        """What `attend` would have told, asked later. The tensors of the call must still hold what they held."""
-        return measure(self.request, self.lse, observe)
+        """What `attend` would have told, asked later; numbers to read, without gradients.
+
+        The tensors of the call must still hold what they held. Raises ArgumentError.
+        """
+        return measure(self.request, self.lse.detach(), observe)
+
+    def detached(self) -> Record:
+        """The same record apart from any graph, as one keeps it."""
+        return replace(self, lse=self.lse.detach())

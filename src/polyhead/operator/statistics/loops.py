@@ -116,9 +116,7 @@ def find_links(scores, first, best, keys):
                 if s < bar or s == HIDDEN:
                     continue
                 place, key = k, first + j
-                while place > 0 and (
-                    best[i, place - 1] < s or (best[i, place - 1] == s and keys[i, place - 1] > key)
-                ):
+                while place > 0 and (best[i, place - 1] < s or (best[i, place - 1] == s and keys[i, place - 1] > key)):
                     place -= 1
                 if place == k:
                     continue
