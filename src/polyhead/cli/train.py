@@ -28,13 +28,15 @@ def train(
 ) -> None:
     """Train a model from a recipe.
 
-    Every key of the recipe can be changed with --section.key value. A training that was stopped, at whatever moment,
-    goes on where it was when the same command is given again.
+    Every key of the recipe can be changed with --section.key value; a number leads into a list. A training that was
+    stopped, at whatever moment, goes on where it was when the same command is given again. --start MODEL begins from a
+    saved model instead of from chance.
 
     **Examples**
 
         polyhead train recipes/zh-en.toml --plan
-        polyhead train recipes/zh-en.toml --out runs/mine --train.epochs 5 --model.n_layers 2
+        polyhead train recipes/zh-en.toml --out runs/mine --train.epochs 5 --model.n_layers 2 --data.train.0.weight 0.5
+        polyhead train my.toml --start zh-en --train.lr 3e-4
     """
     if str(recipe).startswith("-"):
         raise ArgumentError(f"The recipe comes first, then its keys: polyhead train RECIPE.toml {recipe} ...")

@@ -13,10 +13,11 @@ from torch import nn
 
 from polyhead.errors import ArgumentError, CheckpointError, ConfigError, did_you_mean
 from polyhead.families import Family, family_of
+from polyhead.files import write_text
 from polyhead.inputs.pair import Pair, load_pair, save_pair
 from polyhead.tasks.device import Device, device_of, same
 from polyhead.weights.config_keys import read_json
-from polyhead.weights.file import file_tensors, load_into, write, write_text
+from polyhead.weights.file import file_tensors, load_into, write
 
 ZOO = Path(str(files("polyhead") / "zoo"))
 

@@ -21,6 +21,7 @@ from polyhead.weights.config_keys import read_json
 
 FOLDER = Path("training/tokenizer")  # in a training's folder
 MADE_FOR = "recipe.json"
+PARTS = {"tokenizer": "[tokenizer] settings or start", "train": "data.train", "files": "content of its training files"}
 
 
 def tokenizers(recipe: Any, out: Path, *, given: Pair | None = None, keep: bool = True) -> Pair:
@@ -29,19 +30,21 @@ def tokenizers(recipe: Any, out: Path, *, given: Pair | None = None, keep: bool 
     keep: whether new ones are written down. Raises ConfigError if a training in `out` depends on others.
     """
     folder = out / FOLDER
+    prints = given and [given.source.fingerprint(), given.target.fingerprint()]
     wanted = {
-        "tokenizer": flat(recipe.tokenizer)
-        if given is None
-        else [given.source.fingerprint(), given.target.fingerprint()],
+        "tokenizer": prints or flat(recipe.tokenizer),
         "train": flat(recipe.data, fixed=True)["train"],
         "files": [digest(path) for source in recipe.data.train for path in recipe.data.read(source).paths],
     }
-    if kept := _kept(folder, wanted):
+    kept, made_for = _kept(folder)
+    if kept and made_for == wanted:
         return kept
+    if states(folder.parent) and not kept:
+        raise ConfigError(f"{folder} is damaged, and the training in {out} depends on it; choose another folder")
     if states(folder.parent):
+        other = ", ".join(what for key, what in PARTS.items() if made_for.get(key) != wanted[key])
         raise ConfigError(
-            f"The training in {out} depends on its tokenizer, which is damaged or was made for other [tokenizer] "
-            "settings, another start or files than this recipe's; put them back to go on, or choose another folder"
+            f"The training in {out} was begun with other {other}; put that back to go on, or choose another folder"
         )
     pair = given or trained(recipe)
     if keep:
@@ -82,9 +85,9 @@ def digest(path: Path) -> str:
         return ""
 
 
-def _kept(folder: Path, wanted: dict[str, Any]) -> Pair | None:
-    """The tokenizers in a folder, if they are whole and were made for what is wanted."""
+def _kept(folder: Path) -> tuple[Pair | None, dict[str, Any]]:
+    """The tokenizers in a folder, if they are whole, and what they were made for."""
     try:
-        return load_pair(folder) if read_json(folder / MADE_FOR) == wanted else None
+        return load_pair(folder), read_json(folder / MADE_FOR)
     except CheckpointError:
-        return None
+        return None, {}

@@ -267,14 +267,14 @@ class Session:
     def _agree(self, before: Mapping[str, Any]) -> None:
         """Refuse to go on with other mathematics than the state was made with."""
         differing, horizon = changes(before, self.fixed), before.get("schedule.horizon")
-        keep = ""
+        keep, anew = "", f" (--start {self.out} takes these weights along)" if "start" in self.recipe else ""
         if horizon and horizon != self.fixed.get("schedule.horizon"):
             rate = f"the rate is {self.settings.min_lr:g} after those steps"
             keep = f" (--train.horizon {horizon} keeps its schedule; {rate})"
         if differing:
             raise ConfigError(
                 f"{self.out} was trained with other settings: {'; '.join(differing)}; "
-                f"put them back to go on{keep}, or choose another folder to start anew"
+                f"put them back to go on{keep}, or choose another folder to start anew{anew}"
             )
 
     def _better(self, scores: Mapping[str, float]) -> bool:

@@ -71,7 +71,10 @@ def _filled(kind: type[T], facts: Any) -> T:
     kinds = get_type_hints(kind)
     if not isinstance(facts, dict) or facts.keys() != kinds.keys():
         raise ValueError(f"its {kind.__name__.lower()} must hold {', '.join(kinds)}, and nothing else")
-    values = {name: _filled(k, facts[name]) if is_dataclass(k) else facts[name] for name, k in kinds.items()}
+    values = {
+        name: _filled(k, facts[name]) if is_dataclass(k) else facts[name]  # pyright: ignore[reportArgumentType]
+        for name, k in kinds.items()
+    }
     for name, k in kinds.items():
         if not isinstance(values[name], (int, float) if k is float else get_origin(k) or k):
             raise ValueError(f"its {name} is of the wrong type: {values[name]!r:.100}")
