@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -89,7 +90,7 @@ def attend(
     observe   what to tell of the weights, see `Observe`; the answers are `record.statistics`. None: nothing now, and
               `record.observe` later.
     """
-    if observe is not None and not isinstance(observe, Observe):
+    if not isinstance(cast(object, observe), Observe | None):
         raise ArgumentError(f"observe must be an Observe, such as Observe(links=8), or None; found {observe!r}")
     request = ask(
         query, key, value, mask=mask, causal=causal, window=window, bias=bias, scale=scale, softcap=softcap,

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
 
 from polyhead.errors import ArgumentError
-from polyhead.operator.rules import Dense, Frame, Keys, Rule
+from polyhead.operator.rules import Dense, Frame, Keys, Rule, check_count
 
 Region = Rule | Tensor | Sequence[int] | range
 Reduction = Literal["each", "group sum", "group mean", "mean"]
@@ -37,16 +37,16 @@ class Observe:
     max_map     (rows, columns): the same grid; a cell holds its largest weight, so that thin bright lines survive.
     rows, columns, rectangles    exact weights of these queries, of these keys, and of (rows, columns) ranges.
 
-    heads       how `mass`, `received`, the maps and the exact weights are told: of "each" query head, as "group sum" or
-                "group mean" of the heads that share a key head, or as the "mean" of all heads. What is not linear in the
-                weights (links, entropy, squares, distance, max_map) is always told of each head.
+    heads       how `mass`, `received`, `mean_map` and the exact weights are told: of "each" query head, as "group sum"
+                or "group mean" of the heads that share a key head, or as the "mean" of all heads. All else is told of
+                each head.
     """
 
     links: int = 0
     entropy: bool = False
     squares: bool = False
     distance: bool = False
-    mass: Mapping[str, Region] = field(default_factory=dict)
+    mass: Mapping[str, Region] = field(default_factory=dict[str, Region])
     received: bool = False
     mean_map: tuple[int, int] | None = None
     max_map: tuple[int, int] | None = None
@@ -56,14 +56,10 @@ class Observe:
     heads: Reduction = "each"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.links, int) or self.links < 0:
-            raise ArgumentError(f"links must be a whole number of at least 0; found {self.links!r}")
-        for name in ("mean_map", "max_map"):
-            grid = getattr(self, name)
-            if grid is not None and not (
-                isinstance(grid, tuple) and len(grid) == 2 and all(isinstance(n, int) and n > 0 for n in grid)
-            ):
-                raise ArgumentError(f"{name} must be (rows, columns), whole numbers above 0; found {grid!r}")
+        check_count("links", self.links)
+        for name, grid in (("mean_map", self.mean_map), ("max_map", self.max_map)):
+            if grid is not None:
+                check_grid(name, grid)
         if self.heads not in REDUCTIONS:
             known = ", ".join(f"'{name}'" for name in REDUCTIONS)
             raise ArgumentError(f"heads must be one of {known}; found {self.heads!r}")
@@ -71,15 +67,8 @@ class Observe:
     @property
     def scans(self) -> bool:
         """Whether every weight must be looked at once."""
-        return bool(
-            self.links
-            or self.entropy
-            or self.squares
-            or self.distance
-            or self.received
-            or self.mean_map
-            or self.max_map
-        )
+        row = self.links > 0 or self.entropy or self.squares or self.distance
+        return row or self.received or self.mean_map is not None or self.max_map is not None
 
     def check(self, frame: Frame) -> None:
         """Raise ArgumentError where the map of this call cannot give what is asked."""
@@ -90,7 +79,7 @@ class Observe:
             part.check(frame)
         for rows, columns in self.rectangles:
             for name, span, n in (("rows", rows, frame.n_queries), ("columns", columns, frame.n_keys)):
-                if not isinstance(span, range) or span.step != 1 or span.start < 0 or span.stop > n:
+                if not (is_range(span) and 0 <= span.start and span.stop <= n):
                     raise ArgumentError(
                         f"rectangles must be pairs of ranges inside the map of {frame.n_queries} x {frame.n_keys};"
                         f" found {name} {span!r}"
@@ -118,10 +107,12 @@ class Observe:
             links=links, entropy=True, squares=True, distance=True, received=True, mean_map=grid, max_map=grid
         )
 
-    def names(self) -> list[str]:
-        """What is asked for, by field."""
-        return [f.name for f in fields(self) if f.name != "heads" and has(getattr(self, f.name))]
+
+def check_grid(name: str, grid: object) -> None:
+    sizes = cast(tuple[object, ...], grid) if isinstance(grid, tuple) else ()
+    if len(sizes) != 2 or not all(isinstance(n, int) and n > 0 for n in sizes):
+        raise ArgumentError(f"{name} must be (rows, columns), whole numbers above 0; found {grid!r}")
 
 
-def has(value: object) -> bool:
-    return value is not None if isinstance(value, Tensor) else bool(value)
+def is_range(span: object) -> bool:
+    return isinstance(span, range) and span.step == 1

@@ -40,14 +40,9 @@ class Record:
         Zeros where hidden; a row over all columns sums to 1, less the sink's share. Raises ArgumentError.
         """
         frame = self.request.frame
-        every = range(frame.n_queries), range(frame.n_keys)
-        found = exact(
-            self.request,
-            self.lse.detach(),
-            every[0] if rows is None else rows,
-            every[1] if columns is None else columns,
-        )
-        return found.to(self.lse.dtype)
+        rows = range(frame.n_queries) if rows is None else rows
+        columns = range(frame.n_keys) if columns is None else columns
+        return exact(self.request, self.lse.detach(), rows, columns).to(self.lse.dtype)
 
     def observe(self, observe: Observe) -> Statistics:
         """What `attend` would have told, asked later; numbers to read, without gradients.

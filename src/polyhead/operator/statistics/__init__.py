@@ -1,9 +1,9 @@
-"""Statistics of weights that were never written out: a call, its log-sum-exp and a wish go in, `Statistics` come out."""
+"""Statistics of weights that were never written out: a call, its log-sum-exp and a wish in, `Statistics` out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -13,6 +13,8 @@ from polyhead.operator.observe import Observe
 from polyhead.operator.request import Request, chosen
 from polyhead.operator.statistics import scan, tiles
 from polyhead.operator.statistics.values import Grid, Links, Statistics, Sums
+
+Indices = Sequence[int] | Tensor
 
 
 @dataclass(frozen=True)
@@ -33,36 +35,30 @@ WAYS = (
 @torch.no_grad()
 def measure(request: Request, lse: Tensor, observe: Observe, way: str = "auto") -> Statistics:
     """What is asked of the weights exp(score - lse), lse [B, H, T]. Nothing of the call's output is touched."""
-    if torch.is_autocast_enabled(request.query.device.type):
-        with torch.autocast(request.query.device.type, enabled=False):
-            return measure(request, lse, observe, way)
-    frame = request.frame
+    device, frame, groups = request.query.device.type, request.frame, request.key.shape[1]
     observe.check(frame)
-    found: dict[str, object] = {}
-    if observe.scans:
-        taken, reasons = pick(request, observe, way)
-        found |= named(request, lse, observe, taken.look(request, lse, observe))
-        found |= {"way": taken.name, "reasons": reasons}
-    dtype = lse.dtype
-    G = request.key.shape[1]
 
     def told(x: Tensor) -> Tensor:
-        return reduced(x, G, observe.heads).to(dtype)
+        return reduced(x, groups, observe.heads).to(lse.dtype)
 
-    for name in ("received", "mean_map"):
-        if name in found:
-            found[name] = told(found[name])  # pyright: ignore[reportArgumentType]
-    found["mass"] = {
-        name: told(tiles.mass_of(request, lse, observe.region(name, region, frame)))
-        for name, region in observe.mass.items()
-    }
+    def weights(rows: Indices, columns: Indices) -> Tensor:
+        return told(exact(request, lse, rows, columns))
+
     every = range(frame.n_queries), range(frame.n_keys)
-    if observe.rows is not None:
-        found["rows"] = told(exact(request, lse, observe.rows, every[1]))
-    if observe.columns is not None:
-        found["columns"] = told(exact(request, lse, every[0], observe.columns))
-    found["rectangles"] = tuple(told(exact(request, lse, *rectangle)) for rectangle in observe.rectangles)
-    return Statistics(**found)  # pyright: ignore[reportArgumentType]
+    with torch.autocast(device, enabled=False):
+        found = Statistics()
+        if observe.scans:
+            taken, reasons = pick(request, observe, way)
+            found = named(request, lse, observe, taken.look(request, lse, observe), told)
+            found = replace(found, way=taken.name, reasons=reasons)
+        regions = {name: observe.region(name, region, frame) for name, region in observe.mass.items()}
+        return replace(
+            found,
+            mass={name: told(tiles.mass_of(request, lse, region)) for name, region in regions.items()},
+            rows=None if observe.rows is None else weights(observe.rows, every[1]),
+            columns=None if observe.columns is None else weights(every[0], observe.columns),
+            rectangles=tuple(weights(*rectangle) for rectangle in observe.rectangles),
+        )
 
 
 def pick(request: Request, observe: Observe, way: str) -> tuple[Way, dict[str, str]]:
@@ -77,36 +73,44 @@ def pick(request: Request, observe: Observe, way: str) -> tuple[Way, dict[str, s
     raise AssertionError(reasons)
 
 
-def named(request: Request, lse: Tensor, observe: Observe, sums: Sums) -> dict[str, object]:
-    """Sums divided and named as people know them."""
-    frame, dtype = request.frame, lse.dtype
-    l = lse.double()
-    empty = l == -torch.inf
-    l = l.masked_fill(empty, 0.0)
-    share = 1 - (request.sinks.double()[:, None] - l).exp() if request.sinks is not None else torch.ones_like(l)
+def named(request: Request, lse: Tensor, observe: Observe, sums: Sums, told: Callable[[Tensor], Tensor]) -> Statistics:
+    """Sums divided, and named as people know them."""
+    frame = request.frame
+    empty = lse == -torch.inf
+    level = lse.double().masked_fill(empty, 0.0)
+    share = torch.ones_like(level)  # what the keys' weights must sum to
+    if request.sinks is not None:
+        share = share - (request.sinks.double()[:, None] - level).exp()
     off = (sums.mass - share.masked_fill(empty, 0.0)).abs()
-    found: dict[str, object] = {"row_error": float(off.max()) if off.numel() else 0.0}
-    if observe.entropy:
-        found["entropy"] = (sums.mass * l - sums.entropy).to(dtype)
-    if observe.squares:
-        found["squares"] = sums.squares.to(dtype)
-    if sums.offset is not None and sums.offset2 is not None and sums.distance is not None:
-        whole = sums.mass.masked_fill(sums.mass == 0, 1.0)  # means over the keys alone, sinks aside
-        mean = sums.offset / whole
-        found["offset"] = mean.to(dtype)
-        found["spread"] = (sums.offset2 / whole - mean.square()).clamp(min=0).sqrt().to(dtype)
-        found["distance"] = (sums.distance / whole).to(dtype)
+    whole = sums.mass.masked_fill(sums.mass == 0, 1.0)  # means are over the keys alone, sinks aside
+    offset, offset2, distance = (None if x is None else x / whole for x in (sums.offset, sums.offset2, sums.distance))
+    spread = None
+    if offset is not None and offset2 is not None:
+        spread = (offset2 - offset.square()).clamp(min=0).sqrt()
+    links = None
     if sums.scores is not None and sums.keys is not None:
-        weights = (sums.scores.double() - l[..., None]).exp().masked_fill(sums.keys < 0, 0.0)
-        found["links"] = Links(weights.to(dtype), sums.keys)
-    if sums.received is not None:
-        found["received"] = sums.received
+        weights = (sums.scores.double() - level[..., None]).exp().masked_fill(sums.keys < 0, 0.0)
+        links = Links(weights.to(lse.dtype), sums.keys)
+    mean_map = None
     if sums.mean_map is not None and observe.mean_map is not None:
-        ends = torch.tensor([0, *Grid.of(observe.mean_map, frame.n_queries, frame.n_keys).row_ends()], device=l.device)
-        found["mean_map"] = sums.mean_map / ends.diff()[:, None]
-    if sums.max_map is not None:
-        found["max_map"] = sums.max_map.to(dtype)
-    return found
+        ends = [0, *Grid.of(observe.mean_map, frame.n_queries, frame.n_keys).row_ends()]
+        mean_map = told(sums.mean_map / torch.tensor(ends, device=lse.device).diff()[:, None])
+
+    def plain(x: Tensor | None) -> Tensor | None:
+        return None if x is None else x.to(lse.dtype)
+
+    return Statistics(
+        links=links,
+        entropy=plain(sums.mass * level - sums.entropy) if observe.entropy else None,
+        squares=plain(sums.squares) if observe.squares else None,
+        distance=plain(distance),
+        offset=plain(offset),
+        spread=plain(spread),
+        received=None if sums.received is None else told(sums.received),
+        mean_map=mean_map,
+        max_map=plain(sums.max_map),
+        row_error=float(off.max()) if off.numel() else 0.0,
+    )
 
 
 def reduced(x: Tensor, groups: int, heads: str) -> Tensor:
@@ -115,14 +119,12 @@ def reduced(x: Tensor, groups: int, heads: str) -> Tensor:
         return x
     if heads == "mean":
         return x.mean(1, keepdim=True)
-    shared = x.unflatten(1, (groups, -1))
+    shared = torch.unflatten(x, 1, (groups, -1))
     return shared.sum(2) if heads == "group sum" else shared.mean(2)
 
 
-def exact(request: Request, lse: Tensor, rows: object, columns: object) -> Tensor:
-    """Exact weights of some rows and columns."""
-    frame = request.frame
-    return blockwise.exact_weights(
-        request, lse, chosen("rows", rows, frame.n_queries, lse.device),
-        chosen("columns", columns, frame.n_keys, lse.device),
-    ).double()  # fmt: skip
+def exact(request: Request, lse: Tensor, rows: Indices, columns: Indices) -> Tensor:
+    """Exact weights [B, H, len(rows), len(columns)] of some rows and columns, float64."""
+    i = chosen("rows", rows, request.frame.n_queries, lse.device)
+    j = chosen("columns", columns, request.frame.n_keys, lse.device)
+    return blockwise.exact_weights(request, lse, i, j).double()

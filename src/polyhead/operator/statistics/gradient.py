@@ -106,8 +106,9 @@ class Attached(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, d_lse: Tensor | None, *d_values: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *d_outputs: Any) -> tuple[Tensor | None, ...]:  # pyright: ignore
         job: Job = ctx.job
+        d_lse, *d_values = d_outputs
         slopes = [slope_of(job, name, d) for name, d in zip(job.names, d_values, strict=True) if d is not None]
         learns = ctx.needs_input_grad[4]
         return None, None, *backward(job.request, job.lse, d_lse, slopes, learns=learns)
@@ -244,14 +245,14 @@ def backward(
     d_weights = torch.zeros_like(weights, dtype=plan.dtype) if learns and weights is not None else None
     means = query.new_zeros(query.shape[:3], dtype=plan.dtype)  # [B, H, T] sum_k p_ik g_ik
     told = query.new_zeros(query.shape[:3], dtype=plan.dtype) if d_lse is None else d_lse.to(plan.dtype)
-    l = lse.to(plan.dtype)
+    level = lse.to(plan.dtype)
 
     def looks(rows: range) -> Iterator[tuple[Look, blockwise.Tile, Tensor]]:
         q = part(query, rows, plan)
         for columns in columns_of(plan, rows):
             k = part(key, columns, plan)
             tile = score(plan, q, k, weights, rows, columns)
-            logs = tile.scores - shift(l[:, :, rows.start : rows.stop])[..., None]
+            logs = tile.scores - shift(level[:, :, rows.start : rows.stop])[..., None]
             p = hide(logs.exp(), tile.visible)
             yield Look(plan, rows, columns, p, logs.masked_fill(p == 0, 0.0)), tile, k
 
@@ -281,7 +282,7 @@ def backward(
         d_query[:, :, span] = d_q
     d_sinks = None
     if sinks is not None:
-        mass = (sinks.to(plan.dtype)[:, None] - shift(l)).exp().masked_fill(l == -torch.inf, 0.0)
+        mass = (sinks.to(plan.dtype)[:, None] - shift(level)).exp().masked_fill(level == -torch.inf, 0.0)
         d_sinks = (mass * (told - means)).sum((0, 2)).to(sinks.dtype)
     return (
         d_query,

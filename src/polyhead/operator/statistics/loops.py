@@ -6,8 +6,10 @@ instructions: an exponential is a polynomial and a shift of the exponent (Cody a
 the library's would not become one.
 """
 
-# pyright: basic
+# pyright: basic, reportCallIssue=false
 from __future__ import annotations
+
+import math
 
 import numpy as np
 from llvmlite import ir
@@ -24,7 +26,7 @@ compiled = njit(nogil=True, cache=True, fastmath=FAST)
 
 f32, i32 = np.float32, np.int32
 LOG2E = f32(1.4426950408889634)
-C1, C2, C3, C4, C5, C6, C7 = (f32(np.log(2.0) ** n / d) for n, d in zip(range(1, 8), (1, 2, 6, 24, 120, 720, 5040)))
+C1, C2, C3, C4, C5, C6, C7 = (f32(math.log(2.0) ** n / math.factorial(n)) for n in range(1, 8))
 
 
 @intrinsic
@@ -133,11 +135,11 @@ def weigh(scores, lse, mass, entropy, squares):
     """Turn scores into weights exp(score - lse), in place, and add each row's sums of p, p s and p^2."""
     rows, columns = scores.shape
     for i in range(rows):
-        row, l = scores[i], lse[i]
+        row, level = scores[i], lse[i]
         a, e, q = f32(0), f32(0), f32(0)
         for j in range(columns):
             s = row[j]
-            p = exponential(s - l)
+            p = exponential(s - level)
             a += p
             e += p * s
             q += p * p

@@ -88,13 +88,17 @@ class Scan:
 
         k = observe.links
         self.sums = Sums(
-            *(torch.zeros(B, H, T, dtype=torch.float64) for _ in range(3)),
-            *(zeros(observe.distance, B, H, T) for _ in range(3)),
-            torch.full((B, H, T, k), float(loops.HIDDEN)) if k else None,
-            torch.full((B, H, T, k), -1) if k else None,
-            zeros(observe.received, B, H, S),
-            zeros(observe.mean_map, B, H, *self.means.shape),
-            zeros(observe.max_map, B, H, *self.peaks.shape),
+            mass=torch.zeros(B, H, T, dtype=torch.float64),
+            entropy=torch.zeros(B, H, T, dtype=torch.float64),
+            squares=torch.zeros(B, H, T, dtype=torch.float64),
+            offset=zeros(observe.distance, B, H, T),
+            offset2=zeros(observe.distance, B, H, T),
+            distance=zeros(observe.distance, B, H, T),
+            scores=torch.full((B, H, T, k), float(loops.HIDDEN)) if k else None,
+            keys=torch.full((B, H, T, k), -1) if k else None,
+            received=zeros(observe.received, B, H, S),
+            mean_map=zeros(observe.mean_map, B, H, *self.means.shape),
+            max_map=zeros(observe.max_map, B, H, *self.peaks.shape),
         )
 
     def units(self) -> Iterator[tuple[int, int, range]]:

@@ -6,6 +6,7 @@ Every feature, any device and floating dtype, memory of O(tokens x tile). It is 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -42,12 +43,12 @@ def look(request: Request, lse: Tensor, observe: Observe, tile: tuple[int, int] 
 
     for rows in rows_of(plan):
         span = slice(rows.start, rows.stop)
-        q, l = part(query, rows, plan), shift(lse[:, :, span].to(plan.dtype))[..., None]
+        q, level = part(query, rows, plan), shift(lse[:, :, span].to(plan.dtype))[..., None]
         for columns in columns_of(plan, rows):
             at = slice(columns.start, columns.stop)
             seen = score(plan, q, part(key, columns, plan), request.weights, rows, columns)
             s = seen.scores
-            p = hide((s - l).exp(), seen.visible)  # [B, H, t, s]
+            p = hide((s - level).exp(), seen.visible)  # [B, H, t, s]
             wide = p.double()
             mass[:, :, span] += wide.sum(-1)
             entropy[:, :, span] += (wide * s.masked_fill(p == 0, 0.0)).sum(-1)  # -inf and 0 make no NaN
@@ -81,16 +82,13 @@ def stronger(scores: Tensor, keys: Tensor, tile: Tensor, columns: range) -> tupl
 
 def pool(p: Tensor, grid: Grid, rows: range, columns: range, how: Callable[..., Tensor]) -> tuple[Tensor, slice, slice]:
     """A tile [B, H, t, s] by the cells of a grid that it touches [B, H, r, c], and where these lie."""
-    i = torch.arange(rows.start, rows.stop) * grid.rows // grid.queries
-    j = torch.arange(columns.start, columns.stop) * grid.columns // grid.keys
-    for dim, cells in ((3, j), (2, i)):
-        sizes = as_list(cells.unique_consecutive(return_counts=True)[1])
-        p = torch.stack([how(part, dim) for part in p.split(sizes, dim)], dim)
-    return p, slice(int(i[0]), int(i[-1]) + 1), slice(int(j[0]), int(j[-1]) + 1)
-
-
-def as_list(numbers: Tensor) -> list[int]:
-    return numbers.tolist()  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    places: list[slice] = []
+    for dim, span, cell, ends in ((2, rows, grid.row, grid.row_ends()), (3, columns, grid.column, grid.column_ends())):
+        first, last = cell(span.start), cell(span.stop - 1)
+        cuts = [span.start, *ends[first:last], span.stop]
+        p = torch.stack([how(p.narrow(dim, a - span.start, b - a), dim) for a, b in pairwise(cuts)], dim)
+        places.append(slice(first, last + 1))
+    return p, places[0], places[1]
 
 
 @torch.no_grad()
@@ -101,10 +99,10 @@ def mass_of(request: Request, lse: Tensor, region: Rule, tile: tuple[int, int] |
     found = request.query.new_zeros(request.query.shape[:3], dtype=torch.float64)
     for rows in rows_of(plan):
         span = slice(rows.start, rows.stop)
-        q, l = part(request.query, rows, plan), shift(lse[:, :, span].to(plan.dtype))[..., None]
+        q, level = part(request.query, rows, plan), shift(lse[:, :, span].to(plan.dtype))[..., None]
         for columns in within(plan, rows, region):
             seen = score(plan, q, part(request.key, columns, plan), request.weights, rows, columns)
-            p = hide((seen.scores - l).exp(), seen.visible)
+            p = hide((seen.scores - level).exp(), seen.visible)
             found[:, :, span] += hide(p, region.visible(plan.frame, rows, columns)).double().sum(-1)
     return found
 

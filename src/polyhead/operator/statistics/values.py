@@ -49,7 +49,7 @@ class Statistics:
     distance: Tensor | None = None
     offset: Tensor | None = None
     spread: Tensor | None = None
-    mass: Mapping[str, Tensor] = field(default_factory=dict)
+    mass: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     received: Tensor | None = None
     mean_map: Tensor | None = None
     max_map: Tensor | None = None
@@ -58,7 +58,7 @@ class Statistics:
     rectangles: tuple[Tensor, ...] = ()
     row_error: float | None = None
     way: str = ""
-    reasons: Mapping[str, str] = field(default_factory=dict)
+    reasons: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def effective_keys(self) -> Tensor | None:
