@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from polyhead.lens.see import see
     from polyhead.lens.watch import watch
     from polyhead.operator.attend import attend, attention, explain, rows
+    from polyhead.operator.observe import Observe
     from polyhead.operator.rules import Alibi, Buckets, Causal, Dense, Lengths, Prefix, Segments, Window
     from polyhead.tasks.evaluate import evaluate
     from polyhead.tasks.info import info
@@ -46,6 +47,7 @@ _HOME = {
     "attend": "operator.attend",
     "rows": "operator.attend",
     "explain": "operator.attend",
+    "Observe": "operator.observe",
     "Causal": "operator.rules",
     "Window": "operator.rules",
     "Prefix": "operator.rules",
@@ -81,6 +83,7 @@ __all__ = [
     "Lengths",
     "MissingExtra",
     "NonFiniteLoss",
+    "Observe",
     "PolyheadError",
     "Prefix",
     "Sample",

@@ -15,7 +15,7 @@ from polyhead.cli.main import VERBS
 from tests.structure.page import PACKAGE, parsed
 
 NAMES = [
-    *("attention", "attend", "rows", "explain"),
+    *("attention", "attend", "Observe", "rows", "explain"),
     *("Causal", "Window", "Prefix", "Lengths", "Segments", "Dense", "Alibi", "Buckets"),
     *("load", "save", "watch"),
     *("translate", "see", "evaluate", "info", "train", "convert"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -47,7 +48,9 @@ for _verb in VERBS:  # these files import only typer; what is heavy is imported 
 
 def main(words: Sequence[str] | None = None) -> None:
     """One command, typed in a shell unless its words are given. What is mistyped is one sentence and exit code 2."""
-    words = sys.argv[1:] if words is None else words
+    if words is None:
+        words = sys.argv[1:]
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was half-written is taken away
     for place, word in enumerate(words, 1):
         if any("\ud800" <= c <= "\udfff" for c in word):  # how Python keeps bytes that it cannot read
             stop(f"Word {place} of the command, '{word}', is not UTF-8; set the terminal to UTF-8, or rename the file.")

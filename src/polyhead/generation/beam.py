@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from polyhead.errors import ArgumentError
-from polyhead.generation.search import Call, Choice, Hypothesis, State, as_list, nothing_to_choose, true_places
+from polyhead.generation.search import Call, Choice, Hypothesis, State, as_list, nothing_to_choose, true_places, widest
 
 GROUP = 128  # scores whose maximum is looked at first
 
@@ -109,9 +109,9 @@ class BeamState:
     def may_improve(self, added: int) -> Tensor:
         """Whether the best open row of each source may still enter its pool, bool [B]."""
         if self.beam.early_stopping == "never" and self.beam.length_penalty > 0:
-            length = self.call.limit[self.sources].double()
+            length = self.call.limit[self.sources].to(widest(self.worst.device))
         else:
-            length = self.worst.new_full((), added, dtype=torch.float64)
+            length = self.worst.new_full((), added, dtype=widest(self.worst.device))
         hope = self.total[:, 0] / (length**self.beam.length_penalty).float() > self.worst
         return hope & self.worst.isneginf() if self.beam.early_stopping is True else hope
 

@@ -136,7 +136,8 @@ class Sample:
             [np.random.default_rng([self.seed, number, answer]).random(longest) for answer in range(self.n_best)]
             for number in call.numbers
         ]
-        table = torch.tensor(np.array(chances), device=call.limit.device)  # [sources of the call, n_best, longest]
+        device = call.limit.device
+        table = torch.tensor(np.array(chances)).to(device, widest(device))  # [sources of the call, n_best, longest]
         return Walk(
             call,
             lambda scores, sources, added: self.draw(scores, table[sources, :, added].flatten()),
@@ -146,7 +147,7 @@ class Sample:
 
     def draw(self, scores: Tensor, chance: Tensor) -> Tensor:
         """Scores [N, V] and uniform numbers in [0, 1) [N] -> tokens [N], by inverting the cumulative distribution."""
-        scores, names = scores.double() / self.temperature, None
+        scores, names = scores.to(widest(scores.device)) / self.temperature, None
         if self.top_k is not None or self.top_p < 1:
             scores, names = scores.topk(min(self.top_k or scores.shape[1], scores.shape[1]))  # best first
         share = scores.softmax(-1)
@@ -220,6 +221,11 @@ def nothing_to_choose(number: int, top: float) -> ArgumentError:
     """The error for a source whose best score `top` is -inf or not a number."""
     why = "the logit rules forbid every token; relax them" if top == -math.inf else "the model's logits are broken"
     return ArgumentError(f"No token can follow in source {number}: its best score is {top}, for {why}.")
+
+
+def widest(device: torch.device) -> torch.dtype:
+    """float64, or float32 where the device has no wider type."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def as_list(numbers: Tensor) -> list[int]:

@@ -24,10 +24,11 @@ class Way:
     name: str
     can: Callable[[Request, Observe], str | None]  # None, or the reason why not
     look: Callable[[Request, Tensor, Observe], Sums]
+    slower: Callable[[Request], str | None] = lambda request: None  # why "auto" passes it by though it could serve
 
 
 WAYS = (
-    Way("scan", scan.can, scan.look),
+    Way("scan", scan.can, scan.look, scan.slower),
     Way("tiles", tiles.can, tiles.look),
 )
 
@@ -66,7 +67,7 @@ def pick(request: Request, observe: Observe, way: str) -> tuple[Way, dict[str, s
     reasons: dict[str, str] = {}
     for each in WAYS:
         if way in ("auto", each.name):
-            reason = each.can(request, observe)
+            reason = (each.slower(request) if way == "auto" else None) or each.can(request, observe)
             if reason is None:
                 return each, reasons
             reasons[each.name] = reason

@@ -22,6 +22,7 @@ from polyhead.operator.request import Request, finite
 from polyhead.operator.statistics.values import Grid, Sums
 
 ROWS, COLUMNS = 128, 1024  # of a block: its scores take half a megabyte
+SCORES = 1 << 18  # fewer are soon looked at in any way
 CHUNK = 4096  # rows of one head that one thread works on; sums are joined in the order of chunks
 
 
@@ -43,6 +44,14 @@ def can(request: Request, observe: Observe) -> str | None:
             return "this mask differs from sequence to sequence, or from head to head, and is no interval of keys"
     if not (finite(request.query) and (request.finite or finite(request.key))):
         return "query or key holds NaN or Inf"
+    return None
+
+
+def slower(request: Request) -> str | None:
+    """None where this is the fastest way, or the reason why not."""
+    (B, H, T, _), S = request.query.shape, request.key.shape[2]
+    if B * H * T * S < SCORES:
+        return f"a map of {B * H * T * S} weights is looked at before the loops are loaded"
     return None
 
 
