@@ -1,0 +1,95 @@
+"""One way to attend, in a process of its own: the same tensors for every way, its seconds and its peak memory."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from common import serve
+from torch import Tensor
+
+from polyhead.operator import Observe, attend
+
+TILE = 128, 1024  # rows and columns of the products alone
+ROWS = Observe(links=8, entropy=True, squares=True, distance=True)
+ALL = Observe(links=8, entropy=True, squares=True, distance=True, received=True, mean_map=(256, 256))
+
+
+def blind(query: Tensor, key: Tensor, value: Tensor, causal: bool) -> Tensor:
+    return F.scaled_dot_product_attention(query, key, value, is_causal=causal)
+
+
+def unfused(query: Tensor, key: Tensor, value: Tensor, causal: bool) -> tuple[Tensor, ...]:
+    """What a library does when it is asked for weights: all of them, and the same statistics from them."""
+    scores = query @ key.mT * query.shape[-1] ** -0.5
+    if causal:
+        n = scores.shape[-1]
+        scores = scores.masked_fill(torch.ones(n, n, dtype=torch.bool).triu(1), -torch.inf)
+    weights = scores.softmax(-1)
+    entropy = -(weights * weights.clamp(min=1e-30).log()).sum(-1)
+    return weights @ value, weights.topk(8).values, entropy, weights.sum(2)
+
+
+def products(query: Tensor, key: Tensor, value: Tensor, causal: bool) -> None:
+    """The floor of a second look at every score: the products of queries and keys, in the same blocks, nothing else."""
+    n = query.shape[2]
+    room = torch.empty(TILE[0] * TILE[1])
+    for b in range(query.shape[0]):
+        for h in range(query.shape[1]):
+            keys = key[b, h].T
+            for i in range(0, n, TILE[0]):
+                rows = query[b, h, i : i + TILE[0]]
+                for j in range(0, min(i + TILE[0], n) if causal else n, TILE[1]):
+                    columns = keys[:, j : min(j + TILE[1], i + TILE[0] if causal else n)]
+                    torch.mm(rows, columns, out=room[: len(rows) * columns.shape[1]].view(len(rows), -1))
+
+
+def observed(observe: Observe | None) -> Callable[..., Any]:
+    return lambda query, key, value, causal: attend(query, key, value, causal=causal, observe=observe)
+
+
+WAYS: dict[str, Callable[..., Any]] = {
+    "blind": blind,
+    "products": products,
+    "recording": observed(None),
+    "received": observed(Observe(received=True)),
+    "rows": observed(ROWS),
+    "everything": observed(ALL),
+    "unfused": unfused,
+}
+
+
+class Bench:
+    """The tensors of one length, and the memory that was in use before anything was computed from them."""
+
+    def prepare(self, heads: int, length: int, width: int, causal: bool, threads: int, learns: bool) -> None:
+        torch.set_num_threads(threads)
+        torch.manual_seed(length)
+        self.tensors = [torch.randn(1, heads, length, width, requires_grad=learns) for _ in range(3)]
+        self.causal, self.learns = causal, learns
+
+    def run(self, way: str) -> dict[str, float]:
+        before = peak()
+        start = time.perf_counter()
+        with torch.inference_mode(not self.learns):
+            found = WAYS[way](*self.tensors, self.causal)
+            if self.learns:
+                out = found[0] if isinstance(found, tuple) else found
+                torch.autograd.grad(out.sum(), self.tensors)
+        return {"seconds": time.perf_counter() - start, "bytes": peak() - before, "resident": peak()}
+
+
+def peak() -> float:
+    """The most memory that this process has had, in bytes."""
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
+
+
+if __name__ == "__main__":
+    bench = Bench()
+    serve({"prepare": bench.prepare, "run": bench.run})
