@@ -6,6 +6,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -36,17 +37,21 @@ def unfused(query: Tensor, key: Tensor, value: Tensor, causal: bool) -> tuple[Te
 
 
 def products(query: Tensor, key: Tensor, value: Tensor, causal: bool) -> None:
-    """The floor of a second look at every score: the products of queries and keys, in the same blocks, nothing else."""
-    n = query.shape[2]
-    room = torch.empty(TILE[0] * TILE[1])
-    for b in range(query.shape[0]):
-        for h in range(query.shape[1]):
-            keys = key[b, h].T
-            for i in range(0, n, TILE[0]):
-                rows = query[b, h, i : i + TILE[0]]
-                for j in range(0, min(i + TILE[0], n) if causal else n, TILE[1]):
-                    columns = keys[:, j : min(j + TILE[1], i + TILE[0] if causal else n)]
-                    torch.mm(rows, columns, out=room[: len(rows) * columns.shape[1]].view(len(rows), -1))
+    """The floor of a second look at every score: the products of queries and keys, in the same blocks and threads."""
+    n, threads = query.shape[2], torch.get_num_threads()
+
+    def head(place: tuple[int, int]) -> None:
+        keys, room = key[place].T, torch.empty(TILE[0] * TILE[1])
+        for i in range(0, n, TILE[0]):
+            rows = query[place][i : i + TILE[0]]
+            end = min(i + TILE[0], n) if causal else n
+            for j in range(0, end, TILE[1]):
+                columns = keys[:, j : min(j + TILE[1], end)]
+                torch.mm(rows, columns, out=room[: len(rows) * columns.shape[1]].view(len(rows), -1))
+
+    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        list(pool.map(head, [(b, h) for b in range(len(query)) for h in range(query.shape[1])]))
+    torch.set_num_threads(threads)
 
 
 def observed(observe: Observe | None) -> Callable[..., Any]:

@@ -467,6 +467,10 @@ class Bias:
         """The bias of these rows and columns, broadcastable to [B, H, t, s]."""
         raise NotImplementedError
 
+    def along(self, distance: Tensor) -> Tensor | None:
+        """What is added where a key lies so far right of its query, [n] -> [H, n]; None if it depends on more."""
+        return None
+
     def add_gradient(self, into: Tensor, d_tile: Tensor, frame: Frame, rows: Span, columns: Span) -> None:
         """Add the gradient of a tile, d_tile [B, H, t, s], to the gradient of the weights."""
         raise NotImplementedError
@@ -531,6 +535,9 @@ class Alibi(Bias):
         slopes = weights.to(torch.promote_types(weights.dtype, torch.float32))  # distances are too far for half width
         return -slopes[:, None, None] * frame.distance(rows, columns).abs()  # [1 or B, H, t, s]
 
+    def along(self, distance: Tensor) -> Tensor:
+        return -self.slopes.to(torch.promote_types(self.slopes.dtype, torch.float32))[:, None] * distance.abs()
+
     def add_gradient(self, into: Tensor, d_tile: Tensor, frame: Frame, rows: Span, columns: Span) -> None:
         into -= (d_tile * frame.distance(rows, columns).abs()).sum((0, 2, 3))
 
@@ -578,6 +585,9 @@ class Buckets(Bias):
 
     def tile(self, weights: Tensor, frame: Frame, rows: Span, columns: Span) -> Tensor:
         return weights[self.bucket(frame.distance(rows, columns)[:, 0])].movedim(3, 1)  # [1 or B, H, t, s]
+
+    def along(self, distance: Tensor) -> Tensor:
+        return self.table[self.bucket(distance)].T
 
     def add_gradient(self, into: Tensor, d_tile: Tensor, frame: Frame, rows: Span, columns: Span) -> None:
         found = self.bucket(frame.distance(rows, columns))  # [1 or B, 1, t, s]

@@ -63,6 +63,16 @@ def hide(scores, low, high):
             scores[i, j] = HIDDEN
 
 
+@compiled
+def add_along(scores, x, bias):
+    """Add bias[x[i] + j] to the score of row i and column j."""
+    rows, columns = scores.shape
+    for i in range(rows):
+        row, own = scores[i], bias[x[i] : x[i] + columns]
+        for j in range(columns):
+            row[j] += own[j]
+
+
 @njit(inline="always")
 def lane_tops(row, top):
     """The largest score of each lane [LANES] of a row [columns]."""

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from polyhead.operator.kernels.blockwise import spans
 from polyhead.operator.observe import Observe
-from polyhead.operator.request import Request, finite
+from polyhead.operator.request import Request, finite, usable
+from polyhead.operator.rules import Bias
 from polyhead.operator.statistics.values import Grid, Sums
 
 ROWS, COLUMNS = 128, 1024  # of a block: its scores take half a megabyte
@@ -34,8 +35,8 @@ def can(request: Request, observe: Observe) -> str | None:
         return f"the loops run on a CPU, and the tensors are on {request.query.device}"
     if request.query.dtype == torch.float64:
         return "the loops compute in float32, and float64 was given"
-    if request.bias is not None:
-        return "a bias is read tile by tile"
+    if request.weights is not None and not usable(request.weights):
+        return "the bias holds NaN or Inf"
     if not request.query.shape[2] * request.key.shape[2] * request.query.shape[0]:
         return "there is nothing to look at"
     if request.rule is not None and request.rule.interval(request.frame, range(1)) is None:
@@ -90,6 +91,8 @@ class Scan:
         (B, H, T, _), S = request.query.shape, request.key.shape[2]
         self.heads_per_key = H // request.key.shape[1]
         self.lse = lse.masked_fill(lse == -torch.inf, torch.inf).numpy()  # exp(score - inf) = 0: an empty row
+        self.nearest = -T - self.frame.highest  # the farthest left that a key may lie of its query
+        self.along = along(request.bias, range(self.nearest, S - self.frame.lowest + 1))
         self.means, self.peaks = (Cells.of(grid, T, S) for grid in (observe.mean_map, observe.max_map))
 
         def zeros(wanted: object, *shape: int) -> Tensor | None:
@@ -161,7 +164,13 @@ class Scan:
         torch.mm(q, keys[:, columns.start : columns.stop], out=x)
         if (cap := self.request.softcap) is not None:
             x.div_(cap).tanh_().mul_(cap)
-        rule = self.request.rule
+        rule, bias = self.request.rule, self.request.bias
+        if self.along is not None:
+            self.loops.add_along(x.numpy(), self.offsets(b, block, columns) - self.nearest, self.along[h])
+        elif bias is not None:
+            tile = bias.tile(bias.weights.detach(), self.frame, block, columns)
+            x.add_(tile[b if len(tile) > 1 else 0, h if tile.shape[1] > 1 else 0])
+            x.clamp_(min=float(self.loops.HIDDEN))  # -inf hides
         if rule is None:
             return x.numpy()
         seen = rule.interval(self.frame, block)
@@ -204,6 +213,12 @@ class Cells:
             return cls(np.zeros(T, np.int64), np.zeros(0, np.int64), (0, 0))
         cells = Grid.of(grid, T, S)
         return cls(np.arange(T) * cells.rows // T, np.array(cells.column_ends()), (cells.rows, cells.columns))
+
+
+def along(bias: Bias | None, distances: range) -> np.ndarray | None:
+    """A bias that depends on distance alone, [H, n]."""
+    found = None if bias is None else bias.along(torch.arange(distances.start, distances.stop))
+    return None if found is None else found.detach().float().contiguous().numpy()
 
 
 def numpy(x: Tensor | None) -> np.ndarray:
