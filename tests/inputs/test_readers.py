@@ -182,6 +182,7 @@ def test_a_column_that_the_header_lacks_suggests_the_nearest(tmp_path: Path) -> 
         ({"path": "a.tsv", "columns": (0, 1)}, "count them from 1"),
         ({"path": "a.tsv", "columns": (1, 2, 3)}, "must name two columns"),
         ({"path": "a.tsv", "weight": float("nan")}, r"weight \(nan\) of a\.tsv must be above 0"),
+        ({"path": "a.tsv", "weight": 1e30}, r"weight \(1e\+30\) of a\.tsv must be above 0 and at most 1000"),
         ({"path": "a.tsv", "weight": 0}, r"weight \(0\) of a\.tsv must be above 0"),
     ],
 )

@@ -16,13 +16,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from hashlib import blake2b
 from itertools import zip_longest
-from math import inf
 from pathlib import Path
 from typing import Literal, NamedTuple, cast
 
 from polyhead.errors import ArgumentError, DataError, did_you_mean
 from polyhead.inputs.text import clean
 
+MOST_VISITS = 1000  # of a pair in one epoch; the plan of an epoch holds each of them
 LONGEST_LINE = 1 << 20  # bytes; what is longer is not a sentence, and its file perhaps not made of lines
 
 Column = int | str
@@ -77,8 +77,11 @@ class Source:
                     f"where of {self.name} must list the values that column {column} may have, each a text or a whole "
                     f'number, as in {{{column!r}: ["yes"]}}, but found {values!r}.'
                 )
-        if not 0 < self.weight < inf:
-            raise ArgumentError(f"weight ({self.weight}) of {self.name} must be above 0; leave the source out instead.")
+        if not 0 < self.weight <= MOST_VISITS:
+            raise ArgumentError(
+                f"weight ({self.weight}) of {self.name} must be above 0 and at most {MOST_VISITS} visits of each pair in "
+                "an epoch; to have none of it, leave the source out."
+            )
 
     @property
     def paths(self) -> tuple[Path, ...]:
