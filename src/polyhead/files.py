@@ -32,19 +32,23 @@ def write_bytes(path: Path, content: bytes) -> None:
         part.write_bytes(content)
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """A safetensors file, whole or not at all."""
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], words: Mapping[str, str] | None = None) -> None:
+    """A safetensors file, with words for its head, whole or not at all."""
     with whole(path) as part:
-        save_tensors(part, tensors)
+        save_tensors(part, tensors, words)
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], words: Mapping[str, str] | None = None) -> None:
     """A safetensors file inside a folder that is itself being written whole; raises OSError."""
     from safetensors import SafetensorError  # here, so that the command line starts without torch
     from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariableType]
 
     try:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata={"format": "pt"})
+        save_file(
+            {name: tensor.contiguous() for name, tensor in tensors.items()},
+            path,
+            metadata={"format": "pt", **(words or {})},
+        )
     except SafetensorError as refused:
         raise OSError(str(refused)) from refused
     path.chmod(0o644)  # safetensors lets nobody else read what it writes

@@ -79,8 +79,8 @@ class Source:
                 )
         if not 0 < self.weight <= MOST_VISITS:
             raise ArgumentError(
-                f"weight ({self.weight}) of {self.name} must be above 0 and at most {MOST_VISITS} visits of each pair in "
-                "an epoch; to have none of it, leave the source out."
+                f"weight ({self.weight}) of {self.name} must be above 0 and at most {MOST_VISITS} visits of each pair "
+                "in an epoch; to have none of it, leave the source out."
             )
 
     @property

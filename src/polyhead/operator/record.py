@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from torch import Tensor
 
@@ -50,6 +51,22 @@ class Record:
         The tensors of the call must still hold what they held. Raises ArgumentError.
         """
         return measure(self.request, self.lse.detach(), observe)
+
+    def save(self, path: str | Path) -> None:
+        """Write the record and its statistics to one safetensors file, whole or not at all. Raises WriteError."""
+        from polyhead.operator.record_file import save
+
+        save(self, Path(path))
+
+    @staticmethod
+    def load(path: str | Path) -> Record:
+        """The record that was saved. Its value tensors were not, so `request.value` stands for the keys.
+
+        Raises DataError where the file is damaged, or its weights do not sum to 1.
+        """
+        from polyhead.operator.record_file import load
+
+        return load(Path(path))
 
     def detached(self) -> Record:
         """The same record apart from any graph, as one keeps it."""

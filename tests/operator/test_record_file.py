@@ -1,0 +1,77 @@
+"""A record comes back from its file as it was, and a damaged one is refused."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+import torch
+from hypothesis import given, settings
+from torch import Tensor
+
+from polyhead.errors import DataError
+from polyhead.operator import Causal, Observe, Record, Window, attend
+from polyhead.operator.statistics.gradient import tensors
+from tests.operator.cases import Case, build, cases
+
+
+@settings(max_examples=40, deadline=None)
+@given(case=cases())
+def test_a_record_of_any_call_comes_back(case: Case) -> None:
+    built = build(case, grad=False)
+    x = built.tensors
+    asked = Observe(links=min(2, case.S), entropy=True, received=True, mean_map=(2, 2), mass={"near": Window(1, 1)})
+    _, record = attend(x["query"], x["key"], x["value"], **built.how, observe=asked)
+    with TemporaryDirectory() as folder:
+        record.save(Path(folder) / "call.safetensors")
+        again = Record.load(Path(folder) / "call.safetensors")
+    assert torch.equal(again.lse, record.lse)
+    assert (again.kernel, again.reasons) == (record.kernel, record.reasons)
+    assert torch.equal(again.weights(), record.weights())
+    wanted, found = tensors(record.statistics), tensors(again.statistics)
+    assert wanted.keys() == found.keys()
+    for name, values in wanted.items():
+        assert torch.equal(values, found[name])
+
+
+def saved(folder: Path) -> tuple[Path, Record]:
+    query, key = torch.randn(1, 2, 5, 4), torch.randn(1, 1, 6, 4)
+    _, record = attend(query, key, key, mask=Causal() & Window(3, 0), observe=Observe(links=2))
+    record.save(folder / "call.safetensors")
+    return folder / "call.safetensors", record
+
+
+def test_a_file_cut_short_is_refused(tmp_path: Path) -> None:
+    path, _ = saved(tmp_path)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(DataError, match=r"call\.safetensors is damaged or no record .*; save the record again"):
+        Record.load(path)
+
+
+def test_a_record_whose_numbers_changed_is_refused(tmp_path: Path) -> None:
+    path, record = saved(tmp_path)
+    changed = Record(record.lse + 1, record.kernel, record.reasons, record.request)
+    changed.save(path)
+    with pytest.raises(DataError, match=r"its weights sum to 1 only within 0\.63"):
+        Record.load(path)
+
+
+def test_another_file_is_refused(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file({"query": torch.zeros(1)}, tmp_path / "model.safetensors")
+    with pytest.raises(DataError, match="is not a record that this version of polyhead wrote"):
+        Record.load(tmp_path / "model.safetensors")
+    with pytest.raises(DataError, match=r"There is no record .*gone; check the path"):
+        Record.load(tmp_path / "gone")
+
+
+def test_every_statistic_is_saved() -> None:
+    from polyhead.operator import Statistics
+    from polyhead.operator.record_file import PLAIN
+
+    apart = {"links", "mass", "rectangles", "row_error", "way", "reasons"}
+    assert {f.name for f in fields(Statistics)} == apart | set(PLAIN)
+    assert all(not isinstance(f.default, Tensor) for f in fields(Statistics))
