@@ -6,6 +6,7 @@ import contextlib
 import io
 import re
 import shlex
+from pathlib import Path
 
 import pytest
 import typer.main
@@ -14,6 +15,7 @@ from polyhead.cli.main import app
 from tests.structure.page import ROOT
 
 READMES = ("README.md", "README.zh.md")
+PAGES = ("docs/attention.md", "docs/attention.zh.md")
 each = pytest.mark.parametrize("name", READMES)
 
 
@@ -28,6 +30,27 @@ def test_its_python_runs(name: str) -> None:
         for block in blocks(name, "python"):
             exec(compile(block, name, "exec"), {})
     assert "fused" in printed.getvalue()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_runs_from_its_first_example_to_its_last(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    world: dict[str, object] = {}
+    with contextlib.redirect_stdout(io.StringIO()):
+        for block in blocks(name, "python"):
+            exec(compile(block, name, "exec"), world)
+    assert "record" in world
+
+
+def test_both_pages_show_the_same_code_and_arguments() -> None:
+    def shown(name: str) -> tuple[list[str], list[str]]:
+        code = [line.partition("#")[0].strip() for block in blocks(name, "python") for line in block.splitlines()]
+        rows = re.findall(r"^\| (`\w+`) \|", (ROOT / name).read_text("utf-8"), re.MULTILINE)
+        return [line for line in code if "print(f" not in line], rows
+
+    assert shown(PAGES[0]) == shown(PAGES[1])
 
 
 @each
