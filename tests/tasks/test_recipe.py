@@ -24,6 +24,8 @@ def test_words_and_places_may_change_when_a_training_goes_on_and_data_may_not(to
     assert changes(before, same) == []
     assert len(changes(before, fixed('[{path = "train.tsv", weight = 0.5}]'))) == 1
     assert len(changes(before, fixed('[{path = "train.tsv"}]', model__dropout="0.5"))) == 1
+    otherwise = fixed('[{path = "train.tsv"}]', evaluate__rows="9")  # scores of which the best was chosen
+    assert changes(before, otherwise) == ["evaluate.rows was 8 and is now 9"]
 
 
 @pytest.mark.parametrize(

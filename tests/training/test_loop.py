@@ -295,6 +295,7 @@ def test_a_schedule_that_would_be_stretched_says_how_to_keep_it(tmp_path: Path):
         ),
         ({"epochs": 4}, "schedule.horizon was 24 and is now 32"),
         ({"ema_decay": 0.5}, "train.ema_decay was 0.0 and is now 0.5"),
+        ({"watch": "right"}, "train.watch was loss and is now right"),
     ],
 )
 def test_other_mathematics_are_refused_by_key(tmp_path: Path, changed: dict, sentence: str):
@@ -303,6 +304,18 @@ def test_other_mathematics_are_refused_by_key(tmp_path: Path, changed: dict, sen
     with pytest.raises(ConfigError) as refused:
         silent(Spelling(settings), settings, tmp_path)
     assert sentence in str(refused.value)
+
+
+def test_a_state_from_when_fewer_settings_were_fixed_goes_on_and_tells_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with monkeypatch.context() as before:
+        before.setattr(Training, "FREE", Training.FREE | {"watch"})
+        silent(Spelling(SETTINGS), SETTINGS, tmp_path)
+    assert silent(Spelling(SETTINGS), SETTINGS, tmp_path).steps == 24
+    other = replace(SETTINGS, watch="right")
+    with pytest.raises(ConfigError, match="train.watch was loss and is now right"):
+        silent(Spelling(other), other, tmp_path)
 
 
 def test_other_recipes_are_refused_by_key(tmp_path: Path):

@@ -114,7 +114,7 @@ class About:
 class Header:
     """What a recipe says before its tables are known in full."""
 
-    FREE: ClassVar = ("name", "source", "target", "evaluate", "about", "weights")  # may change when a training goes on
+    FREE: ClassVar = ("name", "source", "target", "about", "weights")  # may change when a training goes on
 
     name: str
     source: str  # language codes, for the card

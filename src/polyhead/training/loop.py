@@ -128,7 +128,7 @@ class Session:
                 f"{self.out} holds a training at step {found.step}; go on with it (--resume), or choose another folder"
             )
         if found:
-            self._agree(found.facts.fixed)
+            self._agree(found.facts)
             self.learner.load({part: found.tensors(part) for part in self.learner.parts()})
             self.state = found.facts.state
             self.saved = found.step
@@ -264,8 +264,12 @@ class Session:
         for sink in self.sinks:
             sink.close()
 
-    def _agree(self, before: Mapping[str, Any]) -> None:
-        """Refuse to go on with other mathematics than the state was made with."""
+    def _agree(self, found: Facts) -> None:
+        """Refuse to go on with other mathematics than the state was made with, or with another idea of the best.
+
+        A state from when fewer settings were fixed tells the others in its recipe.
+        """
+        before = {key: value for key, value in found.recipe.items() if key in self.fixed} | found.fixed
         differing, horizon = changes(before, self.fixed), before.get("schedule.horizon")
         keep, anew = "", f" (--start {self.out} takes these weights along)" if "start" in self.recipe else ""
         if horizon and horizon != self.fixed.get("schedule.horizon"):

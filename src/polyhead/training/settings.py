@@ -83,11 +83,12 @@ class Training:
     deterministic: bool = True
 
     FREE: ClassVar[frozenset[str]] = frozenset(
-        "epochs steps minutes patience horizon watch evaluate_every checkpoint_every".split()
+        "epochs steps minutes patience horizon evaluate_every checkpoint_every".split()
         + "keep log_every tensorboard threads deterministic".split()
     )
     """What a resumed run may change: it leaves the mathematics of the next step alone, or, like `epochs`, reaches it
-    through the schedule, which is compared by itself."""
+    through the schedule, which is compared by itself. `watch` may not: the best so far was chosen by it. Sums of more
+    threads may be added in another order, so exact resume is promised for the same number of them."""
 
     def __post_init__(self) -> None:
         wrong = [sentence for holds, sentence in self._rules() if not holds]
