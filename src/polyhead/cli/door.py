@@ -7,6 +7,7 @@ import functools
 import io
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +26,9 @@ def guarded(verb: Callable[..., None]) -> Callable[..., None]:
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")  # a terminal without Chinese shows escapes, no traceback
         try:
-            verb(*args, **kwargs)
+            with warnings.catch_warnings():
+                warnings.showwarning = lambda message, *where: say(f"polyhead: {message}")
+                verb(*args, **kwargs)
             sys.stdout.flush()
         except PolyheadError as error:
             stop(str(error))

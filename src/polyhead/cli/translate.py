@@ -31,7 +31,7 @@ def translate(
     model: options.Model = "zh-en",
     beam: options.Beam = None,
     nbest: Annotated[
-        int, typer.Option("--nbest", min=1, help="Translations for each line, as: line number, score, text.")
+        int, typer.Option("--nbest", min=1, max=1000, help="Translations for each line: line number, score, text.")
     ] = 1,
     max_new: Annotated[
         int | None, typer.Option("--max-new", min=1, help="The most tokens a translation may have.")
@@ -67,12 +67,15 @@ def translate(
     live = not texts and input_file is None and sys.stdin.isatty()
     incoming = iter(texts) if texts else lines(input_file)
 
-    search = search_of(beam, nbest, temperature, top_k=top_k, top_p=top_p, seed=seed)
+    drawn = sample(beam, nbest, temperature, top_k=top_k, top_p=top_p, seed=seed)
 
+    from polyhead.tasks.decoding import chosen_search
     from polyhead.tasks.load import load
     from polyhead.tasks.translator import Translator
 
-    translator = Translator(load(model, device=device), search=search, max_new=max_new)
+    loaded = load(model, device=device)
+    search = drawn or chosen_search(loaded, None, beam, nbest)
+    translator = Translator(loaded, search=search, max_new=max_new)
     if live:
         print("Type a sentence and press Enter; Ctrl-D ends.", file=sys.stderr)
     with output(output_file) as out, progress(input_file, output_file) as tell:
@@ -87,8 +90,8 @@ def translate(
             first += len(window)
 
 
-def search_of(beam: int | None, nbest: int, temperature: float | None, **how: Any) -> Search:
-    """A beam, or with a temperature a draw; what belongs to the other of the two is refused."""
+def sample(beam: int | None, nbest: int, temperature: float | None, **how: Any) -> Search | None:
+    """With a temperature, a draw; what belongs to the other of beam and draw is refused."""
     drawn = {name: value for name, value in how.items() if value is not None}
     if temperature is None and drawn:
         names = " and ".join("--" + name.replace("_", "-") for name in drawn)
@@ -99,12 +102,11 @@ def search_of(beam: int | None, nbest: int, temperature: float | None, **how: An
         raise ArgumentError(
             f"--temperature is {temperature}, but must be above 0; leave it out for the best translation."
         )
+    if temperature is None:
+        return None
 
     from polyhead.generation import Sample
-    from polyhead.tasks.translator import chosen_search
 
-    if temperature is None:
-        return chosen_search(None, beam, nbest)
     return Sample(temperature=temperature, n_best=nbest, scored=True, **drawn)
 
 

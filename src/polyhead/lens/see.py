@@ -23,9 +23,10 @@ from polyhead.lens.draw.terminal import Axes
 from polyhead.lens.draw.words import group, merge, word
 from polyhead.lens.recording import Recording
 from polyhead.lens.watch import watch
+from polyhead.tasks.decoding import chosen_search
 from polyhead.tasks.device import Device
 from polyhead.tasks.load import Loaded, ready
-from polyhead.tasks.translator import Translator, chosen_search
+from polyhead.tasks.translator import Translator
 
 Part = Literal["cross", "encoder", "decoder"]
 PLACES = {"cross": "decoder.blocks.{}.cross", "encoder": "encoder.blocks.{}.attn", "decoder": "decoder.blocks.{}.attn"}
@@ -160,6 +161,9 @@ def see(
     look are averaged); False leaves the tokenizer's pieces as they are. Raises ArgumentError, CheckpointError, and
     DataError for an empty text or one beyond the model's positions.
     """
+    for name, value in {"text": text, "translation": translation or ""}.items():
+        if not isinstance(value, str):
+            raise ArgumentError(f"{name} must be a text, found {type(value).__name__}.")
     if translation is not None and beam is not None:
         raise ArgumentError(
             "A translation is given, so there is none to search for with a beam; leave one of them out."
@@ -172,7 +176,7 @@ def see(
     source_pieces = _fitting(sides.source.pieces(source), longest)
     source_ids = [piece.id for piece in source_pieces]
     if target is None:
-        translator = Translator(loaded, search=chosen_search(None, beam))
+        translator = Translator(loaded, search=chosen_search(loaded, None, beam))
         [[found, *_]] = translator.batch([source_ids])
         end = [loaded.config.eos_id] if found.finished else []
         target, target_pieces = spelled(sides.target, found.tokens + end)

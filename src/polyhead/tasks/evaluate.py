@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from polyhead.errors import DataError, extra
+from polyhead.errors import ArgumentError, DataError, extra
 from polyhead.generation import Search
 from polyhead.inputs.readers import Example
+from polyhead.tasks.decoding import chosen_search
 from polyhead.tasks.device import Device
 from polyhead.tasks.load import Loaded, ready
-from polyhead.tasks.translator import Translator, chosen_search
+from polyhead.tasks.translator import Translator
 
 
 @dataclass(frozen=True)
@@ -56,11 +57,16 @@ def evaluate(
 
     pairs: (source, reference); those that `inputs.readers.read` gives carry their line numbers, which messages cite.
     model, beam, search, device: as `translate` takes them. `progress` hears how many more are done. Needs the extra
-    `train`. Raises DataError for no pairs and for a source beyond the model's positions.
+    `train`. Raises DataError for no pairs and for a source beyond the model's positions, ArgumentError for what are no
+    pairs of texts.
     """
+    pairs = list(pairs) if isinstance(pairs, Iterable) else [pairs]
+    for place, pair in enumerate(pairs, 1):
+        if not (isinstance(pair, tuple | list) and len(pair) >= 2 and all(isinstance(side, str) for side in pair[:2])):
+            raise ArgumentError(f"Pair {place} must be (source, reference), two texts, found {pair!r:.80}.")
     extra("sacrebleu.metrics", "train")  # or its absence is noticed when everything is translated
-    pairs = list(pairs)
-    translator = Translator(ready(model, device), search=chosen_search(search, beam))
+    loaded = ready(model, device)
+    translator = Translator(loaded, search=chosen_search(loaded, search, beam))
     numbers = [getattr(pair, "line", place) for place, pair in enumerate(pairs, 1)]
     found = translator([pair[0] for pair in pairs], numbers=numbers, progress=progress)
     texts = [translation.text for translation in found]

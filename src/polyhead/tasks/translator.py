@@ -13,10 +13,11 @@ from torch import Tensor
 from polyhead.core import Run
 from polyhead.core.packed import packed
 from polyhead.errors import ArgumentError, DataError
-from polyhead.generation import Beam, EndToken, Forbid, ForcedEnd, Hypothesis, Search, generate, sorted_batches
+from polyhead.generation import EndToken, ForcedEnd, Hypothesis, LogitRule, Search, generate, sorted_batches
 from polyhead.inputs.batch import pad
 from polyhead.inputs.text import clean
 from polyhead.operator import Cache, Dense, Lengths
+from polyhead.tasks.decoding import chosen_search, decoding, is_whole, told
 from polyhead.tasks.device import Device
 from polyhead.tasks.load import Loaded, ready
 
@@ -67,17 +68,25 @@ class EncoderDecoderStep:
 
 
 class Translator:
-    """A loaded model made ready to translate: weights packed once, decoding rules read from its folder."""
+    """A loaded model made ready to translate: weights packed once, decoding settings read from its folder.
+
+    search: unless given, the folder's beam. max_new: the most tokens of a translation, at least 1. Raises ArgumentError
+    and, for generation settings that are none, ConfigError; warns of those that are not obeyed.
+    """
 
     def __init__(self, loaded: Loaded, *, search: Search | None = None, max_new: int | None = None):
+        if max_new is not None and not (is_whole(max_new) and max_new >= 1):
+            raise ArgumentError(f"max_new is {max_new!r}, but must be a whole number of at least 1.")
         self.config, self.tokenizer, self.device = loaded.config, loaded.tokenizer, loaded.device
+        how = told(decoding(loaded), loaded)
         self.model = packed(loaded.model)
-        self.search = search or Beam(4)
-        self.max_new = max_new
+        self.search = search or how.beam
+        self.most = self.config.max_len - 1 if max_new else how.longest - 1  # the start token is one of the row
+        self.max_new = max_new and min(max_new, self.most)
         self.stop = EndToken([self.config.eos_id])
-        self.rules: list[Any] = [Forbid([self.config.pad_id])]
+        self.rules: list[LogitRule] = [*how.rules]
         if self.config.forced_end_id is not None:
-            self.rules.append(ForcedEnd(self.config.max_len, [self.config.forced_end_id]))
+            self.rules.append(ForcedEnd(self.most + 1, [self.config.forced_end_id]))
 
     def __call__(
         self,
@@ -123,7 +132,7 @@ class Translator:
         source, lengths = (side.to(self.device) for side in pad(ids, self.config.pad_id))
         start = torch.full((len(ids), 1), self.config.start_id, device=self.device)
         longest = 2 * lengths + 30 if self.max_new is None else torch.full_like(lengths, self.max_new)
-        longest = longest.clamp(max=self.config.max_len - 1)
+        longest = longest.clamp(max=self.most)
         step = EncoderDecoderStep(self.model, source, lengths)
         return generate(
             step, start, search=self.search, max_new=longest, rules=self.rules, stop=self.stop, numbers=numbers
@@ -165,9 +174,10 @@ def translate(
     """Translate one text, or many.
 
     model: a folder, a shipped model's name, or what `load` returned. beam, n_best: how many translations are kept in
-    sight (4, or `n_best` where that is more) and given back (1). search: another way to search, `Greedy()` or
-    `Sample(...)`, in place of the beam. max_new: the most tokens a translation may have; unless given, twice as many as
-    its source and 30 more. device: "auto" is CUDA where there is one, else the CPU; a loaded model stays where it is.
+    sight (the folder's num_beams or 4, or `n_best` where that is more) and given back (1). search: another way to
+    search, `Greedy()` or `Sample(...)`, in place of the beam. max_new: the most tokens a translation may have; unless
+    given, twice as many as its source and 30 more, within the folder's max_length. Rules of the folder's
+    generation_config.json, such as no_repeat_ngram_size, hold for every search. device: "auto" is CUDA where there is one, else the CPU; a loaded model stays where it is.
 
     An empty text gives an empty translation; as many come back as went in, in the same order. Raises ArgumentError,
     CheckpointError, and DataError for a text beyond the model's positions.
@@ -176,16 +186,6 @@ def translate(
     if lines is None or not all(isinstance(line, str) for line in lines):
         wrong = texts if lines is None else next(line for line in lines if not isinstance(line, str))
         raise ArgumentError(f"texts must be a text or an iterable of texts, found {type(wrong).__name__}")
-    search = chosen_search(search, beam, n_best)
-    found = Translator(ready(model, device), search=search, max_new=max_new)(lines)
+    loaded = ready(model, device)
+    found = Translator(loaded, search=chosen_search(loaded, search, beam, n_best), max_new=max_new)(lines)
     return found[0] if isinstance(texts, str) else found
-
-
-def chosen_search(search: Search | None, beam: int | None, n_best: int | None = None) -> Search:
-    """The search that was given, or the beam that was asked for; not both."""
-    if search is None:
-        answers = 1 if n_best is None else n_best
-        return Beam(max(4, answers) if beam is None else beam, n_best=answers)
-    if beam is not None or n_best is not None:
-        raise ArgumentError(f"beam and n_best are Beam's, but search is {search}; leave them out, or give search=Beam.")
-    return search

@@ -1,0 +1,135 @@
+"""A folder's generation settings become the beam, the rules and the limit that translating starts from."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from polyhead.errors import ArgumentError, ConfigError
+from polyhead.generation import (
+    Beam,
+    Forbid,
+    LogitRule,
+    MinLength,
+    NoRepeatNgram,
+    RepetitionPenalty,
+    Search,
+)
+from polyhead.tasks.load import Loaded
+
+WIDEST = 1000  # rows of one source; a beam of more asks for memory and finds nothing
+
+# What would change words and is not done here, each with the values that ask for nothing.
+UNHEEDED: dict[str, tuple[Any, ...]] = {
+    "do_sample": (False,),
+    "num_beam_groups": (1,),
+    "diversity_penalty": (0,),
+    "encoder_no_repeat_ngram_size": (0,),
+    "encoder_repetition_penalty": (1,),
+    "min_new_tokens": (0,),
+    "forced_bos_token_id": (),
+    "suppress_tokens": ([],),
+    "begin_suppress_tokens": ([],),
+    "sequence_bias": ({},),
+    "exponential_decay_length_penalty": (),
+    "force_words_ids": ([],),
+    "constraints": ([],),
+    "renormalize_logits": (False,),
+    "guidance_scale": (1,),
+    "penalty_alpha": (0,),
+    "stop_strings": ([],),
+}
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How a folder wants its answers made. `longest`: tokens in a row, the start token included."""
+
+    beam: Beam
+    rules: tuple[LogitRule, ...]
+    longest: int
+    unheeded: tuple[str, ...]
+
+
+def decoding(loaded: Loaded) -> Decoding:
+    """What generation_config.json asks for; a beam of 4 where it does not say.
+
+    num_beams, length_penalty, early_stopping, no_repeat_ngram_size, repetition_penalty, bad_words_ids (of one token
+    each), min_length, max_length and max_new_tokens mean what they mean to `transformers`. `unheeded` names those that
+    it would obey and polyhead does not. Raises ConfigError for a value that is none.
+    """
+    config, asked = loaded.config, {key: value for key, value in loaded.generation.items() if value is not None}
+    place = f"{loaded.folder / 'generation_config.json'}" if loaded.folder else "The generation settings"
+
+    def get(key: str, default: Any, what: str, fits: Callable[[Any], bool]) -> Any:
+        value = asked.get(key, default)
+        if not fits(value):
+            raise ConfigError(f"{place}: {key} is {value!r}, but must be {what}.")
+        return value
+
+    def whole(key: str, default: int, least: int, most: float = math.inf) -> int:
+        what = f"a whole number of at least {least}" + (f" and at most {most}" if most < math.inf else "")
+        return get(key, default, what, lambda n: is_whole(n) and least <= n <= most)
+
+    def number(key: str, default: float, what: str, fits: Callable[[float], bool]) -> float:
+        return get(key, default, what, lambda x: type(x) in (int, float) and math.isfinite(x) and fits(x))
+
+    words = get("bad_words_ids", [], "a list of lists of token ids", lambda rows: are_ids(rows, config.words))
+    longest = whole("max_length", config.max_len, 2)
+    longest = min(config.max_len, whole("max_new_tokens", longest - 1, 1) + 1)
+    beam = Beam(
+        whole("num_beams", 4, 1, WIDEST),
+        length_penalty=number("length_penalty", 1.0, "a finite number", lambda _: True),
+        early_stopping=get("early_stopping", False, 'true, false or "never"', lambda x: isinstance(x, bool) or x == "never"),
+    )
+    penalty = number("repetition_penalty", 1.0, "a number above 0", lambda x: x > 0)
+    repeat, least = whole("no_repeat_ngram_size", 0, 0), whole("min_length", 0, 0)
+    rules: list[LogitRule] = [RepetitionPenalty(penalty)] if penalty != 1 else []
+    rules += [NoRepeatNgram(repeat)] if repeat else []
+    rules += [Forbid(sorted({config.pad_id, *(row[0] for row in words if len(row) == 1)}))]
+    rules += [MinLength(least, [config.eos_id])] if least else []
+
+    unheeded = [key for key, neutral in UNHEEDED.items() if key in asked and asked[key] not in neutral]
+    unheeded += ["bad_words_ids of several tokens"] if any(len(row) > 1 for row in words) else []
+    ends = config.eos_id, [config.eos_id]
+    unheeded += ["eos_token_id"] if asked.get("eos_token_id", ends[0]) not in ends else []
+    return Decoding(beam, tuple(rules), longest, tuple(unheeded))
+
+
+def told(how: Decoding, loaded: Loaded) -> Decoding:
+    """The same, after a warning that names what the folder asks for and will not get."""
+    if how.unheeded:
+        warnings.warn(
+            f"{loaded.folder or 'The model'} asks for {', '.join(how.unheeded)} in its generation settings, which "
+            "polyhead does not do; translations may differ from those of transformers.",
+            stacklevel=3,
+        )
+    return how
+
+
+def chosen_search(loaded: Loaded, search: Search | None, beam: int | None, n_best: int | None = None) -> Search:
+    """The search that was given, or the folder's beam, made as wide as was asked for; not both."""
+    for name, value in {"beam": beam, "n_best": n_best}.items():
+        if value is not None and not (is_whole(value) and 1 <= value <= WIDEST):
+            raise ArgumentError(f"{name} is {value!r}, but must be a whole number from 1 to {WIDEST}.")
+    if search is None:
+        usual, answers = decoding(loaded).beam, n_best or 1
+        return replace(usual, width=max(usual.width, answers) if beam is None else beam, n_best=answers)
+    if beam is not None or n_best is not None:
+        raise ArgumentError(f"beam and n_best are Beam's, but search is {search}; leave them out, or give search=Beam.")
+    return search
+
+
+def is_whole(value: Any) -> bool:
+    """Whether this is a whole number, and no truth value."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def are_ids(rows: Any, words: int) -> bool:
+    """Whether these are lists of tokens, none empty, of a vocabulary of so many words."""
+    return isinstance(rows, list) and all(
+        isinstance(row, list) and row and all(is_whole(token) and 0 <= token < words for token in row) for row in rows
+    )
