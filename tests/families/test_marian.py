@@ -92,6 +92,38 @@ def test_their_folder_gives_their_logits_here(tmp_path: Path, changes: dict[str,
         assert difference(ours(batch[0], batch[2], batch[1]), their_logits(model, *batch)) < 1e-5
 
 
+#  What config.json of the translators of 2020 held beside sizes and ids, each key in one of them or another.
+LEFT_OVER: dict[str, Any] = {
+    "_num_labels": 3, "add_bias_logits": False, "add_final_layer_norm": False, "architectures": ["MarianMTModel"],
+    "bad_words_ids": [[PAD]], "bos_token_id": 0, "classif_dropout": 0.0, "do_blenderbot_90_layernorm": False,
+    "extra_pos_embeddings": PAD + 1, "force_bos_token_to_be_generated": False, "forced_bos_token_id": None,
+    "gradient_checkpointing": False, "id2label": {"0": "LABEL_0", "1": "LABEL_1", "2": "LABEL_2"},
+    "is_encoder_decoder": True, "label2id": {"LABEL_0": 0, "LABEL_1": 1, "LABEL_2": 2}, "length_penalty": 1.0,
+    "max_length": 512, "model_type": "marian", "normalize_before": False, "normalize_embedding": False,
+    "num_beams": 6, "num_return_sequences": 1, "output_past": True, "save_step": 12,
+    "static_position_embeddings": True, "task_specific_params": {"translation": {"num_beams": 6}},
+    "tokenizer_class": "MarianTokenizer", "torch_dtype": "float32", "use_cache": True,
+}  # fmt: skip
+SIZES = (
+    "activation_dropout activation_function attention_dropout d_model decoder_attention_heads decoder_ffn_dim "
+    "decoder_layerdrop decoder_layers decoder_start_token_id dropout encoder_attention_heads encoder_ffn_dim "
+    "encoder_layerdrop encoder_layers eos_token_id init_std max_position_embeddings num_hidden_layers pad_token_id "
+    "scale_embedding vocab_size"
+).split()
+
+
+def test_a_config_written_as_those_of_2020_gives_their_logits_here(tmp_path: Path) -> None:
+    folder = in_folder(theirs(forced_eos_token_id=0), tmp_path)
+    now = read_json(folder / "config.json") | {"num_hidden_layers": 2}
+    (folder / "config.json").write_text(json.dumps({key: now[key] for key in SIZES} | LEFT_OVER), "utf-8")
+    model: Any = MarianMTModel.from_pretrained(folder).eval()
+    ours, batch = load(folder), some_batch(model)
+    with torch.no_grad():
+        assert difference(ours.model(batch[0], batch[2], batch[1]), their_logits(model, *batch)) < 1e-5
+    save(ours, tmp_path / "again")
+    assert read_json(tmp_path / "again" / "config.json").items() >= LEFT_OVER.items()  # nothing is lost
+
+
 @pytest.mark.parametrize("changes", SHAPES)
 def test_our_folder_gives_our_logits_there(tmp_path: Path, changes: dict[str, Any]) -> None:
     loaded = load(in_folder(theirs(**changes), tmp_path / "theirs"))

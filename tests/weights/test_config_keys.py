@@ -37,6 +37,12 @@ def test_an_absent_key_means_what_it_means_in_the_file() -> None:
     assert KEYS.read({"num_layers": 4}, Config()) == Config(8, 4, 5.0)
 
 
+def test_what_holds_null_asks_nothing_and_settings_of_decoding_no_model() -> None:
+    raw = {"hidden_size": 16, "forced_bos_token_id": None, "num_beams": 6, "length_penalty": 2.0}
+    assert KEYS.read(raw, Config()) == Config(16, 2, 5.0)
+    assert KEYS.write(Config(16, 2, 5.0), raw).items() >= raw.items()
+
+
 def test_everything_wrong_is_said_at_once() -> None:
     raw = {"hidden_sise": 16, "num_layers": 3, "num_hidden_layers": 4, "is_decoder": True}
     with pytest.raises(ConfigError) as refused:

@@ -146,13 +146,13 @@ KEYS = Keys(
         "normalize_embedding": False,
         "add_final_layer_norm": False,
         "add_bias_logits": False,
-        "extra_pos_embeddings": 0,
         "static_position_embeddings": True,
     },
     ignore=(
-        "bos_token_id", "bad_words_ids", "max_length", "num_beams", "init_std",
-        "classif_dropout", "classifier_dropout", "decoder_layerdrop", "encoder_layerdrop", "gradient_checkpointing",
-        "id2label", "label2id", "num_labels", "force_bos_token_to_be_generated",
+        "bos_token_id", "init_std", "classif_dropout", "classifier_dropout", "decoder_layerdrop", "encoder_layerdrop",
+        "gradient_checkpointing", "force_bos_token_to_be_generated",
+        #  of models that once shared Marian's code: an offset into learned positions, a place of norms, a step
+        "extra_pos_embeddings", "do_blenderbot_90_layernorm", "save_step",
     ),
 )  # fmt: skip
 

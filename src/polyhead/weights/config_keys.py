@@ -15,7 +15,17 @@ from polyhead.errors import CheckpointError, ConfigError, did_you_mean
 #  Keys that say how a file came about or how to serve it, not what the model computes.
 EVERYWHERE = (
     "architectures", "dtype", "model_type", "output_attentions", "output_hidden_states", "return_dict",
-    "torch_dtype", "transformers_version", "use_cache", "_name_or_path", "_num_labels",
+    "torch_dtype", "transformers_version", "use_cache", "_name_or_path", "_num_labels", "id2label", "label2id",
+    "num_labels", "finetuning_task", "problem_type", "task_specific_params", "tokenizer_class", "output_past",
+    "chunk_size_feed_forward", "pruned_heads", "torchscript", "use_bfloat16", "xla_device", "tf_legacy_loss",
+)  # fmt: skip
+
+#  How to decode, which files older than generation_config.json keep here; it changes no score of a word.
+DECODING = (
+    "do_sample", "early_stopping", "num_beams", "num_beam_groups", "diversity_penalty", "temperature", "top_k", "top_p",
+    "typical_p", "repetition_penalty", "length_penalty", "no_repeat_ngram_size", "encoder_no_repeat_ngram_size",
+    "bad_words_ids", "num_return_sequences", "min_length", "max_length", "output_scores", "return_dict_in_generate",
+    "remove_invalid_values",
 )  # fmt: skip
 
 
@@ -25,7 +35,7 @@ class Keys:
 
     absent: what our setting is when the file does not hold its key, where that differs from our default.
     only: keys that must hold this value if present, since nothing else is built here; written back as it stands.
-    ignore: keys without a meaning for us, kept as read.
+    ignore: keys without a meaning for us, kept as read. So is a key of any name that holds null and so asks nothing.
     """
 
     table: Mapping[str, str | tuple[str, ...]]
@@ -54,11 +64,12 @@ class Keys:
                 if told := _unfit(value, kinds[ours]):
                     wrong.append(f"{key} must be {told}, found {value!r}")
                 values[ours] = value
-        known = {key for ours in self.table for key in self.places(ours)} | {*self.only, *self.ignore, *EVERYWHERE}
+        known = {key for ours in self.table for key in self.places(ours)} | {*self.only, *self.ignore}
+        known |= {*EVERYWHERE, *DECODING}
         for key, value in raw.items():
             if key in self.only and value != self.only[key]:
                 wrong.append(f"{key}={value!r} is not supported (only {self.only[key]!r})")
-            elif key not in known:
+            elif key not in known and value is not None:
                 wrong.append(f"{key}={value!r} is not a known setting.{did_you_mean(key, known)}")
         if wrong:
             raise ConfigError("config.json cannot be honoured: " + "; ".join(wrong))
