@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -192,6 +193,27 @@ def test_a_tokenizer_of_another_recipe_is_never_used_in_silence(toy: Path) -> No
     (toy / "other" / "training" / "step-00000001").mkdir()
     with pytest.raises(ConfigError, match=r"was begun with other \[tokenizer\] settings or start;"):
         prepare(read_recipe(toy / "toy.toml"), toy / "other")
+
+
+def test_tokenizers_learned_from_other_columns_are_never_used_in_silence(toy: Path) -> None:
+    def prepared(**how: str) -> TranslationTask:
+        two = [("tokenizer.joint", "false"), ("tokenizer.target_size", "320"), ("tokenizer.size", "320")]
+        overrides = [*two, *((key.replace("__", "."), value) for key, value in how.items())]
+        return prepare(read_recipe(toy / "toy.toml", overrides), toy / "turned")
+
+    def knows(words: Any) -> bool:
+        return any("天" in words.token(i) for i in range(words.size))
+
+    assert not knows(prepared(data__columns="[2, 1]").tokenizer.source)
+    right = prepared().tokenizer
+    assert knows(right.source) and not knows(right.target)
+    (toy / "turned" / "training" / "step-00000001").mkdir()
+    with pytest.raises(ConfigError, match=r"was begun with other data\.columns, data\.on_error or model\.max_len;"):
+        prepared(data__columns="[2, 1]")
+    made_for = toy / "turned" / TOKENIZER / "recipe.json"
+    older = {key: value for key, value in json.loads(made_for.read_text("utf-8")).items() if key != "read"}
+    made_for.write_text(json.dumps(older), "utf-8")
+    assert prepared().tokenizer.source.fingerprint() == right.source.fingerprint()
 
 
 def test_data_that_changed_under_a_training_is_refused(toy: Path) -> None:

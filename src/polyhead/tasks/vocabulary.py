@@ -21,7 +21,12 @@ from polyhead.weights.config_keys import read_json
 
 FOLDER = Path("training/tokenizer")  # in a training's folder
 MADE_FOR = "recipe.json"
-PARTS = {"tokenizer": "[tokenizer] settings or start", "train": "data.train", "files": "content of its training files"}
+PARTS = {
+    "tokenizer": "[tokenizer] settings or start",
+    "train": "data.train",
+    "files": "content of its training files",
+    "read": "data.columns, data.on_error or model.max_len",
+}
 
 
 def tokenizers(recipe: Any, out: Path, *, given: Pair | None = None, keep: bool = True) -> Pair:
@@ -35,14 +40,20 @@ def tokenizers(recipe: Any, out: Path, *, given: Pair | None = None, keep: bool 
         "tokenizer": prints or flat(recipe.tokenizer),
         "train": flat(recipe.data, fixed=True)["train"],
         "files": [digest(path) for source in recipe.data.train for path in recipe.data.read(source).paths],
-    }
+        "read": {
+            "columns": list(recipe.data.columns), "on_error": recipe.data.on_error, "max_len": recipe.model.max_len,
+        },
+    }  # fmt: skip
     kept, made_for = _kept(folder)
     if kept and made_for == wanted:
         return kept
-    if states(folder.parent) and not kept:
-        raise ConfigError(f"{folder} is damaged, and the training in {out} depends on it; choose another folder")
     if states(folder.parent):
-        other = ", ".join(what for key, what in PARTS.items() if made_for.get(key) != wanted[key])
+        if not kept:
+            raise ConfigError(f"{folder} is damaged, and the training in {out} depends on it; choose another folder")
+        #  what an older file does not tell, the state of the training does
+        other = ", ".join(what for key, what in PARTS.items() if made_for.get(key, wanted[key]) != wanted[key])
+        if not other:
+            return kept
         raise ConfigError(
             f"The training in {out} was begun with other {other}; put that back to go on, or choose another folder"
         )
