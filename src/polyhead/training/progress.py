@@ -7,6 +7,7 @@ from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Column
 
 
 class Screen(Protocol):
@@ -28,10 +29,12 @@ class Screen(Protocol):
 
 
 class Live:
-    """One bar with its numbers, drawn in place."""
+    """One bar with its numbers, drawn in place; on a narrow terminal they take several lines, and none is cut off."""
 
     def __init__(self, console: Console) -> None:
-        self.progress = Progress(BarColumn(24), TextColumn("{task.description}", markup=False), console=console)
+        bar = BarColumn(min(24, console.width // 4), table_column=Column(no_wrap=True))
+        numbers = TextColumn("{task.description}", markup=False, table_column=Column(overflow="fold"))
+        self.progress = Progress(bar, numbers, console=console)
         self.task = self.progress.add_task("", total=1.0)
         self.progress.start()
 
@@ -70,16 +73,20 @@ def screen(console: Console) -> Screen:
 
 
 def line(step: int, values: Mapping[str, float], scores: Mapping[str, float], left: float | None) -> str:
-    """The numbers of a step: "epoch 3  step 1200  loss 2.41  lr 4.1e-04  5,480 tokens/s  chrf 41.2  left 0:41:10"."""
+    """The numbers of a step, the time left first and what the last evaluation found last:
+
+    "left 0:41:10  epoch 3  step 1200  loss 2.410  lr 4.1e-04  5,480 tokens/s  valid loss 2.31  chrf 41.2".
+    """
     parts = [
+        *([] if left is None else [f"left {clock(left)}"]),
         f"epoch {values['epoch']:.0f}",
         f"step {step}",
         f"loss {values['train/loss']:.3f}",
         f"lr {values['lr']:.1e}",
         f"{values['tokens_per_second']:,.0f} tokens/s",
-        *(f"{name} {value:.4g}" for name, value in scores.items()),
+        *(f"{'valid loss' if name == 'loss' else name} {value:.4g}" for name, value in scores.items()),
     ]
-    return "  ".join([*parts, f"left {clock(left)}"] if left is not None else parts)
+    return "  ".join(parts)
 
 
 def share_and_left(*, step: int, steps: int, seconds: float, limit: float, pace: float) -> tuple[float, float | None]:
