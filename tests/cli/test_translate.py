@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -74,6 +75,23 @@ def test_the_same_seed_draws_the_same_translation(polyhead: Polyhead, model: Pat
     assert len({polyhead(*draw, seed).out for seed in range(5)}) > 1
 
 
+def test_no_number_is_too_far_out(polyhead: Polyhead, model: Path):
+    usual = polyhead("translate", "-m", model, "雨")
+    assert polyhead("translate", "-m", model, "雨", "--max-new", 10**24).code == usual.code == 0
+    coldest = polyhead("translate", "-m", model, "雨", "--temperature", "1e-320")
+    assert coldest == polyhead("translate", "-m", model, "雨", "--beam", 1)
+
+
+@pytest.mark.filterwarnings("default::UserWarning")
+def test_what_a_folder_asks_for_in_vain_is_told_in_one_line(polyhead: Polyhead, model: Path, tmp_path: Path):
+    folder = tmp_path / "a\u202eb"
+    shutil.copytree(model, folder)
+    (folder / "generation_config.json").write_text('{"do_sample": true}', "utf-8")
+    answer = polyhead("translate", "-m", folder, "雨")
+    assert (answer.code, answer.out) == (0, polyhead("translate", "-m", model, "雨").out)
+    assert answer.err.count("\n") == 1 and "a‹U+202E›b asks for do_sample in its generation settings" in answer.err
+
+
 def test_what_cannot_be_translated_is_refused_in_one_sentence(polyhead: Polyhead, model: Path, tmp_path: Path):
     (tmp_path / "gb.txt").write_bytes("雨\n我爱".encode("gb18030"))
     (tmp_path / "long.txt").write_text("雨\n" + "我" * 80, encoding="utf-8")
@@ -104,6 +122,8 @@ def test_a_failed_run_leaves_the_old_file_as_it_was(polyhead: Polyhead, model: P
         (["--temperature", 0], "must be above 0"),
         (["--temperature", "nan"], "must be above 0"),
         (["--nbest", 3, "--beam", 2], "n_best is 3, but must be from 1 to the beam's width, 2"),
+        (["--beam", 99999999], "1000"),
+        (["--nbest", 99999999], "1000"),
         (["--device", "gpu"], "device must be auto, cpu, cuda, cuda:N or mps, found 'gpu'"),
         (["--device", "cuda:99"], "There is no device 'cuda:99' here"),
     ],

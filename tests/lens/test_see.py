@@ -137,3 +137,9 @@ def test_what_cannot_be_seen_is_refused_in_one_sentence(model: Path):
     ):
         with pytest.raises(ArgumentError, match=sentence):
             seen.draw(**how)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("how", [{"text": 5}, {"text": None}, {"text": "雨", "translation": 5}])
+def test_what_is_no_text_is_refused(model: Path, how: dict[str, Any]):
+    with pytest.raises(ArgumentError, match=r"(text|translation) must be a text, found"):
+        see(**how, model=model)

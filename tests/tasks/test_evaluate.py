@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from polyhead.errors import DataError
+from polyhead.errors import ArgumentError, DataError
 from polyhead.generation import Greedy
 from polyhead.inputs.readers import Source, read
 from polyhead.tasks.evaluate import evaluate, score
@@ -41,3 +42,9 @@ def test_a_source_that_is_too_long_is_named_by_its_line_in_the_file(trained: Pat
 def test_no_pairs_give_no_score(trained: Path) -> None:
     with pytest.raises(DataError, match="0 translations and 0 references"):
         evaluate([], model=trained)
+
+
+@pytest.mark.parametrize("wrong", [[("天",)], [("天", None)], ["天地"], [5], 5, "天地"])
+def test_what_is_no_pair_is_refused_in_one_sentence(trained: Path, wrong: Any) -> None:
+    with pytest.raises(ArgumentError, match=r"Pair 1 must be \(source, reference\), two texts, found"):
+        evaluate(wrong, model=trained)

@@ -11,7 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from polyhead.errors import PolyheadError
+from polyhead.errors import ArgumentError, PolyheadError
+from polyhead.tasks.info import info
 from polyhead.tasks.load import load
 
 
@@ -65,3 +66,10 @@ def test_a_tokenizer_that_asks_to_cut_or_fill_up_does_neither(folder: Path) -> N
     before = load(folder).tokenizer.source.encode("天地人你我")
     path.write_text(json.dumps(held), "utf-8")
     assert load(folder).tokenizer.source.encode("天地人你我") == before
+
+
+@pytest.mark.parametrize("wrong", [5, None, b"zh-en", ["zh-en"]])
+def test_what_is_no_name_is_refused_in_one_sentence(wrong: Any) -> None:
+    for verb in (load, info):
+        with pytest.raises(ArgumentError, match="model must be a folder, a shipped model's name or what load returned"):
+            verb(wrong)

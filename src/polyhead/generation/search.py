@@ -147,7 +147,8 @@ class Sample:
 
     def draw(self, scores: Tensor, chance: Tensor) -> Tensor:
         """Scores [N, V] and uniform numbers in [0, 1) [N] -> tokens [N], by inverting the cumulative distribution."""
-        scores, names = scores.to(widest(scores.device)) / self.temperature, None
+        scores, names = scores.to(widest(scores.device)), None
+        scores = (scores - scores.amax(-1, keepdim=True)) / self.temperature  # at most 0: no temperature is too low
         if self.top_k is not None or self.top_p < 1:
             scores, names = scores.topk(min(self.top_k or scores.shape[1], scores.shape[1]))  # best first
         share = scores.softmax(-1)

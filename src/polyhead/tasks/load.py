@@ -53,8 +53,11 @@ def shipped() -> list[str]:
 def find(name: str | Path) -> Path:
     """The folder that a model argument means: a shipped model's name or a path.
 
-    Raises CheckpointError when there is neither. Nothing is ever requested from a network.
+    Raises CheckpointError when there is neither, ArgumentError for what is no name. Nothing is ever requested from a
+    network.
     """
+    if not isinstance(name, str | Path):
+        raise ArgumentError(f"model must be a folder, a shipped model's name or what load returned, found {name!r:.80}.")
     folder = Path(name)
     if (folder / "config.json").is_file():
         return folder
