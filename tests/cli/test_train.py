@@ -43,7 +43,7 @@ def test_the_command_hands_over_what_was_typed(polyhead: Polyhead, monkeypatch: 
 @pytest.mark.parametrize(("why", "code"), [("20 epochs", 0), ("interrupted", 130)])
 def test_the_end_says_where_the_best_model_is(polyhead: Polyhead, monkeypatch: pytest.MonkeyPatch, why: str, code: int):
     best = {"loss": 2.5, "bleu": 25.25}
-    how = {"steps": 4000, "epochs": 2, "tokens": 9, "seconds": 1.0, "best": best, "best_step": 3000}
+    how = {"steps": 4000, "epochs": 2, "tokens": 9, "seconds": 1.0, "best": best, "best_step": 3000, "settings": {}}
     result = Result(why=why, folder=Path("runs/x"), **how)
     monkeypatch.setattr("polyhead.tasks.translation.train", lambda recipe, **how: result)
     answer = polyhead("train", "r.toml")

@@ -19,6 +19,7 @@ from polyhead.tasks.translation import TWO_VOCABULARIES, TranslationTask, prepar
 from polyhead.tasks.translator import translate
 from polyhead.tasks.vocabulary import FOLDER as TOKENIZER
 from polyhead.training.checkpoint import claim
+from polyhead.training.recipe_file import flat
 from polyhead.training.task import Loss
 from tests.tasks.conftest import pairs
 
@@ -30,6 +31,34 @@ def test_training_learns_and_leaves_a_model_a_card_and_its_metrics(trained: Path
     card = (trained / "README.md").read_text("utf-8")
     assert "toy pairs" in card and "CC0" in card and "chrf" in card
     assert "| toy test | BLEU |" in card and "tok:13a" in card
+    assert "| validation | loss |" in card and "| validation, 8 rows spread over it, greedy | chrf |" in card
+
+
+def settings_on(card: str) -> dict[str, Any]:
+    lines = card.split("## Settings\n\n```\n")[1].removesuffix("\n```\n").splitlines()
+    return {key: json.loads(value) for key, value in (line.split(" = ", 1) for line in lines)}
+
+
+@pytest.mark.parametrize("tests", [None, "[]"], ids=["with test scores", "without"])
+def test_the_card_states_the_model_as_it_is_and_the_training_as_it_ran(toy: Path, tests: str | None) -> None:
+    how = [("train.precision", "auto"), ("train.steps", "0"), ("train.epochs", "1")]
+    out = toy / f"told-{tests}"
+    train(toy / "toy.toml", overrides=how + [("data.test", tests)] * bool(tests), out=out)
+    told = settings_on((out / "README.md").read_text("utf-8"))
+    model = flat(load(out).config, prefix="model.")
+    assert {key: told.get(key) for key in model} == model
+    assert told["model.vocab_size"] == 340 and told["model.forced_end_id"] == 1
+    assert told["train.precision"] in ("fp32", "bf16")
+    steps = json.loads((out / "training" / "metrics.jsonl").read_text("utf-8").splitlines()[-1])["step"]
+    assert (told["train.epochs"], told["schedule.horizon"], told["evaluate.rows"]) == (1, steps, 8)
+    assert not [key for key in told if key.startswith(("data.folder", "data.cache"))]
+
+
+def test_translations_are_scored_on_rows_from_all_over_the_file(toy: Path) -> None:
+    lines = [pair.source for pair in prepare(read_recipe(toy / "toy.toml"), toy / "model").pairs.valid_lines]
+    for rows, places in (("3", [0, 10, 20]), ("30", range(30)), ("99", range(30)), ("0", [])):
+        task = prepare(read_recipe(toy / "toy.toml", [("evaluate.rows", rows)]), toy / "model")
+        assert [pair.source for pair in task.lines] == [lines[i] for i in places]
 
 
 @pytest.mark.parity
@@ -270,6 +299,7 @@ def test_a_training_from_a_model_resumes_with_the_same_bits_and_its_card_names_i
     assert not torch.equal(one["source_tokens.weight"], load(trained).model.state_dict()["source_tokens.weight"])
     card = (toy / "broken" / "README.md").read_text("utf-8")
     assert "Continued from model, whose own training is not counted: 0.0" in card
+    assert settings_on(card)["start"] == "model" and str(toy) not in card
     assert "4 steps over" in card and "whatever model was trained on; see its card" in card
     shutil.copytree(trained, toy / "copy", ignore=shutil.ignore_patterns("training"))
     for start, sentence in (

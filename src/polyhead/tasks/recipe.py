@@ -90,7 +90,7 @@ class Vocabulary:
 
 @dataclass(frozen=True, kw_only=True)
 class Held:
-    """How translations are scored while training: greedily, on the first `rows` valid pairs; 0 for none."""
+    """How translations are scored while training: greedily, on `rows` pairs spread over the valid data; 0 for none."""
 
     rows: int = 300
 
@@ -188,7 +188,9 @@ def _started(recipe: Any, said: Mapping[str, Any]) -> Any:
             "leave these keys out, or start from another model"
         )
     model = replace(config, **{key: getattr(recipe.model, key) for key in chosen})
-    return replace(recipe, architecture=kind.architecture, model=model)
+    words = {key.removeprefix("tokenizer."): value for key, value in there.items() if key.startswith("tokenizer.")}
+    tokenizer = replace(recipe.tokenizer, **words)
+    return replace(recipe, architecture=kind.architecture, model=model, tokenizer=tokenizer)
 
 
 def _wrong(recipe: Any) -> Iterator[str]:

@@ -28,7 +28,7 @@ from polyhead.readout.words import shifted
 from polyhead.tasks.evaluate import evaluate, score
 from polyhead.tasks.load import Loaded, find, load, save
 from polyhead.tasks.pairs import Pairs
-from polyhead.tasks.recipe import Data, read_recipe
+from polyhead.tasks.recipe import TRANSLATED, Data, read_recipe
 from polyhead.tasks.translator import Translator
 from polyhead.tasks.vocabulary import tokenizers
 from polyhead.training.card import Card, Cost, DataSet, Score, hardware, render
@@ -91,7 +91,9 @@ class TranslationTask:
         if start:
             self.model.load_state_dict(start.model.state_dict())
         self.pairs = Pairs(self.data, tokenizer, max_len=self.config.max_len, scratch=scratch)
-        self.lines = self.pairs.valid_lines[: recipe.evaluate.rows]
+        lines = self.pairs.valid_lines
+        rows = min(recipe.evaluate.rows, len(lines))
+        self.lines = [lines[i * len(lines) // rows] for i in range(rows)]  # files are often sorted, by length or age
 
     @property
     def scores(self) -> tuple[str, ...]:
@@ -159,7 +161,9 @@ class TranslationTask:
 
     def card(self) -> Card:
         about, data = self.recipe.about, zip(self.data.train, self.pairs.train.parts, strict=True)
-        pair, start = self.tokenizer, self.start and self.start.folder
+        pair, start = self.tokenizer, self.start and self.start.folder and self.start.folder.resolve().name
+        rows = f"{len(self.lines):,} rows spread over it"
+        greedy = f"validation, {rows if len(self.lines) < len(self.pairs.valid) else 'all rows'}, greedy"
         two = isinstance(pair.target, Tokenizer) and pair.target is not pair.source
         return Card(
             name=self.recipe.name,
@@ -176,16 +180,15 @@ class TranslationTask:
             limits=(*about.limits, TWO_VOCABULARIES) if two else about.limits,
             pipeline="translation",
             usage=about.usage,
-            start=start.resolve().name if start else "",
+            start=start or "",
+            settings={"start": start, **flat(self.config, prefix="model.")},
+            judged=dict.fromkeys(TRANSLATED, greedy),
         )  # fmt: skip
 
     def card_with_test(self, result: Result) -> str:
         """The model card with the best model's scores on the test files, by beam search."""
-        greedy = f"validation, the first {self.recipe.evaluate.rows} rows, greedy"
-        scores = [
-            Score(data="validation" if name == "loss" else greedy, metric=name, value=value)
-            for name, value in result.best.items()
-        ]
+        card = self.card()
+        scores = card.scores(result.best)
         best = load(result.folder)
         for source, corpus, lines in zip(self.data.test, self.pairs.tests, self.pairs.test_lines, strict=True):
             found, _ = evaluate(lines, model=best)
@@ -200,7 +203,7 @@ class TranslationTask:
             hours=result.seconds / 3600, steps=result.steps, epochs=result.epochs, tokens=result.tokens,
             hardware=hardware(),
         )  # fmt: skip
-        return render(self.card(), settings=flat(self.recipe, fixed=True), scores=scores, cost=cost)
+        return render(card, settings=result.settings, scores=scores, cost=cost)
 
     def save(self, folder: Path, model: nn.Module, card: str) -> None:
         save(self.loaded(model), folder, dtype=getattr(torch, self.recipe.weights))

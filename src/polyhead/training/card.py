@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,9 @@ class Cost:
 class Card:
     """What the one who trains says about the model; the training adds settings, scores and cost.
 
-    start: the model whose weights this one went on from, if not from chance.
+    start: the model whose weights this one went on from, if not from chance. settings: what the model has come to be,
+    by dotted key, where a recipe leaves it open or says otherwise. judged: on what a score was read while training,
+    by its name; on all of the validation data, if it is not there.
     """
 
     name: str
@@ -61,10 +63,20 @@ class Card:
     tags: tuple[str, ...] = ()
     usage: str = ""
     start: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    judged: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def scores(self, best: Mapping[str, float]) -> list[Score]:
+        """The scores by which a training chose its weights."""
+        return [Score(data=self.judged.get(name, "validation"), metric=name, value=x) for name, x in best.items()]
 
 
 def render(card: Card, *, settings: Mapping[str, Any], scores: Sequence[Score], cost: Cost) -> str:
-    """The card as Markdown with its YAML head. `settings` are dotted keys, as `recipe_file.flat` gives them."""
+    """The card as Markdown with its YAML head.
+
+    `settings` are those of the training as it ran, dotted keys as `recipe_file.flat` gives them; the card's own go
+    before them.
+    """
     sections = [
         _head(card, scores),
         f"# {card.name}",
@@ -74,7 +86,7 @@ def render(card: Card, *, settings: Mapping[str, Any], scores: Sequence[Score], 
         _section("Training data", _data(card)),
         _section("Limits", [f"- {limit}" for limit in card.limits]),
         _section("Training", _cost(card, cost)),
-        _section("Settings", _settings(settings)),
+        _section("Settings", _settings({**settings, **card.settings})),
     ]
     return "\n\n".join(filter(None, sections)) + "\n"
 

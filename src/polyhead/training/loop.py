@@ -21,7 +21,7 @@ from polyhead.errors import ConfigError, did_you_mean
 from polyhead.files import writable, write_text
 from polyhead.training import checkpoint, progress, rng
 from polyhead.training.average import wearing
-from polyhead.training.card import Card, Cost, Score, hardware, render
+from polyhead.training.card import Card, Cost, hardware, render
 from polyhead.training.evidence import refuse
 from polyhead.training.interrupt import Interrupt
 from polyhead.training.learner import Learner, Learnt, NotFinite
@@ -35,7 +35,10 @@ from polyhead.training.task import Task
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """How a training ended: why, after how much, and with which scores the weights in `folder` were the best."""
+    """How a training ended: why, after how much, and with which scores the weights in `folder` were the best.
+
+    settings: what it ran with, by dotted key: precision and schedule as they came to be, and no places of files.
+    """
 
     why: str
     folder: Path
@@ -45,6 +48,7 @@ class Result:
     seconds: float
     best: Mapping[str, float]
     best_step: int
+    settings: Mapping[str, Any]
 
 
 def train(
@@ -115,6 +119,7 @@ class Session:
             **{f"schedule.{name}": value for name, value in asdict(schedule).items()},
             "train.precision": exact,
         }
+        self.told = {**self.fixed, **flat(settings, prefix="train."), "train.precision": exact}
         self.sinks: list[Metrics] = []
         self.then = self.saved_at = monotonic()
         self.began: tuple[int, float] = (0, 0.0)
@@ -258,6 +263,7 @@ class Session:
             seconds=state.seconds,
             best=state.best,
             best_step=state.best_step,
+            settings=self.told,
         )
 
     def close(self) -> None:
@@ -299,8 +305,8 @@ class Session:
         cost = Cost(
             hours=state.seconds / 3600, steps=state.step, epochs=state.epoch, tokens=state.tokens, hardware=hardware()
         )
-        scores = [Score(data="validation", metric=name, value=value) for name, value in state.best.items()]
-        return render(self.card or Card(name=self.out.name), settings=self.fixed, scores=scores, cost=cost)
+        card = self.card or Card(name=self.out.name)
+        return render(card, settings=self.told, scores=card.scores(state.best), cost=cost)
 
     def _tick(self) -> float:
         """Seconds since the last tick, added to the time the training has taken."""
