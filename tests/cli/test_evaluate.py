@@ -60,7 +60,7 @@ def test_a_line_beyond_the_models_positions_is_named_by_its_place_in_the_file(
     polyhead: Polyhead, model: Path, tmp_path: Path
 ):
     (tmp_path / "long.tsv").write_text("雨\train\n\n\n" + "雨" * 80 + "\train\n", encoding="utf-8")
-    refused(polyhead("evaluate", tmp_path / "long.tsv", "-m", model), "Line 4 has 81 tokens")
+    refused(polyhead("evaluate", tmp_path / "long.tsv", "-m", model), "long.tsv line 4 has 81 tokens")
 
 
 def test_options_that_would_be_ignored_are_refused(polyhead: Polyhead, model: Path, pairs: Path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 import sys
@@ -44,6 +45,13 @@ def test_a_file_goes_in_and_a_file_comes_out(polyhead: Polyhead, model: Path, tm
     answer = polyhead("translate", "-m", model, "-i", source, "-o", target)
     assert (answer.code, answer.out) == (0, "")
     assert target.read_text("utf-8") == polyhead("translate", "-m", model, "-i", source).out
+
+
+def test_a_packed_file_and_one_with_a_byte_order_mark_are_read(polyhead: Polyhead, model: Path, tmp_path: Path):
+    (tmp_path / "in.gz").write_bytes(gzip.compress("\ufeff雨\n\n我爱".encode()))
+    (tmp_path / "in.txt").write_text("雨\n\n我爱\n", encoding="utf-8")
+    packed, plain = (polyhead("translate", "-m", model, "-i", tmp_path / name) for name in ("in.gz", "in.txt"))
+    assert packed == plain and packed.code == 0
 
 
 def test_an_empty_file_gives_an_empty_file(polyhead: Polyhead, model: Path, tmp_path: Path):
@@ -99,7 +107,7 @@ def test_what_cannot_be_translated_is_refused_in_one_sentence(polyhead: Polyhead
     refused(polyhead("translate", "-m", model, "-i", tmp_path / "none.txt", "-o", out), "none.txt")
     refused(polyhead("translate", "-m", model, "-i", tmp_path, "-o", out), str(tmp_path))
     refused(polyhead("translate", "-m", model, "-i", tmp_path / "gb.txt", "-o", out), "gb.txt line 1", "UTF-8")
-    refused(polyhead("translate", "-m", model, "-i", tmp_path / "long.txt", "-o", out), "Line 2", "64")
+    refused(polyhead("translate", "-m", model, "-i", tmp_path / "long.txt", "-o", out), "long.txt line 2 has", "64")
     refused(polyhead("translate", "-m", model, "-i", tmp_path / "gb.txt", "雨"), "not both")
     refused(polyhead("translate", "-m", tmp_path / "nowhere", "雨"), "nowhere")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["gb.txt", "long.txt"]

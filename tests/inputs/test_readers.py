@@ -62,9 +62,31 @@ def test_examples_know_their_line_and_blank_lines_are_passed_over(tmp_path: Path
     assert list(read(Source(path=sides))) == [("甲", "a", 1), ("乙", "b", 3)]
 
 
+@pytest.mark.parametrize("packed", ["", ".gz"])
+def test_a_byte_order_mark_is_no_part_of_any_format(tmp_path: Path, packed: str) -> None:
+    jsonl = write(tmp_path / f"a.jsonl{packed}", '\ufeff{"zh": "甲", "en": "a"}\n{"zh": "乙", "en": "b"}\n')
+    headed = write(tmp_path / f"a.tsv{packed}", "\ufeffzh\ten\n甲\ta\n乙\tb\n")
+    for path in (jsonl, headed):
+        assert pairs(Source(path=path, columns=("zh", "en"))) == [("甲", "a"), ("乙", "b")]
+
+
+@pytest.mark.parametrize("wanted", ["true", "True", True])
+def test_a_truth_value_is_found_as_it_is_written_in_json_and_in_python(tmp_path: Path, wanted: Any) -> None:
+    rows = [{"zh": "甲", "en": "a", "ok": True}, {"zh": "乙", "en": "b", "ok": False}, {"zh": "丙", "en": "c", "ok": 1}]
+    path = write(tmp_path / "a.jsonl", "\n".join(map(json.dumps, rows)))
+    assert pairs(Source(path=path, columns=("zh", "en"), where={"ok": [wanted]})) == [("甲", "a")]
+
+
+@pytest.mark.parametrize("name", ["a.tsv", "a.jsonl"])
+def test_rows_that_were_not_asked_for_are_counted_as_lines(tmp_path: Path, name: str) -> None:
+    content = "甲\ta\n乙\tb\n" if name == "a.tsv" else '{"1": "甲", "2": "a"}\n{"1": "乙", "2": "b"}\n'
+    with pytest.raises(DataError, match=r"gives no sentence pair in 2 lines\. Rows were asked for where \{1: \['x'\]\}"):
+        pairs(Source(path=write(tmp_path / name, content), where={1: ["x"]}))
+
+
 def test_lines_of_a_text_file_keep_their_number(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.txt", "one\n\n  two \n\n")
-    assert list(read_lines(path)) == ["one", "", "two", ""]
+    path = write(tmp_path / "a.txt", "\ufeffone\r\n\n  two \n\n")
+    assert list(read_lines(path)) == ["one", "", "  two ", ""]
 
 
 def test_repeats_are_left_out_and_counted_by_choice(tmp_path: Path) -> None:

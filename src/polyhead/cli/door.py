@@ -16,6 +16,7 @@ from typing import Any, NoReturn, TextIO
 from polyhead.cli.screen import say
 from polyhead.errors import DataError, PolyheadError
 from polyhead.files import whole, writable
+from polyhead.inputs.readers import read_lines
 
 
 def guarded(verb: Callable[..., None]) -> Callable[..., None]:
@@ -67,19 +68,18 @@ def sentence(error: OSError) -> str:
 
 
 def lines(path: Path | None) -> Iterator[str]:
-    """The lines of a UTF-8 file, or of the standard input, one by one and without their ends."""
-    name = "the standard input" if path is None else str(path)
-    try:
-        with sys.stdin.buffer if path is None else path.open("rb") as stream:
-            for number, raw in enumerate(stream, start=1):
-                yield raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-    except UnicodeDecodeError as broken:
-        raise DataError(
-            f"{name} line {number}: byte {broken.start + 1} is not UTF-8; "
-            f"save the text as UTF-8 (iconv -f GB18030 -t UTF-8) and try again."
-        ) from None
-    except OSError as error:  # said here, for whoever writes meanwhile would take it for a fault of the output
-        raise DataError(sentence(error)) from None
+    """The lines of a UTF-8 file (gz too), or of the standard input, one by one and without their ends."""
+    if path is not None:
+        yield from read_lines(path)
+        return
+    for number, raw in enumerate(sys.stdin.buffer, start=1):
+        try:
+            yield raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+        except UnicodeDecodeError as broken:
+            raise DataError(
+                f"the standard input line {number}: byte {broken.start + 1} is not UTF-8; "
+                "convert the text, as in: iconv -f GB18030 -t UTF-8"
+            ) from None
 
 
 @contextmanager

@@ -68,7 +68,7 @@ def evaluate(
     if skipped.total:
         say(f"{source.name}: {skipped.total:,} lines left out: {skipped}")
     with bar("translating", len(pairs)) as tell:
-        scores, texts = score(pairs, model=model, beam=beam, device=device, progress=tell)
+        scores, texts = score(pairs, model=model, beam=beam, device=device, file=source.name, progress=tell)
     if output_file:
         with output(output_file) as out:
             show = shower(out)

@@ -83,7 +83,8 @@ def translate(
         first = 1
         for window in windows(incoming, 1 if live else WINDOW):
             numbers = range(first, first + len(window))
-            for number, found in zip(numbers, translator(window, numbers=numbers, progress=tell), strict=True):
+            answers = translator(window, numbers=numbers, file=str(input_file or ""), progress=tell)
+            for number, found in zip(numbers, answers, strict=True):
                 rows = [record(found)] if as_json else written(found, number, nbest, show)
                 out.writelines(row + "\n" for row in rows)
             out.flush()

@@ -174,11 +174,11 @@ def read(source: Source, *, on_error: OnError = "stop", report: Skipped | None =
 
 
 def read_lines(path: str | Path) -> Iterator[str]:
-    """The lines of a plain text file, cleaned, blank ones too: as many come out as the file has."""
+    """The lines of a plain text file as they are, blank ones too and without their ends: as many as the file has."""
     for number, line in _lines(Path(path)):
         if isinstance(line, Broken):
             raise DataError(f"{path} line {number}: {line.what}.")
-        yield clean(line)
+        yield line
 
 
 # --- the formats: each gives (line number, row) ----------------------------------------------------------------------
@@ -211,13 +211,14 @@ def _tsv(source: Source) -> Iterator[tuple[int, Row]]:
         if len(cells) < width:
             found = f"has {len(cells)} column{'s' * (len(cells) > 1)}, expected at least {width}, separated by tabs"
             yield number, Broken("too few columns", found) if clean(line) else None
-        elif all(clean(cells[column]) in values for column, values in where.items()):
-            yield number, (clean(cells[left]), clean(cells[right])) if clean(line) else None
+        else:
+            asked = clean(line) and all(clean(cells[column]) in values for column, values in where.items())
+            yield number, (clean(cells[left]), clean(cells[right])) if asked else None
 
 
 def _jsonl(source: Source) -> Iterator[tuple[int, Row]]:
     """One JSON object a line."""
-    where = {str(key): frozenset(map(str, values)) for key, values in source.where.items()}
+    where = {str(key): frozenset[str]().union(*map(_spellings, values)) for key, values in source.where.items()}
     left, right = map(str, source.columns)
     for number, line in _lines(source.paths[0]):
         yield number, line if isinstance(line, Broken) else _record(line, left, right, where)
@@ -236,12 +237,17 @@ def _record(line: str, left: str, right: str, where: Mapping[str, frozenset[str]
     record = cast("dict[str, object]", record)
     if missing := [key for key in (left, right, *where) if key not in record]:
         return Broken("missing key", f"lacks {missing}, its keys are {sorted(record)}")
-    if any(str(record[key]) not in values for key, values in where.items()):
+    if any(_spellings(record[key]).isdisjoint(values) for key, values in where.items()):
         return None
     pair = record[left], record[right]
     if not isinstance(pair[0], str) or not isinstance(pair[1], str):
         return Broken("not text", f"'{left}' and '{right}' must hold text, found {pair!r:.100}")
     return clean(pair[0]), clean(pair[1])
+
+
+def _spellings(value: object) -> set[str]:
+    """How a value of JSON may be written where it is asked for: true as `true` or `True`."""
+    return {str(value), str(value).lower()} if isinstance(value, bool) else {str(value)}
 
 
 def _parallel(source: Source) -> Iterator[tuple[int, Row]]:
@@ -282,7 +288,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str | Broken]]:
                     size += len(end)
                 yield (
                     number,
-                    _text(line)
+                    _text(line, "utf-8-sig" if number == 1 else "utf-8")
                     if size <= LONGEST_LINE
                     else Broken("too long", f"is {size:,} bytes long, expected at most {LONGEST_LINE:,}"),
                 )
@@ -296,10 +302,10 @@ def _unpacked(raw: io.BufferedReader) -> io.BufferedIOBase:
     return gzip.GzipFile(fileobj=raw) if raw.peek(2)[:2] == b"\x1f\x8b" else raw
 
 
-def _text(line: bytes) -> str | Broken:
-    """Strict UTF-8."""
+def _text(line: bytes, encoding: str) -> str | Broken:
+    """Strict UTF-8; that of a first line may open with a byte order mark."""
     try:
-        return line.decode("utf-8").rstrip("\r\n")
+        return line.decode(encoding).rstrip("\r\n")
     except UnicodeDecodeError as wrong:
         return Broken(
             "not UTF-8",

@@ -51,11 +51,13 @@ def evaluate(
     beam: int | None = None,
     search: Search | None = None,
     device: Device = "auto",
+    file: str = "",
     progress: Callable[[int], None] | None = None,
 ) -> tuple[Scores, list[str]]:
     """Translate the source of every pair and score the translations; they come back beside the scores.
 
-    pairs: (source, reference); those that `inputs.readers.read` gives carry their line numbers, which messages cite.
+    pairs: (source, reference); those that `inputs.readers.read` gives carry their line numbers, which
+    messages cite, beside the name of their `file`.
     model, beam, search, device: as `translate` takes them. `progress` hears how many more are done. Needs the extra
     `train`. Raises DataError for no pairs and for a source beyond the model's positions, ArgumentError for what are no
     pairs of texts.
@@ -68,6 +70,6 @@ def evaluate(
     loaded = ready(model, device)
     translator = Translator(loaded, search=chosen_search(loaded, search, beam))
     numbers = [getattr(pair, "line", place) for place, pair in enumerate(pairs, 1)]
-    found = translator([pair[0] for pair in pairs], numbers=numbers, progress=progress)
+    found = translator([pair[0] for pair in pairs], numbers=numbers, file=file, progress=progress)
     texts = [translation.text for translation in found]
     return score(texts, [pair[1] for pair in pairs]), texts

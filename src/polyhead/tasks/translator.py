@@ -93,12 +93,13 @@ class Translator:
         lines: Sequence[str],
         *,
         numbers: Sequence[int] | None = None,
+        file: str = "",
         progress: Callable[[int], None] | None = None,
     ) -> list[Translation]:
         """Translate lines; as many come back, in order. `progress` hears how many more are done.
 
-        `numbers` are the lines' numbers in their file (1, 2, ... unless given): messages cite them, sampling draws by
-        them. Raises DataError, before anything is translated, if a line is longer than the model's positions.
+        `numbers` are the lines' numbers in their `file` (1, 2, ... unless given): messages cite both, sampling draws by
+        the numbers. Raises DataError, before anything is translated, if a line is longer than the model's positions.
         """
         numbers = range(1, len(lines) + 1) if numbers is None else numbers
         sources = [clean(line) for line in lines]
@@ -106,7 +107,7 @@ class Translator:
         for number, text, row in zip(numbers, sources, ids, strict=True):
             if len(row) > self.config.max_len and text:
                 raise DataError(
-                    f"Line {number} has {len(row)} tokens, but the model reads at most {self.config.max_len}; "
+                    f"{f'{file} line' if file else 'Line'} {number} has {len(row)} tokens, but the model reads at most {self.config.max_len}; "
                     "split it into sentences"
                 )
         answers: dict[int, list[Hypothesis]] = {i: [] for i, text in enumerate(sources) if not text}
