@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from polyhead.errors import WriteError
-from polyhead.files import hold, whole, write_bytes, write_tensors, write_text
+from polyhead.files import hold, together, whole, write_bytes, write_tensors, write_text
 
 LARGE = torch.arange(100_000.0)
 WRITERS: dict[str, Callable[[Path], None]] = {
@@ -116,3 +116,24 @@ def test_a_file_is_held_by_one_process_until_it_dies(tmp_path: Path):
             hold(lock)
         other.kill()
     hold(lock).close()
+
+
+def test_files_that_belong_together_appear_together_and_stale_ones_go(tmp_path: Path):
+    folder = tmp_path / "new" / "model"
+    with together(folder) as part:
+        write_text(part / "a.txt", "one")
+        write_text(part / "b.txt", "one")
+        assert not (folder / "a.txt").exists()
+    (folder / "b.txt").chmod(0o600)
+    (folder / "mine.txt").write_text("kept")
+    with files_no_larger_than(50_000), pytest.raises(WriteError, match=rf"^{folder}\S* could not be written"):
+        with together(folder, stale=["a.txt"]) as part:
+            write_text(part / "b.txt", "two")
+            write_text(part / "c.txt", "x" * 60_000)
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {
+        "a.txt": "one", "b.txt": "one", "mine.txt": "kept",
+    }  # fmt: skip
+    with together(folder, stale=["a.txt", "b.txt", "none.txt"]) as part:
+        write_text(part / "b.txt", "two")
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {"b.txt": "two", "mine.txt": "kept"}
+    assert (folder / "b.txt").stat().st_mode & 0o777 == 0o600

@@ -5,8 +5,9 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import stat
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
@@ -62,20 +63,32 @@ def whole(path: Path) -> Iterator[Path]:
     Until then it lies in a hidden folder beside `path`, which goes in either case; that of a process that was killed
     goes when `path` is written next. Raises WriteError.
     """
-    with writable(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _clear_away(path)
-        aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=PART, dir=path.parent))
-        try:
-            with hold(aside / LOCK):
-                part = aside / path.name
-                yield part
-                for written in (*part.rglob("*"), part):
-                    flush(written)
-                os.replace(part, path)
-                flush(path.parent)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+    with writable(path), _aside(path) as aside:
+        part = aside / path.name
+        yield part
+        _take_place(part, path)
+        flush(path.parent)
+
+
+@contextmanager
+def together(folder: Path, *, stale: Collection[str] = ()) -> Iterator[Path]:
+    """Where to write files that shall all become files of `folder`, or none of them.
+
+    Only when the block ends well and all have reached the disk do they take their places, one after the other; files
+    named `stale` that are not among them go. Otherwise the folder stays as it was. Raises WriteError.
+    """
+    with writable(folder), _aside(folder / "files") as aside:
+        new = aside / "files"
+        new.mkdir()
+        yield new
+        names = sorted(path.name for path in new.iterdir())
+        for name in names:
+            flush(new / name)
+        for name in names:
+            _take_place(new / name, folder / name)
+        for name in set(stale) - set(names):
+            (folder / name).unlink(missing_ok=True)
+        flush(folder)
 
 
 @contextmanager
@@ -110,6 +123,28 @@ def flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextmanager
+def _aside(path: Path) -> Iterator[Path]:
+    """A hidden folder beside `path` that goes when the block ends, however it ends."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _clear_away(path)
+    aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=PART, dir=path.parent))
+    try:
+        with hold(aside / LOCK):
+            yield aside
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _take_place(part: Path, path: Path) -> None:
+    """Put what was written, once it has reached the disk, in the place of `path`; who may read that may read this."""
+    if path.is_file():
+        part.chmod(stat.S_IMODE(path.stat().st_mode))
+    for written in (*part.rglob("*"), part):
+        flush(written)
+    os.replace(part, path)
 
 
 def _clear_away(path: Path) -> None:

@@ -11,9 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from polyhead.errors import ArgumentError, PolyheadError
+from polyhead.errors import ArgumentError, PolyheadError, WriteError
 from polyhead.tasks.info import info
-from polyhead.tasks.load import load
+from polyhead.tasks.load import load, save
+from tests.test_files import files_no_larger_than
 
 
 @pytest.fixture
@@ -73,3 +74,13 @@ def test_what_is_no_name_is_refused_in_one_sentence(wrong: Any) -> None:
     for verb in (load, info):
         with pytest.raises(ArgumentError, match="model must be a folder, a shipped model's name or what load returned"):
             verb(wrong)
+
+
+def test_a_full_disk_leaves_the_old_model_or_nothing(folder: Path, tmp_path: Path) -> None:
+    loaded = load(folder)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    for place in (folder, tmp_path / "new"):
+        with files_no_larger_than(30_000), pytest.raises(WriteError, match=rf"^{place}\S* could not be written"):
+            save(loaded, place, dtype=torch.float16)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert list((tmp_path / "new").iterdir()) == []

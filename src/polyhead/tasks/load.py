@@ -13,11 +13,11 @@ from torch import nn
 
 from polyhead.errors import ArgumentError, CheckpointError, ConfigError, did_you_mean
 from polyhead.families import Family, family_of
-from polyhead.files import write_text
-from polyhead.inputs.pair import Pair, load_pair, save_pair
+from polyhead.files import together, write_text
+from polyhead.inputs.pair import TARGET, Pair, load_pair, save_pair
 from polyhead.tasks.device import Device, device_of, same
 from polyhead.weights.config_keys import read_json
-from polyhead.weights.file import file_tensors, load_into, write
+from polyhead.weights.file import INDEX, SINGLE, file_tensors, load_into, write
 
 ZOO = Path(str(files("polyhead") / "zoo"))
 
@@ -113,16 +113,12 @@ def built(family: Family, config: Any, folder: Path) -> nn.Module:
 
 
 def save(loaded: Loaded, folder: str | Path, *, dtype: torch.dtype | None = None) -> None:
-    """Write a standard Hugging Face folder that `transformers` loads unchanged; every file whole or not at all."""
-    folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as failed:
-        raise CheckpointError(f"{folder} cannot be made ({failed})") from failed
-    save_pair(loaded.tokenizer, folder)
-    write(folder, file_tensors(loaded.model, loaded.family.names(loaded.config), dtype))
+    """Write a standard Hugging Face folder that `transformers` loads unchanged, all its files or none. Raises WriteError."""
     raw = loaded.family.keys.write(loaded.config, loaded.raw)
     raw |= {"architectures": [loaded.family.architecture], "model_type": loaded.family.model_type}
     raw["dtype"] = str(dtype or next(loaded.model.parameters()).dtype).removeprefix("torch.")
-    write_text(folder / "generation_config.json", json.dumps(loaded.generation, indent=2) + "\n")
-    write_text(folder / "config.json", json.dumps(raw, indent=2, ensure_ascii=False) + "\n")
+    with together(Path(folder), stale=(TARGET, SINGLE, INDEX)) as new:
+        save_pair(loaded.tokenizer, new)
+        write(new, file_tensors(loaded.model, loaded.family.names(loaded.config), dtype))
+        write_text(new / "generation_config.json", json.dumps(loaded.generation, indent=2) + "\n")
+        write_text(new / "config.json", json.dumps(raw, indent=2, ensure_ascii=False) + "\n")
