@@ -42,6 +42,19 @@ def test_words_and_places_may_change_when_a_training_goes_on_and_data_may_not(to
         ({"evaluate.rows": "-1"}, "evaluate.rows must be at least 0, found -1"),
         ({"data.max_length": "25"}, r"data.max_length \(25\) is above model.max_len \(24\), the most tokens"),
         ({"model.max_len": "20"}, r"data.max_length \(24\) is above model.max_len \(20\)"),
+        (
+            {"model.d_model": "15"},
+            r"\[model\] describes no model that can be built \(d_model \(15\) must be a multiple",
+        ),
+        ({"model.activation": "relux"}, r"\[model\] describes no model that can be built \(activation 'relux'"),
+        ({"model.tied": "false"}, r"\[model\] joint = true shares one embedding .*tokenizer.joint = false"),
+        ({"tokenizer.kind": "unigram", "data.split_pieces": "0.1"}, "data.split_pieces = 0.1 undoes merges"),
+        ({"tokenizer.target_size": "300"}, "tokenizer.target_size is of the target's own vocabulary"),
+        ({"tokenizer.size": "20000000"}, r"\[tokenizer\] size must be from 1 to 10,000,000, found 20000000"),
+        ({"tokenizer.coverage": "2"}, r"\[tokenizer\] coverage must be above 0 and at most 1, .* found 2.0"),
+        ({"tokenizer.coverage": "-1"}, r"\[tokenizer\] coverage must be above 0 and at most 1, .* found -1.0"),
+        ({"data.split_pieces": "2"}, r"\[data\] split_pieces must be from 0 to 1, a probability, found 2.0"),
+        ({"data.batch_tokens": "0"}, r"\[data\] batch_tokens must be at least 1, found 0"),
     ],
 )
 def test_tables_that_do_not_go_together_are_refused_as_the_recipe_is_read(

@@ -317,7 +317,29 @@ def test_a_model_is_not_trained_over_itself(toy: Path, trained: Path) -> None:
         train(toy / "toy.toml", overrides=[("start", str(trained))], out=trained)
 
 
+@pytest.mark.parametrize("key", ["model.d_model", "model.max_len"])
+def test_a_model_beyond_the_memory_is_one_sentence(toy: Path, key: str) -> None:
+    with pytest.raises(ConfigError, match=r"\[model\] describes (a model that does not fit|no model that can be)"):
+        prepare(read_recipe(toy / "toy.toml", [(key, "80000000000")]), toy / "model")
+
+
 # --- two vocabularies ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parity
+def test_a_readout_of_its_own_is_trained_and_transformers_says_the_same(toy: Path) -> None:
+    from transformers import AutoModelForSeq2SeqLM
+
+    out, how = toy / "untied", [("tokenizer.joint", "false"), ("tokenizer.target_size", "320")]
+    train(toy / "toy.toml", overrides=[*how, ("model.tied", "false"), ("data.test", "[]")], out=out)
+    loaded = load(out)
+    names = dict(loaded.model.named_parameters())
+    assert (loaded.config.joint, loaded.config.tied) == (False, False)
+    assert not torch.equal(names["head.weight"], names["target_tokens.weight"])
+    theirs = AutoModelForSeq2SeqLM.from_pretrained(out)
+    for text, _ in pairs(4, seed=3):
+        said = theirs.generate(torch.tensor([loaded.tokenizer.source.encode(text)]))[0].tolist()
+        assert loaded.tokenizer.target.decode(said) == translate(text, model=out).text
 
 
 @pytest.mark.parity

@@ -314,7 +314,7 @@ def test_a_state_from_when_fewer_settings_were_fixed_goes_on_and_tells_the_other
         silent(Spelling(SETTINGS), SETTINGS, tmp_path)
     assert silent(Spelling(SETTINGS), SETTINGS, tmp_path).steps == 24
     other = replace(SETTINGS, watch="right")
-    with pytest.raises(ConfigError, match="train.watch was loss and is now right"):
+    with pytest.raises(ConfigError, match=r"train\.watch was loss and is now right"):
         silent(Spelling(other), other, tmp_path)
 
 

@@ -164,6 +164,16 @@ def test_everything_wrong_is_said_at_once():
     ]
 
 
+@pytest.mark.parametrize("key", ["train.seed", "data.batch_tokens"])
+def test_a_number_that_no_machine_holds_is_refused(key: str):
+    with pytest.raises(ConfigError, match=f"{key} must be a .*found 18446744073709551616, which does not fit into 64"):
+        from_text(TOML, Recipe, [(key, "18446744073709551616")])
+    with pytest.raises(ConfigError, match=f"{key} must be a .*found '9999"):
+        from_text(TOML, Recipe, [(key, "9" * 5000)])
+    with pytest.raises(ConfigError, match=r"r\.toml is not valid TOML"):
+        from_text(f"x = {'9' * 5000}", Recipe, name="r.toml")
+
+
 def test_a_key_like_no_other_is_refused_with_all_there_are():
     with pytest.raises(
         ConfigError, match=r"\[data\] has no key 'zzz'. It has train, valid, batch_tokens, note, folder."
@@ -184,6 +194,10 @@ def test_a_key_like_no_other_is_refused_with_all_there_are():
         ({"minutes": 5.0}, "schedule 'cosine' must know its length in steps: set steps, epochs or horizon"),
         ({"epochs": 1, "schedule": "noam", "warmup": 0}, "schedule 'noam' needs a warmup of at least one step"),
         ({"epochs": 1, "ema_decay": 0.9, "average_last": 3}, "ema_decay and average_last exclude each other"),
+        ({"epochs": 1, "min_lr": 5.0}, "min_lr must be at most lr (0.001), to which the rate rises, found 5.0"),
+        ({"epochs": 1, "schedule": "noam", "min_lr": 1e-4}, "schedule 'noam' knows no min_lr: leave it out"),
+        ({"epochs": 1, "decay": 0.1}, "schedule 'cosine' knows no decay: leave it out, or use wsd"),
+        ({"epochs": 1, "threads": 3_000_000_000}, "threads must be at least 0 and below 1025, found 3000000000"),
         ({"epochs": 1, "evaluate_every": Every(3, "minutes")}, "must be in steps or epochs, which repeat"),
     ],
 )

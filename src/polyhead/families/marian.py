@@ -53,7 +53,10 @@ class Config:
 
     def __post_init__(self) -> None:
         if self.joint and not self.tied:
-            raise ConfigError("joint = true shares one embedding with the readout, so tied must be true as well")
+            raise ConfigError(
+                "joint = true shares one embedding with the readout, so tied must be true as well; an untied model has "
+                "two vocabularies (in a recipe: tokenizer.joint = false)"
+            )
         for name, words in (("pad_id", self.vocab_size), ("eos_id", self.words), ("start_id", self.words)):
             if not 0 <= getattr(self, name) < words:
                 raise ConfigError(f"{name} must be one of the model's {words} words, found {getattr(self, name)}")

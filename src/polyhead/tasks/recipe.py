@@ -7,7 +7,9 @@ from dataclasses import dataclass, field, make_dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from polyhead.errors import ConfigError, did_you_mean
+import torch
+
+from polyhead.errors import ArgumentError, ConfigError, did_you_mean
 from polyhead.families import TRANSLATOR, family, family_of
 from polyhead.inputs.pair import load_pair
 from polyhead.inputs.readers import Source
@@ -20,6 +22,7 @@ from polyhead.weights.config_keys import read_json
 #  keys of [model] that the tokenizer decides
 GIVEN = ("vocab_size", "target_vocab_size", "joint", "pad_id", "eos_id", "start_id", "forced_end_id")
 
+MOST_WORDS = 10_000_000  # in a vocabulary; the largest that are used have some hundred thousand
 TRANSLATED = ("bleu", "chrf")  # scores of translations
 
 #  keys of [model] that a training chooses, whatever it starts from: weights of any other value are of the same shape
@@ -64,6 +67,13 @@ class Data:
     max_length: int = 128  # tokens of either side; longer pairs are left out
     split_pieces: float = 0.0  # undo each merge of the vocabulary with this probability (as BPE-dropout does)
 
+    def __post_init__(self) -> None:
+        for name in ("batch_tokens", "max_length"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, found {getattr(self, name)}")
+        if not 0 <= self.split_pieces <= 1:
+            raise ConfigError(f"split_pieces must be from 0 to 1, a probability, found {self.split_pieces}")
+
     def read(self, source: DataSource) -> Source:
         names = source.path if isinstance(source.path, tuple) else (source.path,)
         paths = tuple(self.folder / name for name in names)
@@ -86,6 +96,13 @@ class Vocabulary:
     target_size: int = 8000
     simplify: bool = False
     coverage: float = 0.9995
+
+    def __post_init__(self) -> None:
+        for name in ("size", "target_size"):
+            if not 0 < getattr(self, name) <= MOST_WORDS:
+                raise ConfigError(f"{name} must be from 1 to {MOST_WORDS:,}, found {getattr(self, name)}")
+        if not 0 < self.coverage <= 1:
+            raise ConfigError(f"coverage must be above 0 and at most 1, a share of the text, found {self.coverage}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +153,10 @@ def read_recipe(path: str | Path, overrides: Sequence[tuple[str, str]] = ()) -> 
     otherwise is refused. Raises ConfigError, and CheckpointError if there is nothing to start from.
     """
     said = written(path, Header, overrides)
+    if taken := [key for key in GIVEN if f"model.{key}" in said]:
+        raise ConfigError(
+            f"[model] sets {', '.join(taken)}, which come from the tokenizer; leave them out (see [tokenizer])"
+        )
     start = str(said.get("start", ""))
     kind = (
         family_of(read_json(find(start) / "config.json"))
@@ -150,14 +171,11 @@ def read_recipe(path: str | Path, overrides: Sequence[tuple[str, str]] = ()) -> 
         kw_only=True,
     )
     schema.__module__ = __name__
-    recipe: Any = from_toml(path, schema, overrides)
-    if taken := [key for key in GIVEN if f"model.{key}" in said]:
-        raise ConfigError(
-            f"[model] sets {', '.join(taken)}, which come from the tokenizer; leave them out (see [tokenizer])"
-        )
+    two = [("model.joint", "false")] if said.get("tokenizer.joint") is False else []  # else a model may be tied only
+    recipe: Any = from_toml(path, schema, [*overrides, *two])
     if start:
         recipe = _started(recipe, said)
-    if wrong := list(_wrong(recipe)):
+    if wrong := list(_wrong(recipe, said)):
         raise ConfigError(f"{path} cannot be used: {'; '.join(wrong)}")
     return recipe
 
@@ -193,9 +211,18 @@ def _started(recipe: Any, said: Mapping[str, Any]) -> Any:
     return replace(recipe, architecture=kind.architecture, model=model, tokenizer=tokenizer)
 
 
-def _wrong(recipe: Any) -> Iterator[str]:
-    """What each table may say by itself, but not beside the others."""
+def _wrong(recipe: Any, said: Mapping[str, Any]) -> Iterator[str]:
+    """What each table may say by itself, but not beside the others; `said` are the keys that the recipe sets."""
     data, longest, watch, held = recipe.data, recipe.model.max_len, recipe.train.watch, recipe.evaluate
+    try:
+        with torch.device("meta"):  # sizes without numbers
+            family(recipe.architecture).build(recipe.model)
+    except (ArgumentError, ConfigError, RuntimeError, OverflowError) as refused:
+        yield f"[model] describes no model that can be built ({refused})"
+    if data.split_pieces and recipe.tokenizer.kind != "bpe":
+        yield f"data.split_pieces = {data.split_pieces} undoes merges; a {recipe.tokenizer.kind} has none: use bpe"
+    if recipe.tokenizer.joint and "tokenizer.target_size" in said:
+        yield "tokenizer.target_size is of the target's own vocabulary, but tokenizer.joint = true makes one for both"
     if held.rows < 0:
         yield f"evaluate.rows must be at least 0, found {held.rows}"
     if data.max_length > longest:

@@ -87,7 +87,10 @@ class TranslationTask:
         if self.data.split_pieces:
             self.merges = merge_table(source), merge_table(target)
         torch.manual_seed(self.seed)
-        self.model: nn.Module = self.kind.build(self.config)
+        try:
+            self.model: nn.Module = self.kind.build(self.config)
+        except (MemoryError, RuntimeError) as refused:
+            raise ConfigError(f"[model] describes a model that does not fit into memory ({refused})") from refused
         if start:
             self.model.load_state_dict(start.model.state_dict())
         self.pairs = Pairs(self.data, tokenizer, max_len=self.config.max_len, scratch=scratch)

@@ -32,7 +32,7 @@ def from_text(text: str, schema: type[T], overrides: Iterable[tuple[str, str]] =
     """`from_toml` for a text already in hand; `name` is what errors call it."""
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as wrong:
+    except ValueError as wrong:  # TOMLDecodeError, or a number of thousands of digits
         raise ConfigError(f"{name} is not valid TOML: {wrong}; mend that line") from wrong
     problems: list[str] = []
     for key, value in overrides:
@@ -48,7 +48,7 @@ def written(path: str | Path, schema: Any, overrides: Iterable[tuple[str, str]] 
     """What a recipe and its overrides say themselves, by dotted key, unjudged; nothing for a file that is no recipe."""
     try:
         table = tomllib.loads(_text_of(Path(path)))
-    except (ConfigError, tomllib.TOMLDecodeError):
+    except (ConfigError, ValueError):
         return {}
     for key, value in overrides:
         _override(table, schema, key, value, [])
@@ -172,9 +172,9 @@ def _fits(kind: Any, value: Any) -> bool:
     if hasattr(kind, "parse"):
         return isinstance(value, str)
     if kind is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
+        return isinstance(value, float) or _fits(int, value)
     if kind is int:
-        return isinstance(value, int) and not isinstance(value, bool)
+        return isinstance(value, int) and not isinstance(value, bool) and -(1 << 63) <= value < 1 << 63  # as TOML's
     if kind is Path:
         return isinstance(value, str)
     return kind is not None and isinstance(value, kind)
@@ -224,7 +224,7 @@ def _read(kind: Any, text: str) -> Any:
         return None
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except ValueError:
         value = text
     if not isinstance(value, str) and any(_fits(choice, value) for choice in choices):
         return value
@@ -258,6 +258,8 @@ def _it_has(known: Iterable[str]) -> str:
 
 
 def _show(value: Any) -> str:
+    if isinstance(value, int) and not isinstance(value, bool) and not _fits(int, value):
+        return f"{value}, which does not fit into 64 bits"
     return "true" if value is True else "false" if value is False else repr(value)
 
 

@@ -10,6 +10,8 @@ from typing import ClassVar, Literal
 from polyhead.errors import ConfigError
 from polyhead.training.schedule import Constant, Cosine, Noam, Schedule, WarmupStableDecay
 
+MOST_THREADS = 1024
+
 
 @dataclass(frozen=True)
 class Every:
@@ -99,7 +101,8 @@ class Training:
         """What must hold, and what to say if it does not."""
         yield bool(self.epochs or self.steps or self.minutes), "needs an end: set epochs, steps or minutes"
         for names, low, high in (
-            ("seed epochs steps minutes patience warmup horizon min_lr weight_decay clip average_last threads", 0, inf),
+            ("seed epochs steps minutes patience warmup horizon min_lr weight_decay clip average_last", 0, inf),
+            ("threads", 0, MOST_THREADS + 1),
             ("accumulate keep log_every", 1, inf),
             ("label_smoothing ema_decay", 0, 1),
         ):
@@ -108,6 +111,17 @@ class Training:
                 wanted = f"at least {low}" if high == inf else f"at least {low} and below {high}"
                 yield low <= value < high, f"{name} must be {wanted}, found {value}"
         yield self.lr > 0, f"lr must be above 0, found {self.lr}"
+        yield (
+            self.min_lr <= self.lr,
+            f"min_lr must be at most lr ({self.lr}), to which the rate rises, found {self.min_lr}",
+        )
+        falls = self.schedule in ("cosine", "wsd")
+        yield (
+            falls or not self.min_lr,
+            f"schedule '{self.schedule}' knows no min_lr: leave it out, or use cosine or wsd",
+        )
+        ignored = self.schedule != "wsd" and self.decay != Training.decay
+        yield not ignored, f"schedule '{self.schedule}' knows no decay: leave it out, or use wsd"
         yield self.eps > 0, f"eps must be above 0, found {self.eps}"
         yield 0 < self.decay <= 1, f"decay must be above 0 and at most 1, found {self.decay}"
         yield all(0 <= beta < 1 for beta in self.betas), f"betas must be at least 0 and below 1, found {self.betas}"
