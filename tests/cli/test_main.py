@@ -19,8 +19,9 @@ def test_help_lists_every_verb(polyhead: Polyhead):
 def test_every_verb_explains_itself_with_an_example(polyhead: Polyhead, verb: str):
     answer = polyhead(verb, "--help")
     assert answer.code == 0
-    assert "Example" in answer.out
-    assert f"polyhead {verb} " in answer.out
+    examples = [line.strip() for line in answer.out.partition("Example")[2].splitlines() if f"polyhead {verb} " in line]
+    assert examples
+    assert all(line.count(f"polyhead {verb} ") == 1 for line in examples)
 
 
 def test_the_version_is_the_packages(polyhead: Polyhead):

@@ -27,6 +27,8 @@ def info(
 ) -> None:
     """A model's card, its sizes, and a table of its parameters.
 
+    Parameters that are tied count once; equal layers share a row.
+
     **Examples**
 
         polyhead info zh-en
