@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -82,9 +83,20 @@ def test_a_mistyped_model_is_one_sentence_and_no_request() -> None:
         load("no-such-model")
 
 
-@pytest.mark.parametrize("name", shipped())
-def test_what_ships_loads_and_answers(name: str) -> None:
-    assert translate("我爱吃苹果。", model=name).text
+@pytest.mark.parametrize(
+    ("chinese", "english"),
+    [
+        ("我爱吃苹果。", r"\bI (really )?(love|like|enjoy)\b.*\bapples?\b"),
+        ("他说她没来。", r"\bHe (said|says|told)\b.*\bshe\b.*(n't|\bnot\b|never).*\b(come|came|coming|here|there)\b"),
+        ("虽然下雨，但我很开心。", r"(?=.*\b(rain\w*))(?=.*\bI('m| am| was| feel)\b)(?=.*\b(happy|glad|joyful)\b)"),
+    ],
+)
+def test_the_shipped_translator_says_what_the_sentence_says(chinese: str, english: str) -> None:
+    assert re.search(english, translate(chinese, model="zh-en").text)
+
+
+def test_what_ships_is_what_the_documents_name() -> None:
+    assert shipped() == ["zh-en"]
 
 
 def test_a_translation_can_be_watched_and_every_recorded_row_sums_to_one(trained: Path) -> None:
