@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from polyhead.operator import Cache, Rule, attention
+from polyhead.operator import Bias, Cache, Rule, attention
 
 
 class Observer(Protocol):
@@ -28,7 +28,7 @@ class Run:
     """The state of one pass, handed from the door down to the kernel unchanged.
 
     mask, memory_mask: a rule, a boolean tensor broadcastable to [B, H, T, S] (True = may look), or None.
-    memory [B, S, D]: what a decoder reads. bias: a rule or a float tensor [B, H, T, S].
+    memory [B, S, D]: what a decoder reads. bias: Alibi, Buckets or a float tensor [B, H, T, S].
     positions [B, T]: given when padding is on the left; otherwise counted from the cache's length.
     added, memory_added: position embeddings for stacks that add them in every layer.
     observer: read from `watching` once, when the Run is made, and never inside a layer.
@@ -38,7 +38,7 @@ class Run:
     mask: Rule | Tensor | None = None
     memory: Tensor | None = None
     memory_mask: Rule | Tensor | None = None
-    bias: Rule | Tensor | None = None
+    bias: Bias | Tensor | None = None
     positions: Tensor | None = None
     added: Tensor | None = None
     memory_added: Tensor | None = None
