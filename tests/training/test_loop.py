@@ -23,7 +23,7 @@ from polyhead.training.loop import Result, train
 from polyhead.training.machine import precision
 from polyhead.training.settings import Every, Training
 from polyhead.training.task import Loss
-from tests.training.tiny import Letters, Spelling, everything, same_bits, saved_model
+from tests.training.tiny import Letters, Shuffled, Spelling, everything, same_bits, saved_model
 
 SETTINGS = Training(epochs=3, lr=2e-2, warmup=3, log_every=4, checkpoint_every=Every(5, "steps"))
 
@@ -223,6 +223,18 @@ def test_a_score_that_is_not_there_cannot_be_watched(tmp_path: Path):
     ):
         silent(task, settings, tmp_path)
     assert not task.fetched  # found out before anything was learnt
+
+
+def test_the_schedule_ends_with_the_training_though_epochs_differ_in_length(tmp_path: Path):
+    class Uneven(Spelling):
+        def batches(self, epoch: int) -> Shuffled:
+            self.count = 8 - epoch % 2
+            return super().batches(epoch)
+
+    settings = replace(SETTINGS, log_every=1)
+    result = silent(Uneven(settings), settings, tmp_path)
+    rates = [line["lr"] for line in metrics(tmp_path) if "lr" in line]
+    assert (result.steps, rates[-1]) == (23, 0.0) and rates[-2] > 0
 
 
 # Stopping and going on

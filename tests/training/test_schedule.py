@@ -8,7 +8,7 @@ import pytest
 
 from polyhead.errors import ConfigError
 from polyhead.training.schedule import Constant, Cosine, Noam, WarmupStableDecay
-from polyhead.training.settings import Training, schedule_of
+from polyhead.training.settings import COUNTED, Training, schedule_of, steps_of
 
 
 @pytest.mark.parametrize(("d_model", "warmup"), [(512, 4000), (256, 700), (64, 1)])
@@ -43,20 +43,29 @@ def test_constant_rises_and_stays():
 
 def test_settings_become_schedules_told_in_steps():
     share = Training(epochs=10, schedule="cosine", warmup=0.05, lr=0.1, min_lr=0.01)
-    assert schedule_of(share, 20) == Cosine(peak=0.1, warmup=10, horizon=200, floor=0.01)
+    assert schedule_of(share, 200) == Cosine(peak=0.1, warmup=10, horizon=200, floor=0.01)
     fewer = Training(epochs=10, steps=120, schedule="cosine", warmup=7, lr=0.1)
-    assert schedule_of(fewer, 20) == Cosine(peak=0.1, warmup=7, horizon=120)
+    assert schedule_of(fewer, 120) == Cosine(peak=0.1, warmup=7, horizon=120)
     told = Training(minutes=5, horizon=400, schedule="wsd", warmup=10, decay=0.25, lr=0.1)
-    assert schedule_of(told, 20) == WarmupStableDecay(peak=0.1, warmup=10, decay=100, horizon=400)
+    assert schedule_of(told, 0) == WarmupStableDecay(peak=0.1, warmup=10, decay=100, horizon=400)
     endless = Training(minutes=5, schedule="noam", warmup=4000, lr=0.1)
-    assert schedule_of(endless, 20) == Noam(peak=0.1, warmup=4000)
-    assert schedule_of(Training(steps=9, schedule="constant", warmup=0), 20) == Constant(peak=1e-3)
+    assert schedule_of(endless, 0) == Noam(peak=0.1, warmup=4000)
+    assert schedule_of(Training(steps=9, schedule="constant", warmup=0), 9) == Constant(peak=1e-3)
+
+
+def test_the_steps_of_epochs_are_counted_one_by_one():
+    lengths = [5, 4, 4, 5] * (COUNTED // 4)
+    assert steps_of(Training(epochs=3), lengths.__getitem__) == 13
+    assert steps_of(Training(epochs=3, steps=20), lengths.__getitem__) == 13
+    assert steps_of(Training(epochs=10**6, steps=9, warmup=0), [5, 4].__getitem__) == 9  # no further than needed
+    assert steps_of(Training(minutes=5, schedule="constant"), [].__getitem__) == 0
+    assert steps_of(Training(epochs=2 * COUNTED), lengths.__getitem__) == 9 * COUNTED  # 4.5 on average
 
 
 def test_a_warmup_that_cannot_be_is_refused():
     with pytest.raises(
         ConfigError, match=r"warmup \(500 steps\) must be shorter than the whole training \(200 steps\)"
     ):
-        schedule_of(Training(epochs=10, warmup=500), 20)
+        schedule_of(Training(epochs=10, warmup=500), 200)
     with pytest.raises(ConfigError, match=r"warmup = 0.05 is a share of an unknown length; set it in steps"):
-        schedule_of(Training(minutes=5, schedule="constant"), 20)
+        schedule_of(Training(minutes=5, schedule="constant"), 0)

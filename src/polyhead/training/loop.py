@@ -6,10 +6,10 @@ A training killed at any moment and started again ends with the same bits: all t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -29,7 +29,7 @@ from polyhead.training.machine import precision, prepared
 from polyhead.training.metrics import JsonLines, Metrics, TensorBoard
 from polyhead.training.recipe_file import changes, flat
 from polyhead.training.settings import Training, schedule_of, steps_of
-from polyhead.training.state import Facts, Group, State, Window, groups
+from polyhead.training.state import Facts, Group, State, Window, groups, steps_in
 from polyhead.training.task import Task
 
 
@@ -107,8 +107,8 @@ class Session:
             )
         self.task, self.settings, self.out, self.card, self.screen = task, settings, out, card, screen
         self.training = out / "training"
-        self.steps_per_epoch = math.ceil(len(task.batches(0)) / settings.accumulate)
-        schedule = schedule_of(settings, self.steps_per_epoch)
+        self.steps = steps_of(settings, partial(steps_in, task, settings.accumulate))
+        schedule = schedule_of(settings, self.steps)
         exact = precision(settings.precision, next(task.model.parameters()).device)
         self.learner = Learner(task, settings, schedule, exact)
         self.state = State()
@@ -188,7 +188,7 @@ class Session:
         first_step, first_second = self.began
         share, left = progress.share_and_left(
             step=state.step,
-            steps=steps_of(settings, self.steps_per_epoch),
+            steps=self.steps,
             seconds=state.seconds,
             limit=60 * settings.minutes,
             pace=(state.seconds - first_second) / (state.step - first_step),

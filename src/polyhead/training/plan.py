@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ from polyhead.training.learner import Learner, weights_of
 from polyhead.training.machine import casting, precision, prepared
 from polyhead.training.progress import clock
 from polyhead.training.settings import Training, schedule_of, steps_of
+from polyhead.training.state import steps_in
 from polyhead.training.task import Batch, Task
 
 
@@ -50,8 +52,8 @@ def plan(task: Task, settings: Training, *, seconds: float = 3.0, rate: float | 
     """
     with prepared(settings), rng.kept(), _untouched(task.model):
         exact = precision(settings.precision, next(task.model.parameters()).device)
-        steps_per_epoch = math.ceil(len(task.batches(0)) / settings.accumulate)
-        learner = Learner(task, settings, schedule_of(settings, steps_per_epoch), exact)
+        steps = steps_of(settings, partial(steps_in, task, settings.accumulate))
+        learner = Learner(task, settings, schedule_of(settings, steps), exact)
         task.model.train()
         batches = _spread(task.batches(0), samples)
         seen = [_look(task, batch, exact) for batch in batches]
@@ -61,7 +63,6 @@ def plan(task: Task, settings: Training, *, seconds: float = 3.0, rate: float | 
             source = f"measured: {count} steps of this training"
         else:
             pace, source = flops / rate, "from the stated rate"
-        steps = steps_of(settings, steps_per_epoch)
         if settings.minutes:
             steps = min(steps or math.inf, max(1, int(60 * settings.minutes / pace)))
         return Plan(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import inf
 from typing import ClassVar, Literal
@@ -11,6 +11,7 @@ from polyhead.errors import ConfigError
 from polyhead.training.schedule import Constant, Cosine, Noam, Schedule, WarmupStableDecay
 
 MOST_THREADS = 1024
+COUNTED = 32  # epochs, whose batches are planned ahead: a second for 100,000 pairs
 
 
 @dataclass(frozen=True)
@@ -137,9 +138,9 @@ class Training:
         )
 
 
-def schedule_of(settings: Training, steps_per_epoch: int) -> Schedule:
-    """The schedule that the settings name, told in steps. `steps_per_epoch` is counted on the first epoch."""
-    horizon = settings.horizon or steps_of(settings, steps_per_epoch)
+def schedule_of(settings: Training, steps: int) -> Schedule:
+    """The schedule that the settings name, told in steps; `steps` is what `steps_of` gave."""
+    horizon = settings.horizon or steps
     warmup = settings.warmup
     if isinstance(warmup, float) and warmup < 1:
         if warmup and not horizon:
@@ -160,6 +161,17 @@ def schedule_of(settings: Training, steps_per_epoch: int) -> Schedule:
     return WarmupStableDecay(peak=settings.lr, warmup=warmup, decay=decay, horizon=horizon, floor=settings.min_lr)
 
 
-def steps_of(settings: Training, steps_per_epoch: int) -> int:
-    """The steps that `steps` and `epochs` allow; 0 when only the clock ends the training."""
-    return min(filter(None, (settings.steps, settings.epochs * steps_per_epoch)), default=0)
+def steps_of(settings: Training, steps_in: Callable[[int], int]) -> int:
+    """The steps that `steps` and `epochs` allow; 0 when only the clock ends the training.
+
+    `steps_in(epoch)` counts those of one epoch: its batches depend on its order, so no two need have as many. Of more
+    than COUNTED epochs, the others are taken to be as those are on average.
+    """
+    total = 0
+    for epoch in range(min(settings.epochs, COUNTED)):
+        total += steps_in(epoch)
+        if 0 < settings.steps <= total:
+            return settings.steps
+    if settings.epochs > COUNTED:
+        total = total * settings.epochs // COUNTED
+    return min(filter(None, (settings.steps, total)), default=0)

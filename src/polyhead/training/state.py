@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, is_dataclass
 from typing import Any, TypeVar, get_origin, get_type_hints
@@ -89,6 +90,11 @@ class Group:
     index: int
     batches: tuple[Batch, ...]
     ends_epoch: bool
+
+
+def steps_in(task: Task, accumulate: int, epoch: int) -> int:
+    """How many groups an epoch has."""
+    return math.ceil(len(task.batches(epoch)) / accumulate)
 
 
 def groups(task: Task, state: State, accumulate: int) -> Iterator[Group]:
