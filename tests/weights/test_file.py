@@ -186,3 +186,21 @@ def test_an_older_save_never_shines_through(tmp_path: Path) -> None:
         other = small(1)
         load_into(other, tmp_path, NAMES)
         assert same(other, small(3))
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int8, torch.bool])
+def test_whole_numbers_are_never_taken_for_weights(tmp_path: Path, dtype: torch.dtype) -> None:
+    tensors = file_tensors(small(0), NAMES)
+    tensors["model.h.1.ln.weight"] = torch.ones(4).to(dtype)
+    write(tmp_path, tensors)
+    told = r"model\.h\.1\.ln\.weight holds numbers of type (I64|I8|BOOL), the model wants floating-point ones"
+    with pytest.raises(CheckpointError, match=told):
+        load_into(small(1), tmp_path, NAMES)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_floating_point_types_are_cast(tmp_path: Path, dtype: torch.dtype) -> None:
+    model, other = small(0), small(1)
+    write(tmp_path, file_tensors(model, NAMES, dtype))
+    load_into(other, tmp_path, NAMES)
+    assert torch.equal(other.tokens.weight, model.tokens.weight.to(dtype).float())

@@ -69,6 +69,10 @@ class TensorFiles:
             shape[0] //= part.count
         return tuple(shape)
 
+    def dtype(self, name: str) -> str:
+        """The type of the tensor's numbers, as safetensors writes it: "F16", "BF16", "I64" ..."""
+        return self._where[name].get_slice(name).get_dtype()
+
     def read(self, name: str, part: Part) -> Tensor:
         """One part of one tensor in our orientation; only its own bytes are read."""
         view = self._where[name].get_slice(name)
@@ -94,10 +98,10 @@ def saved_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def load_into(model: nn.Module, folder: Path, names: Names) -> None:
-    """Fill a model from a folder, casting to the model's dtypes; all that does not fit is named in one error.
+    """Fill a model from a folder, casting between floating-point types; all that does not fit is named in one error.
 
     Raises CheckpointError if the model wants a tensor that the file lacks, the file holds one that the model does not
-    read, or a shape differs.
+    read, a shape differs, or the file holds whole numbers where the model wants floating-point ones or the reverse.
     """
     files = TensorFiles(folder)
     spelt = names.canonical(files.names())
@@ -113,6 +117,11 @@ def load_into(model: nn.Module, folder: Path, names: Names) -> None:
         part = wanted[ours]
         if part.name in spelt and (shape := files.shape(spelt[part.name], part)) != tuple(tensor.shape):
             wrong.append(f"{part.name} has shape {list(shape)}, the model wants {list(tensor.shape)}")
+        if part.name in spelt and (
+            (dtype := files.dtype(spelt[part.name])).startswith(("F", "BF")) != tensor.is_floating_point()
+        ):
+            wanted_kind = "floating-point" if tensor.is_floating_point() else "whole"
+            wrong.append(f"{part.name} holds numbers of type {dtype}, the model wants {wanted_kind} ones")
     if wrong:
         raise CheckpointError(f"{folder} does not fit the model its config.json describes: {'; '.join(wrong)}")
     with torch.no_grad():
