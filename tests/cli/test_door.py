@@ -142,7 +142,10 @@ def test_a_missing_folder_for_the_output_is_named(tmp_path: Path, capsys: pytest
 
 
 def test_a_fault_of_the_input_is_not_taken_for_one_of_the_output(tmp_path: Path):
-    with pytest.raises(DataError, match=r"in\.txt cannot be read \(No such file"), output(tmp_path / "out.txt") as stream:
+    with (
+        pytest.raises(DataError, match=r"in\.txt cannot be read \(No such file"),
+        output(tmp_path / "out.txt") as stream,
+    ):
         stream.writelines(lines(tmp_path / "in.txt"))
     with pytest.raises(DataError, match="Is a directory"), output(tmp_path / "out.txt") as stream:
         stream.writelines(lines(tmp_path))

@@ -80,7 +80,9 @@ def test_a_truth_value_is_found_as_it_is_written_in_json_and_in_python(tmp_path:
 @pytest.mark.parametrize("name", ["a.tsv", "a.jsonl"])
 def test_rows_that_were_not_asked_for_are_counted_as_lines(tmp_path: Path, name: str) -> None:
     content = "甲\ta\n乙\tb\n" if name == "a.tsv" else '{"1": "甲", "2": "a"}\n{"1": "乙", "2": "b"}\n'
-    with pytest.raises(DataError, match=r"gives no sentence pair in 2 lines\. Rows were asked for where \{1: \['x'\]\}"):
+    with pytest.raises(
+        DataError, match=r"gives no sentence pair in 2 lines\. Rows were asked for where \{1: \['x'\]\}"
+    ):
         pairs(Source(path=write(tmp_path / name, content), where={1: ["x"]}))
 
 

@@ -75,7 +75,9 @@ def test_both_show_the_same_commands_and_figures() -> None:
     def shown(name: str) -> tuple[list[str], list[str], int]:
         text = (ROOT / name).read_text("utf-8")
         commands = [line.partition("#")[0].strip() for block in blocks(name, "sh") for line in block.splitlines()]
-        text = re.sub(r"(\d+) 万", lambda n: f"{int(n[1]) / 100:g} million", text)  # as Chinese counts: 760 万, 7.6 million
+        text = re.sub(
+            r"(\d+) 万", lambda n: f"{int(n[1]) / 100:g} million", text
+        )  # as Chinese counts: 760 万, 7.6 million
         figures = re.findall(r"\b\d[\d,]*(?:\.\d+)?\b", text, re.ASCII)
         return commands, sorted(figures), len(re.findall("^## ", text, re.MULTILINE))
 

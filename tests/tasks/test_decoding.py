@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from polyhead.errors import ArgumentError, ConfigError
-from polyhead.generation import Beam, Greedy
+from polyhead.generation import Beam, Greedy, NoRepeatNgram
 from polyhead.tasks.decoding import chosen_search, decoding
 from polyhead.tasks.load import load
 from polyhead.tasks.translator import Translator, translate
@@ -54,6 +54,20 @@ def test_what_a_folder_asks_for_gives_the_words_of_transformers(folder: Path, se
     for row, found in zip(rows, translator.batch(rows), strict=True):
         expected = theirs.generate(torch.tensor([row]))[0].tolist()
         assert found[0].tokens == [token for token in expected[1:] if token not in (0, 1)]
+
+
+@pytest.mark.parity
+def test_an_old_folder_keeps_its_settings_in_config_json(folder: Path) -> None:
+    from transformers import MarianMTModel
+
+    (folder / "generation_config.json").unlink()
+    path = folder / "config.json"
+    settings = {"num_beams": 3, "length_penalty": 0.5, "no_repeat_ngram_size": 2, "max_length": 9}
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | settings), "utf-8")
+    theirs: Any = MarianMTModel.from_pretrained(folder).generation_config
+    assert {key: getattr(theirs, key) for key in settings} == settings
+    how = decoding(load(folder))
+    assert (how.beam, how.longest) == (Beam(3, length_penalty=0.5), 9) and NoRepeatNgram(2) in how.rules
 
 
 def test_settings_change_what_comes_out_and_an_argument_outweighs_them(folder: Path) -> None:
@@ -106,7 +120,7 @@ def test_a_beam_that_is_no_count_is_refused(trained: Path, how: dict[str, Any]) 
 
 @pytest.mark.parametrize("wrong", [1.5, 0, -3, "2", True])
 def test_max_new_is_a_whole_number(trained: Path, wrong: Any) -> None:
-    with pytest.raises(ArgumentError, match="max_new is .*, but must be a whole number of at least 1"):
+    with pytest.raises(ArgumentError, match=r"max_new is .*, but must be a whole number of at least 1"):
         translate("天", model=trained, max_new=wrong)
 
 

@@ -10,7 +10,9 @@ import typer
 Model = Annotated[str, typer.Option("--model", "-m", metavar="MODEL", help="A model folder or a shipped model.")]
 Beam = Annotated[
     int | None,
-    typer.Option("--beam", min=1, max=1000, show_default="the model's, or 4", help="Translations kept open at once; 1 is greedy."),
+    typer.Option(
+        "--beam", min=1, max=1000, show_default="the model's, or 4", help="Translations kept open at once; 1 is greedy."
+    ),
 ]
 Device = Annotated[
     str, typer.Option("--device", metavar="DEVICE", help="cpu, cuda, cuda:N or mps; auto is cuda where there is one.")

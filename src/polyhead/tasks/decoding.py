@@ -55,14 +55,15 @@ class Decoding:
 
 
 def decoding(loaded: Loaded) -> Decoding:
-    """What generation_config.json asks for; a beam of 4 where it does not say.
+    """What generation_config.json, or config.json in folders of before 2023, asks for; a beam of 4 unless it says.
 
     num_beams, length_penalty, early_stopping, no_repeat_ngram_size, repetition_penalty, bad_words_ids (of one token
     each), min_length, max_length and max_new_tokens mean what they mean to `transformers`. `unheeded` names those that
     it would obey and polyhead does not. Raises ConfigError for a value that is none.
     """
-    config, asked = loaded.config, {key: value for key, value in loaded.generation.items() if value is not None}
-    place = f"{loaded.folder / 'generation_config.json'}" if loaded.folder else "The generation settings"
+    config, file = loaded.config, "generation_config.json" if loaded.generation else "config.json"
+    asked = {key: value for key, value in (loaded.generation or loaded.raw).items() if value is not None}
+    place = str(loaded.folder / file) if loaded.folder else "The generation settings"
 
     def get(key: str, default: Any, what: str, fits: Callable[[Any], bool]) -> Any:
         value = asked.get(key, default)
@@ -83,7 +84,9 @@ def decoding(loaded: Loaded) -> Decoding:
     beam = Beam(
         whole("num_beams", 4, 1, WIDEST),
         length_penalty=number("length_penalty", 1.0, "a finite number", lambda _: True),
-        early_stopping=get("early_stopping", False, 'true, false or "never"', lambda x: isinstance(x, bool) or x == "never"),
+        early_stopping=get(
+            "early_stopping", False, 'true, false or "never"', lambda x: isinstance(x, bool) or x == "never"
+        ),
     )
     penalty = number("repetition_penalty", 1.0, "a number above 0", lambda x: x > 0)
     repeat, least = whole("no_repeat_ngram_size", 0, 0), whole("min_length", 0, 0)

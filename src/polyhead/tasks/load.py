@@ -57,7 +57,9 @@ def find(name: str | Path) -> Path:
     network.
     """
     if not isinstance(name, str | Path):
-        raise ArgumentError(f"model must be a folder, a shipped model's name or what load returned, found {name!r:.80}.")
+        raise ArgumentError(
+            f"model must be a folder, a shipped model's name or what load returned, found {name!r:.80}."
+        )
     folder = Path(name)
     if (folder / "config.json").is_file():
         return folder
@@ -113,7 +115,10 @@ def built(family: Family, config: Any, folder: Path) -> nn.Module:
 
 
 def save(loaded: Loaded, folder: str | Path, *, dtype: torch.dtype | None = None) -> None:
-    """Write a standard Hugging Face folder that `transformers` loads unchanged, all its files or none. Raises WriteError."""
+    """Write a standard Hugging Face folder that `transformers` loads unchanged: all its files, or none.
+
+    Raises WriteError.
+    """
     raw = loaded.family.keys.write(loaded.config, loaded.raw)
     raw |= {"architectures": [loaded.family.architecture], "model_type": loaded.family.model_type}
     raw["dtype"] = str(dtype or next(loaded.model.parameters()).dtype).removeprefix("torch.")

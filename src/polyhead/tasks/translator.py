@@ -106,8 +106,9 @@ class Translator:
         ids = self.tokenizer.source.encode_batch(sources)
         for number, text, row in zip(numbers, sources, ids, strict=True):
             if len(row) > self.config.max_len and text:
+                place = f"{file} line {number}" if file else f"Line {number}"
                 raise DataError(
-                    f"{f'{file} line' if file else 'Line'} {number} has {len(row)} tokens, but the model reads at most {self.config.max_len}; "
+                    f"{place} has {len(row)} tokens, but the model reads at most {self.config.max_len}; "
                     "split it into sentences"
                 )
         answers: dict[int, list[Hypothesis]] = {i: [] for i, text in enumerate(sources) if not text}
@@ -178,7 +179,8 @@ def translate(
     sight (the folder's num_beams or 4, or `n_best` where that is more) and given back (1). search: another way to
     search, `Greedy()` or `Sample(...)`, in place of the beam. max_new: the most tokens a translation may have; unless
     given, twice as many as its source and 30 more, within the folder's max_length. Rules of the folder's
-    generation_config.json, such as no_repeat_ngram_size, hold for every search. device: "auto" is CUDA where there is one, else the CPU; a loaded model stays where it is.
+    generation_config.json, such as no_repeat_ngram_size, hold for every search.
+    device: "auto" is CUDA where there is one, else the CPU; a loaded model stays where it is.
 
     An empty text gives an empty translation; as many come back as went in, in the same order. Raises ArgumentError,
     CheckpointError, and DataError for a text beyond the model's positions.
