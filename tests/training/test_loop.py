@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
@@ -23,7 +23,7 @@ from polyhead.training.loop import Result, train
 from polyhead.training.machine import precision
 from polyhead.training.settings import Every, Training
 from polyhead.training.task import Loss
-from tests.training.tiny import Letters, Shuffled, Spelling, everything, same_bits, saved_model
+from tests.training.tiny import Letters, Spelling, everything, same_bits, saved_model
 
 SETTINGS = Training(epochs=3, lr=2e-2, warmup=3, log_every=4, checkpoint_every=Every(5, "steps"))
 
@@ -227,7 +227,7 @@ def test_a_score_that_is_not_there_cannot_be_watched(tmp_path: Path):
 
 def test_the_schedule_ends_with_the_training_though_epochs_differ_in_length(tmp_path: Path):
     class Uneven(Spelling):
-        def batches(self, epoch: int) -> Shuffled:
+        def batches(self, epoch: int) -> Sequence[Letters]:
             self.count = 8 - epoch % 2
             return super().batches(epoch)
 
