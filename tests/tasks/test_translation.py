@@ -318,9 +318,9 @@ def test_a_model_is_not_trained_over_itself(toy: Path, trained: Path) -> None:
 
 
 @pytest.mark.parametrize("key", ["model.d_model", "model.max_len"])
-def test_a_model_beyond_the_memory_is_one_sentence(toy: Path, key: str) -> None:
+def test_a_model_beyond_the_memory_is_one_sentence(toy: Path, tmp_path: Path, key: str) -> None:
     with pytest.raises(ConfigError, match=r"\[model\] describes (a model that does not fit|no model that can be)"):
-        prepare(read_recipe(toy / "toy.toml", [(key, "80000000000")]), toy / "model")
+        prepare(read_recipe(toy / "toy.toml", [(key, "80000000000")]), tmp_path)
 
 
 # --- two vocabularies ------------------------------------------------------------------------------------------------
