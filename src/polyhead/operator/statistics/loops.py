@@ -186,6 +186,28 @@ def place(weights, x, offset, offset2, distance):
         distance[i] += right - left
 
 
+@njit(inline="always")
+def same_cell(cell_of_row, i):
+    """Where the run of rows that fall into row i's cell ends."""
+    stop = i + 1
+    while stop < len(cell_of_row) and cell_of_row[stop] == cell_of_row[i]:
+        stop += 1
+    return stop
+
+
+@njit(inline="always")
+def into_cells(bars, first, ends, cells, largest):
+    """Add bars [columns], from column `first` on, to the cells [C] that end at `ends`, or raise these to them."""
+    c, j = np.searchsorted(ends, first, side="right"), 0
+    while j < len(bars):
+        stop, part = min(ends[c] - first, len(bars)), f32(0)
+        while j < stop:
+            part = max(part, bars[j]) if largest else part + bars[j]
+            j += 1
+        cells[c] = max(cells[c], part) if largest else cells[c] + part
+        c += 1
+
+
 @compiled
 def add_down(weights, cell_of_row, total, first, ends, cells):
     """Add the rows to `total` [columns] and, if there are cells [R, C], each to the cells of its row of the grid.
@@ -194,27 +216,19 @@ def add_down(weights, cell_of_row, total, first, ends, cells):
     """
     rows, columns = weights.shape
     bars = np.empty(columns, np.float32)
-    i = 0
-    while i < rows:
-        r = cell_of_row[i]
+    start = 0
+    while start < rows:
+        stop = same_cell(cell_of_row, start)
         bars[:] = f32(0)
-        while i < rows and cell_of_row[i] == r:
+        for i in range(start, stop):
             row = weights[i]
             for j in range(columns):
                 bars[j] += row[j]
-            i += 1
         for j in range(columns):
             total[j] += bars[j]
         if cells.size:
-            c, j = np.searchsorted(ends, first, side="right"), 0
-            while j < columns:
-                stop = min(ends[c] - first, columns)
-                part = f32(0)
-                while j < stop:
-                    part += bars[j]
-                    j += 1
-                cells[r, c] += part
-                c += 1
+            into_cells(bars, first, ends, cells[cell_of_row[start]], False)
+        start = stop
 
 
 @compiled
@@ -222,21 +236,13 @@ def highest(weights, cell_of_row, first, ends, cells):
     """Raise each cell of the grid [R, C] to the largest weight that falls into it."""
     rows, columns = weights.shape
     bars = np.empty(columns, np.float32)
-    i = 0
-    while i < rows:
-        r = cell_of_row[i]
+    start = 0
+    while start < rows:
+        stop = same_cell(cell_of_row, start)
         bars[:] = f32(0)
-        while i < rows and cell_of_row[i] == r:
+        for i in range(start, stop):
             row = weights[i]
             for j in range(columns):
                 bars[j] = max(bars[j], row[j])
-            i += 1
-        c, j = np.searchsorted(ends, first, side="right"), 0
-        while j < columns:
-            stop = min(ends[c] - first, columns)
-            part = f32(0)
-            while j < stop:
-                part = max(part, bars[j])
-                j += 1
-            cells[r, c] = max(cells[r, c], part)
-            c += 1
+        into_cells(bars, first, ends, cells[cell_of_row[start]], True)
+        start = stop
