@@ -69,7 +69,8 @@ VARIANTS: dict[str, dict[str, str]] = {
     "lr-2e-3": {"train.lr": "2e-3"},
     "noam": {"train.schedule": "noam"},
     "wsd": {"train.schedule": "wsd"},
-    "batch-1500": {"data.batch_tokens": "1500"},
+    "batch-750": {"data.batch_tokens": "750"},
+    "batch-3000": {"data.batch_tokens": "3000"},
     "batch-6000": {"data.batch_tokens": "6000"},
 }
 SMALL = {  # for --quick
@@ -95,6 +96,7 @@ class Ablation:
         work, threads = self.options.work / "cache", self.options.threads
         shared = {
             "data.folder": str(self.options.data), "data.cache": str(work), "data.test": "[]",
+            "data.batch_tokens": "1500",  # a short post-norm training needs updates before it needs large batches
             "train.epochs": "0", "train.steps": str(steps), "train.warmup": "0.1", "train.threads": str(threads),
             "train.watch": "loss", "evaluate.rows": "0", "train.evaluate_every": f"{max(1, steps // 10)} steps",
             "train.checkpoint_every": "2 minutes",

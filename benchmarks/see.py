@@ -22,6 +22,8 @@ NAMES = {
     "received": "received weight",
     "rows": "row statistics and top-8 links",
     "everything": "these, received weight and a 256 x 256 map",
+    "rows beside": "SDPA kept: row statistics and top-8 links beside it",
+    "everything beside": "SDPA kept: everything beside it",
     "unfused": "all weights written out",
 }
 MOST = 4096  # tokens for which all weights are written out: 12 heads take 3 GB

@@ -54,8 +54,8 @@ def products(query: Tensor, key: Tensor, value: Tensor, causal: bool) -> None:
     torch.set_num_threads(threads)
 
 
-def observed(observe: Observe | None) -> Callable[..., Any]:
-    return lambda query, key, value, causal: attend(query, key, value, causal=causal, observe=observe)
+def observed(observe: Observe | None, kernel: str = "auto") -> Callable[..., Any]:
+    return lambda query, key, value, causal: attend(query, key, value, causal=causal, observe=observe, kernel=kernel)
 
 
 WAYS: dict[str, Callable[..., Any]] = {
@@ -65,6 +65,8 @@ WAYS: dict[str, Callable[..., Any]] = {
     "received": observed(Observe(received=True)),
     "rows": observed(ROWS),
     "everything": observed(ALL),
+    "rows beside": observed(ROWS, "fused"),
+    "everything beside": observed(ALL, "fused"),
     "unfused": unfused,
 }
 

@@ -22,6 +22,15 @@ def randn(*shape: int, grad: bool = False, dtype: torch.dtype = torch.float64) -
     return torch.randn(*shape, dtype=torch.float64).to(dtype).requires_grad_(grad)
 
 
+def widest(kernel: str) -> torch.dtype:
+    """The widest numbers that a kernel computes in."""
+    return torch.float32 if kernel == "compiled" else torch.float64
+
+
+def near(x: Tensor, y: Tensor) -> bool:
+    return torch.allclose(x, y, atol=2e-5 if x.dtype == torch.float32 else 1e-8)
+
+
 # -------------------------------------------------------------------------------------------------------------- looking
 
 
@@ -68,7 +77,7 @@ def test_the_record_names_the_kernel_and_why_those_ahead_refused():
     assert isinstance(record, Record)
     assert record.kernel == "blockwise"
     assert record.reasons["fused"] == "SDPA has no softcap"
-    assert list(record.reasons) == ["explicit", "fused"]
+    assert list(record.reasons) == ["explicit", "compiled", "fused"]
     _, record = attend(query, key, value, kernel="reference")
     assert (record.kernel, record.reasons) == ("reference", {})
 
@@ -76,6 +85,8 @@ def test_the_record_names_the_kernel_and_why_those_ahead_refused():
 @pytest.mark.parametrize("kernel", EVERY)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, *HALF])
 def test_the_log_sum_exp_is_float32_or_wider_and_belongs_to_the_graph(kernel: str, dtype: torch.dtype):
+    if (kernel, dtype) == ("compiled", torch.float64):
+        return  # it computes in float32
     query, key, value = (randn(2, 2, 3, 4, grad=True, dtype=dtype) for _ in range(3))
     out, record = attend(query, key, value, mask=torch.tensor([True, False, True]), kernel=kernel)
     assert out.dtype == dtype
@@ -153,7 +164,7 @@ def test_a_query_that_may_look_nowhere_gets_zeros_and_zero_gradients(kernel: str
     if dtype != torch.float64 and sinks:
         how["sinks"] = how["sinks"].float()
     if explain(query, key, value, kernel=kernel, **how).chosen is None:
-        assert sinks
+        assert sinks or kernel == "compiled"
         return
     out, record = attend(query, key, value, kernel=kernel, **how)
     empty = ~mask.any(-1)
@@ -194,20 +205,25 @@ def test_more_queries_than_keys_leave_the_first_rows_empty_under_causal():
 @pytest.mark.parametrize("kernel", EVERY)
 @pytest.mark.parametrize("G", [1, 2, 6])
 def test_grouped_heads_equal_repeated_keys_and_values(kernel: str, G: int):
-    query, key, value = randn(2, 6, 5, 4, grad=True), randn(2, G, 7, 4, grad=True), randn(2, G, 7, 4, grad=True)
+    dtype = widest(kernel)
+    query, key, value = (
+        randn(2, 6, 5, 4, grad=True, dtype=dtype),
+        randn(2, G, 7, 4, grad=True, dtype=dtype),
+        randn(2, G, 7, 4, grad=True, dtype=dtype),
+    )
     repeat = 6 // G
     out = attention(query, key, value, causal=True, kernel=kernel)
     wanted = attention(
         query, key.repeat_interleave(repeat, 1), value.repeat_interleave(repeat, 1), causal=True, kernel=kernel
     )
-    assert torch.allclose(out, wanted)
+    assert near(out, wanted)
     d_out = torch.randn_like(out)
     for found, d in zip(
         torch.autograd.grad(out, (query, key, value), d_out),
         torch.autograd.grad(wanted, (query, key, value), d_out),
         strict=True,
     ):
-        assert torch.allclose(found, d)
+        assert near(found, d)
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
@@ -238,29 +254,31 @@ def test_chunks_merged_by_output_and_log_sum_exp_equal_one_call(case: Case):
 @pytest.mark.parametrize("kernel", EVERY)
 @pytest.mark.parametrize("bias", [None, "alibi", "buckets"])
 def test_packed_documents_equal_separate_ones(kernel: str, bias: str | None):
+    dtype = widest(kernel)
     sizes, H, K = [3, 1, 5], 2, 4
-    weights = {"alibi": Alibi(randn(H)), "buckets": Buckets(randn(8, H), True, 6)}
+    weights = {"alibi": Alibi(randn(H, dtype=dtype)), "buckets": Buckets(randn(8, H, dtype=dtype), True, 6)}
     how: dict[str, Any] = {"causal": True, "window": (2, 0), "bias": weights[bias] if bias else None, "kernel": kernel}
-    documents = [tuple(randn(1, H, n, K) for _ in range(3)) for n in sizes]
+    documents = [tuple(randn(1, H, n, K, dtype=dtype) for _ in range(3)) for n in sizes]
     query, key, value = (torch.cat(parts, 2) for parts in zip(*documents, strict=True))
     ids = torch.arange(3).repeat_interleave(torch.tensor(sizes))[None]
     packed = attention(query, key, value, segments=ids, **how)
     separate = torch.cat([attention(*document, **how) for document in documents], 2)
-    assert torch.allclose(packed, separate)
+    assert near(packed, separate)
 
 
 @pytest.mark.parametrize("kernel", EVERY)
 @pytest.mark.parametrize("bias", [None, "alibi", "buckets"])
 def test_padded_sequences_equal_separate_ones(kernel: str, bias: str | None):
     """Each with its own counts of queries and keys, hence its own diagonal, for mask and bias."""
+    dtype = widest(kernel)
     queries, keys, H, K = torch.tensor([3, 1, 2]), torch.tensor([3, 4, 6]), 2, 4
-    weights = {"alibi": Alibi(randn(H)), "buckets": Buckets(randn(8, H), True, 6)}
+    weights = {"alibi": Alibi(randn(H, dtype=dtype)), "buckets": Buckets(randn(8, H, dtype=dtype), True, 6)}
     how: dict[str, Any] = {"causal": True, "window": (2, 0), "bias": weights[bias] if bias else None, "kernel": kernel}
-    query, key, value = randn(3, H, 3, K), randn(3, H, 6, K), randn(3, H, 6, K)
+    query, key, value = randn(3, H, 3, K, dtype=dtype), randn(3, H, 6, K, dtype=dtype), randn(3, H, 6, K, dtype=dtype)
     padded = attention(query, key, value, lengths=(queries, keys), **how)
     for b, (t, s) in enumerate(zip(queries.tolist(), keys.tolist(), strict=True)):
         at = slice(b, b + 1)
-        assert torch.allclose(padded[at, :, :t], attention(query[at, :, :t], key[at, :, :s], value[at, :, :s], **how))
+        assert near(padded[at, :, :t], attention(query[at, :, :t], key[at, :, :s], value[at, :, :s], **how))
         assert not padded[at, :, t:].any()
 
 
@@ -301,21 +319,25 @@ def test_beams_folded_into_the_query_axis_equal_repeated_memory():
 @pytest.mark.parametrize("kernel", EVERY)
 @pytest.mark.parametrize("shape", [(5,), (4, 1), (4, 5), (3, 1, 5), (2, 1, 1, 5), (2, 3, 4, 1), (1, 1, 1, 1)])
 def test_a_mask_of_any_rank_broadcasts_from_the_right(kernel: str, shape: tuple[int, ...]):
-    query, key, value = randn(2, 3, 4, 6), randn(2, 3, 5, 6), randn(2, 3, 5, 6)
+    dtype = widest(kernel)
+    query, key, value = randn(2, 3, 4, 6, dtype=dtype), randn(2, 3, 5, 6, dtype=dtype), randn(2, 3, 5, 6, dtype=dtype)
     mask = torch.rand(shape) < 0.6
     out = attention(query, key, value, mask=mask, kernel=kernel)
-    assert torch.allclose(out, attention(query, key, value, mask=mask.expand(2, 3, 4, 5), kernel="reference"))
+    assert near(out, attention(query, key, value, mask=mask.expand(2, 3, 4, 5), kernel="reference"))
 
 
 @pytest.mark.parametrize("kernel", EVERY)
 def test_shared_storage_and_odd_strides_change_nothing(kernel: str):
-    x = randn(2, 5, 3, 3, 8).permute(0, 2, 1, 3, 4)  # [B, H, T, 3, K], queries, keys and values side by side
+    dtype = widest(kernel)
+    x = randn(2, 5, 3, 3, 8, dtype=dtype).permute(
+        0, 2, 1, 3, 4
+    )  # [B, H, T, 3, K], queries, keys and values side by side
     query, key, value = x.unbind(3)
     wanted = attention(*(each.contiguous() for each in (query, key, value)), causal=True, kernel="reference")
-    assert torch.allclose(attention(query, key, value, causal=True, kernel=kernel), wanted)
+    assert near(attention(query, key, value, causal=True, kernel=kernel), wanted)
     backward = query.flip(3).mT.contiguous().mT, key.mT.contiguous().mT, value.mT.contiguous().mT
     wanted = attention(*(each.contiguous() for each in backward), causal=True, kernel="reference")
-    assert torch.allclose(attention(*backward, causal=True, kernel=kernel), wanted)
+    assert near(attention(*backward, causal=True, kernel=kernel), wanted)
 
 
 def test_a_dense_rule_is_its_tensor():

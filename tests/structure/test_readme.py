@@ -29,7 +29,7 @@ def test_its_python_runs(name: str) -> None:
     with contextlib.redirect_stdout(printed):
         for block in blocks(name, "python"):
             exec(compile(block, name, "exec"), {})
-    assert "fused" in printed.getvalue()
+    assert "compiled" in printed.getvalue()
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from torch import nn
 
+from polyhead.core.attention import Attention
+from polyhead.core.mlp import MLP
+
 
 def initialise(model: nn.Module) -> None:
     """Glorot and Bengio 2010 for every matrix; with embeddings scaled by sqrt(D), words enter at unit size."""
@@ -15,3 +18,19 @@ def initialise(model: nn.Module) -> None:
     for module in model.modules():  # after the matrices: a head tied to an embedding starts as the embedding
         if isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, std=module.embedding_dim**-0.5)
+
+
+def quieten(stack: nn.Module, n_layers: int) -> None:
+    """Let what blocks add start smaller by (12 N)^-1/4, where a norm comes after every addition.
+
+    Blocks that begin near the identity learn from the first step on, where norms come after; otherwise such a stack
+    stays on a plateau before its words are aligned. The gain is that of DeepNet (Wang et al. 2022, arXiv 2203.00555,
+    table 2, a decoder's), on values and on what ends a branch, without its scaled residuals, which are another model.
+    """
+    gain = (12 * n_layers) ** -0.25
+    for module in stack.modules():
+        if isinstance(module, Attention):
+            module.value.weight.data.mul_(gain)
+            module.out.weight.data.mul_(gain)
+        elif isinstance(module, MLP):
+            module.down.weight.data.mul_(gain)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from polyhead.core import Recipe, Run, Stack
 from polyhead.core.dropout import dropout
-from polyhead.core.init import initialise
+from polyhead.core.init import initialise, quieten
 from polyhead.core.norm import LayerNorm
 from polyhead.embed.positions import Sinusoidal
 from polyhead.errors import ConfigError
@@ -91,6 +91,8 @@ class Marian(nn.Module):
         self.decoder = Stack(c.decoder())
         self.head = Words(c.d_model, c.words, tied=self.target_tokens if c.tied else None)
         initialise(self)
+        quieten(self.encoder, c.n_layers)
+        quieten(self.decoder, c.n_decoder_layers)
 
     def embed(self, tokens: nn.Embedding, ids: Tensor, run: Run) -> Tensor:
         x = tokens(ids) * self.scale + self.positions(run.places(ids.shape[1], ids.device))  # [B, T, D]

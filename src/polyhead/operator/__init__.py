@@ -5,6 +5,7 @@ request.py  the door: checked arguments   record.py   what a call leaves behind
 kernels/    the table of kernels          cache.py    keys and values already computed
 """
 
+from polyhead.operator.answers import Links, Statistics
 from polyhead.operator.attend import attend, attention, explain, rows
 from polyhead.operator.cache import Cache
 from polyhead.operator.kernels import Explanation
@@ -24,7 +25,6 @@ from polyhead.operator.rules import (
     Segments,
     Window,
 )
-from polyhead.operator.statistics.values import Links, Statistics
 
 __all__ = [
     "Alibi",

@@ -11,13 +11,14 @@ from torch import Tensor
 
 from polyhead.errors import ArgumentError
 from polyhead.operator import kernels
+from polyhead.operator.answers import Statistics
 from polyhead.operator.kernels import Explanation, blockwise
 from polyhead.operator.observe import Observe
 from polyhead.operator.record import Record
 from polyhead.operator.request import ask, chosen
 from polyhead.operator.rules import Bias, Rule
+from polyhead.operator.statistics import measure
 from polyhead.operator.statistics.gradient import attach
-from polyhead.operator.statistics.values import Statistics
 
 
 def attention(
@@ -63,7 +64,7 @@ def attention(
         query, key, value, mask=mask, causal=causal, window=window, bias=bias, scale=scale, softcap=softcap,
         sinks=sinks, dropout=dropout, segments=segments, lengths=lengths, finite=finite,
     )  # fmt: skip
-    return kernels.run(request, kernel, lse=False)[0]
+    return kernels.run(request, kernel, lse=False).out
 
 
 def attend(
@@ -98,12 +99,12 @@ def attend(
     )  # fmt: skip
     if observe is not None:
         observe.check(request.frame)
-    out, lse, name, reasons = kernels.run(request, kernel, lse=True)
-    assert lse is not None
-    record = Record(lse.detach(), name, reasons, request.detached())
-    found = Statistics() if observe is None else record.observe(observe)
+    ran = kernels.run(request, kernel, lse=True, observe=observe)
+    assert ran.lse is not None
+    record = Record(ran.lse.detach(), ran.kernel, ran.reasons, request.detached())
+    found = Statistics() if observe is None else measure(record.request, record.lse, observe, ran.sums)
     lse, found = attach(request, record.lse, observe or Observe(), found)
-    return out, replace(record, lse=lse, statistics=found)
+    return ran.out, replace(record, lse=lse, statistics=found)
 
 
 def explain(

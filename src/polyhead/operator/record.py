@@ -8,10 +8,10 @@ from pathlib import Path
 
 from torch import Tensor
 
+from polyhead.operator.answers import Statistics
 from polyhead.operator.observe import Observe
 from polyhead.operator.request import Request
 from polyhead.operator.statistics import exact, measure
-from polyhead.operator.statistics.values import Statistics
 
 
 @dataclass(frozen=True, eq=False)

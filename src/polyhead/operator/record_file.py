@@ -17,10 +17,10 @@ from torch import Tensor
 from polyhead.errors import ArgumentError, DataError
 from polyhead.files import write_tensors
 from polyhead.operator import rules
+from polyhead.operator.answers import Links, Statistics
 from polyhead.operator.record import Record
 from polyhead.operator.request import ask
 from polyhead.operator.statistics import exact
-from polyhead.operator.statistics.values import Links, Statistics
 
 FORMAT = "polyhead.record", "1"
 KINDS = {

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from torch import Tensor
 
 from polyhead.operator import attend
-from polyhead.operator.kernels import blockwise, explicit, fused, reference
+from polyhead.operator.kernels import blockwise, compiled, explicit, fused, reference
 from polyhead.operator.request import Request
 from tests.operator.cases import Built, Case, build, cases, close
 
@@ -87,6 +87,33 @@ def test_explicit_agrees_with_the_reference_or_says_why_not(case: Case):
     assert (reason is not None) == case.sinks, reason
     if reason is None:
         agree(built, explicit.run)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(cases((torch.float32, torch.float32, *HALF)))
+def test_compiled_agrees_with_the_reference_or_says_why_not(case: Case):
+    built = build(case)
+    reason = compiled.can(built.request())
+    assert (reason is not None) == empty(case), reason
+    if reason is None:
+        agree(built, compiled.run)
+
+
+@pytest.mark.parametrize(("T", "S"), [(1, 2500), (1300, 700), (2200, 2200)])
+@pytest.mark.parametrize("how", ["full", "causal", "window", "mask", "bias", "softcap"])
+def test_compiled_agrees_over_many_blocks_and_shares(how: str, T: int, S: int):
+    """More rows than a share has, more keys than a depth; the reference in float64."""
+    torch.manual_seed(T)
+    query, key, value = torch.randn(1, 2, T, 8), torch.randn(1, 1, S, 8), torch.randn(1, 1, S, 40)
+    asked: dict[str, object] = {
+        "full": {}, "causal": {"causal": True}, "window": {"window": (900, 3)}, "softcap": {"softcap": 2.0},
+        "mask": {"mask": torch.rand(T, S) < 0.3}, "bias": {"bias": torch.randn(1, 2, T, S)},
+    }[how]  # fmt: skip
+    out, record = attend(query, key, value, kernel="compiled", **asked)  # pyright: ignore
+    wide = {k: v.double() if isinstance(v, Tensor) and v.is_floating_point() else v for k, v in asked.items()}
+    wanted, exact = attend(query.double(), key.double(), value.double(), kernel="blockwise", **wide)  # pyright: ignore
+    torch.testing.assert_close(out.double(), wanted, rtol=1e-5, atol=2e-6)
+    torch.testing.assert_close(record.lse.double(), exact.lse, rtol=1e-6, atol=2e-6)
 
 
 @settings(max_examples=50, deadline=None, derandomize=True)

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from polyhead.errors import ArgumentError
-from polyhead.operator import Alibi, Buckets, Prefix, attend, attention, explain
+from polyhead.operator import Alibi, Buckets, Prefix, attend, attention, explain, loops
 from polyhead.operator import kernels as table
-from polyhead.operator.kernels import BY_NAME, KERNELS, TABLE, blockwise, explicit, fused, reference
+from polyhead.operator.kernels import BY_NAME, KERNELS, TABLE, blockwise, compiled, explicit, fused, reference
 from polyhead.operator.request import Request, ask
 
 FAR = 4200  # T * S beyond every bound
@@ -75,7 +75,7 @@ def test_the_table_tells_the_truth(feature: str):
 
 
 def twice(kernel: str) -> bool:
-    x = torch.randn(1, 1, 2, 2, dtype=torch.float64, requires_grad=True)
+    x = torch.randn(1, 1, 2, 2, requires_grad=True)
     (first,) = torch.autograd.grad(attention(x, x, x, kernel=kernel).sum(), x, create_graph=True)
     try:
         first.sum().backward()
@@ -92,6 +92,13 @@ REASONS: list[tuple[str, Request, str]] = [
     ("explicit", far(), "would write out all 35280000 scores, more than 8388608"),
     ("explicit", asking_for("sinks", 6), "without sinks"),
     ("explicit", asking_for("hidden NaN or Inf", 6), "NaN or Inf"),
+    ("compiled", asking_for("dropout", 6), "drop no weights"),
+    ("compiled", ask(*(x.double() for x in tensors(6))), "compute in float32, and float64 was given"),
+    ("compiled", ask(*tensors(0)), "nothing to look at"),
+    ("compiled", asking_for("hidden NaN or Inf", 6), "value holds NaN or Inf"),
+    ("compiled", ask(tensors(6)[0] / 0, *tensors(6)[1:]), "query or key holds NaN or Inf"),
+    ("compiled", ask(*tensors(6), bias=torch.full((6, 6), torch.inf)), "the bias holds NaN or Inf"),
+    ("compiled", ask(*(x.to("meta") for x in tensors(6))), "run on a CPU, and the tensors are on meta"),
     ("fused", asking_for("softcap", 6), "no softcap"),
     ("fused", asking_for("sinks", 6), "no sinks"),
     ("fused", ask(*tensors(0)), "nothing to attend"),
@@ -114,9 +121,11 @@ def test_every_refusal_can_be_met_and_a_named_kernel_raises_with_it(kernel: str,
     assert table.choose(request_, "auto")[0].name != kernel
 
 
-def test_every_reason_in_the_source_is_met_above():
+def test_every_reason_in_the_source_is_met_above(monkeypatch: pytest.MonkeyPatch):
     met = " ".join(BY_NAME[kernel].can(request) or "" for kernel, request, _ in REASONS)
-    for module in (explicit, fused, blockwise, reference):
+    monkeypatch.setattr(loops, "find_spec", lambda name: None)  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
+    met += str(BY_NAME["compiled"].can(far()))
+    for module in (explicit, loops, compiled, fused, blockwise, reference):
         for function in ast.walk(ast.parse(inspect.getsource(module))):
             if isinstance(function, ast.FunctionDef) and function.name in ("can", "why_unfused"):
                 for said in (node.value for node in ast.walk(function) if isinstance(node, ast.Return)):
@@ -140,6 +149,18 @@ def test_auto_takes_the_formula_only_for_short_training_in_half_width():
         assert attend(half, half, half)[1].kernel == "fused"
 
 
+def test_auto_takes_the_loops_for_many_scores_and_sdpa_to_train():
+    x = torch.randn(1, 5, 1000, 4)
+    assert attend(x, x, x)[1].kernel == "compiled"
+    assert attend(x, x, x, softcap=2.0)[1].kernel == "compiled"
+    half = x.bfloat16()
+    assert attend(half, half, half)[1].kernel == "fused"
+    assert attend(half, half, half, softcap=2.0)[1].kernel == "compiled"  # SDPA has none
+    x.requires_grad_()
+    _, record = attend(x, x, x)
+    assert record.kernel == "fused" and "SDPA is faster" in record.reasons["compiled"]
+
+
 @pytest.mark.parametrize("feature", TABLE)
 def test_explain_matches_what_runs(feature: str):
     request = asking_for(feature, 6)
@@ -157,9 +178,9 @@ def test_explain_matches_what_runs(feature: str):
 def test_explain_prints_as_a_table_with_an_arrow():
     x = torch.randn(1, 2, 5, 4)
     lines = str(explain(x, x, x, softcap=2.0)).splitlines()
-    assert [line.split()[0] for line in lines] == ["explicit", "fused", "->", "reference"]
-    assert lines[2] == "-> blockwise  can serve"
-    assert "SDPA has no softcap" in lines[1]
+    assert [line.split()[0] for line in lines] == ["explicit", "compiled", "fused", "->", "reference"]
+    assert lines[3] == "-> blockwise  can serve"
+    assert "SDPA has no softcap" in lines[2]
     assert explain(x, x, x, kernel="reference").chosen == "reference"
     assert explain(x, x, x, sinks=torch.zeros(2), kernel="fused").chosen is None
 

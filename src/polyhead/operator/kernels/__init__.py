@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from polyhead.errors import ArgumentError, did_you_mean
-from polyhead.operator.kernels import blockwise, explicit, fused, reference
+from polyhead.operator.answers import Sums
+from polyhead.operator.kernels import blockwise, compiled, explicit, fused, reference
+from polyhead.operator.observe import Observe
 from polyhead.operator.request import Request
 
 
@@ -21,10 +23,12 @@ class Kernel:
     can: Callable[[Request], str | None]  # None, or the reason why not
     run: Callable[[Request, bool], tuple[Tensor, Tensor | None]]  # output, and the rows' log-sum-exp if asked for
     slower: Callable[[Request], str | None] = lambda request: None  # why "auto" passes it by though it could serve
+    see: Callable[[Request, Observe], tuple[Tensor, Tensor, Sums]] | None = None  # the same, and what is observed
 
 
 KERNELS = (
     Kernel("explicit", explicit.can, explicit.run, explicit.slower),
+    Kernel("compiled", compiled.can, compiled.run, compiled.slower, compiled.see),
     Kernel("fused", fused.can, fused.run),
     Kernel("blockwise", blockwise.can, blockwise.run),
     Kernel("reference", reference.can, reference.run, reference.slower),
@@ -34,27 +38,27 @@ BY_NAME = {kernel.name: kernel for kernel in KERNELS}
 # What each kernel can do, at a glance; a test holds the table against the kernels. "small": while the scores or the
 # mask that it would write out are within its bound (explicit.SCORES, fused.PLANE, fused.SCORES, reference.SCORES).
 TABLE = {
-    #                        explicit  fused    blockwise  reference
-    "no mask":              ("small",  "yes",   "yes",     "small"),
-    "causal, T = S":        ("small",  "yes",   "yes",     "small"),
-    "causal, T != S":       ("small",  "small", "yes",     "small"),
-    "window":               ("small",  "small", "yes",     "small"),
-    "prefix":               ("small",  "small", "yes",     "small"),
-    "lengths":              ("small",  "yes",   "yes",     "small"),
-    "lengths of queries":   ("small",  "small", "yes",     "small"),
-    "segments":             ("small",  "small", "yes",     "small"),
-    "mask tensor":          ("small",  "small", "yes",     "small"),
-    "bias tensor":          ("small",  "small", "yes",     "small"),
-    "bias that learns":     ("small",  "small", "yes",     "small"),
-    "alibi":                ("small",  "small", "yes",     "small"),
-    "buckets":              ("small",  "small", "yes",     "small"),
-    "softcap":              ("small",  "no",    "yes",     "small"),
-    "sinks":                ("no",     "no",    "yes",     "small"),
-    "dropout":              ("small",  "small", "yes",     "small"),
-    "grouped heads":        ("small",  "yes",   "yes",     "small"),
-    "Kv != K":              ("small",  "small", "yes",     "small"),
-    "hidden NaN or Inf":    ("no",     "no",    "yes",     "small"),
-    "differentiable twice": ("small",  "no",    "yes",     "no"),
+    #                        explicit  compiled  fused    blockwise  reference
+    "no mask":              ("small",  "yes",    "yes",   "yes",     "small"),
+    "causal, T = S":        ("small",  "yes",    "yes",   "yes",     "small"),
+    "causal, T != S":       ("small",  "yes",    "small", "yes",     "small"),
+    "window":               ("small",  "yes",    "small", "yes",     "small"),
+    "prefix":               ("small",  "yes",    "small", "yes",     "small"),
+    "lengths":              ("small",  "yes",    "yes",   "yes",     "small"),
+    "lengths of queries":   ("small",  "yes",    "small", "yes",     "small"),
+    "segments":             ("small",  "yes",    "small", "yes",     "small"),
+    "mask tensor":          ("small",  "yes",    "small", "yes",     "small"),
+    "bias tensor":          ("small",  "yes",    "small", "yes",     "small"),
+    "bias that learns":     ("small",  "yes",    "small", "yes",     "small"),
+    "alibi":                ("small",  "yes",    "small", "yes",     "small"),
+    "buckets":              ("small",  "yes",    "small", "yes",     "small"),
+    "softcap":              ("small",  "yes",    "no",    "yes",     "small"),
+    "sinks":                ("no",     "yes",    "no",    "yes",     "small"),
+    "dropout":              ("small",  "no",     "small", "yes",     "small"),
+    "grouped heads":        ("small",  "yes",    "yes",   "yes",     "small"),
+    "Kv != K":              ("small",  "yes",    "small", "yes",     "small"),
+    "hidden NaN or Inf":    ("no",     "no",     "no",    "yes",     "small"),
+    "differentiable twice": ("small",  "yes",    "no",    "yes",     "no"),
 }  # fmt: skip
 
 
@@ -98,14 +102,27 @@ def choose(request: Request, name: str) -> tuple[Kernel, dict[str, str]]:
     raise ArgumentError(f"no kernel can serve this request: {listed}")
 
 
-def run(request: Request, name: str, *, lse: bool) -> tuple[Tensor, Tensor | None, str, dict[str, str]]:
-    """Output, log-sum-exp if asked for, the kernel's name, and the reasons of those ahead of it."""
+@dataclass(frozen=True)
+class Ran:
+    """What came of a request: output, log-sum-exp if asked for, and what the kernel saw on the way, if it can see."""
+
+    out: Tensor
+    lse: Tensor | None
+    sums: Sums | None
+    kernel: str
+    reasons: dict[str, str]  # why not those ahead of it
+
+
+def run(request: Request, name: str, *, lse: bool, observe: Observe | None = None) -> Ran:
+    """Run the kernel that is chosen by the request alone, whatever is asked of it besides the output."""
     device = request.query.device.type
     if torch.is_autocast_enabled(device):  # the operator computes in the dtypes that it is given
         with torch.autocast(device, enabled=False):
-            return run(request, name, lse=lse)
+            return run(request, name, lse=lse, observe=observe)
     kernel, reasons = choose(request, name)
-    return *kernel.run(request, lse), kernel.name, reasons
+    if observe is not None and observe.scans and kernel.see is not None:
+        return Ran(*kernel.see(request, observe), kernel.name, reasons)
+    return Ran(*kernel.run(request, lse), None, kernel.name, reasons)
 
 
 def explain(request: Request, name: str) -> Explanation:

@@ -31,7 +31,7 @@ def can(request: Request) -> str | None:
 def run(request: Request, lse: bool, tile: tuple[int, int] | None = None) -> tuple[Tensor, Tensor | None]:
     """The output, and the rows' log-sum-exp, which falls out of it."""
     tensors = (request.query, request.key, request.value, request.weights, request.sinks)
-    out, found = apply(plan_of(request, tile, request.dropout), *tensors)
+    out, found = apply(plan_of(request, tile, request.dropout), forward, *tensors)
     return out, found if lse else None
 
 
@@ -312,13 +312,11 @@ def backward(
 
 
 class Blockwise(torch.autograd.Function):
-    """Tiles forward and backward; saves inputs, output and log-sum-exp, never scores."""
+    """Some way forward, tiles backward; saves inputs, output and log-sum-exp, never scores."""
 
     @staticmethod
-    def forward(ctx: Any, plan: Plan, *inputs: Any) -> tuple[Tensor, Tensor]:
-        query, key, value, weights, sinks = inputs
-        out, lse = forward(plan, query, key, value, weights, sinks)
-        assert out is not None
+    def forward(ctx: Any, plan: Plan, how: Callable[..., tuple[Tensor, Tensor]], *inputs: Any) -> tuple[Tensor, Tensor]:
+        out, lse = how(plan, *inputs)
         ctx.plan = plan
         ctx.save_for_backward(*inputs, out, lse)
         ctx.mark_non_differentiable(lse)
@@ -329,9 +327,9 @@ class Blockwise(torch.autograd.Function):
         query, key, value, weights, sinks, out, lse = ctx.saved_tensors
         if torch.is_grad_enabled():  # create_graph=True: the gradient itself must be differentiable
             inputs = (query, key, value, weights, sinks)
-            return None, *again(ctx.plan, inputs, ctx.needs_input_grad[1:], d_outputs[0])
-        learns = ctx.needs_input_grad[4]
-        return None, *backward(ctx.plan, query, key, value, weights, sinks, out, lse, d_outputs[0], learns=learns)
+            return None, None, *again(ctx.plan, inputs, ctx.needs_input_grad[2:], d_outputs[0])
+        learns = ctx.needs_input_grad[5]
+        return None, None, *backward(ctx.plan, query, key, value, weights, sinks, out, lse, d_outputs[0], learns=learns)
 
 
 apply = cast(Callable[..., tuple[Tensor, Tensor]], cast(Any, Blockwise).apply)

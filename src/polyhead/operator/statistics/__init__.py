@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from polyhead.operator import loops
+from polyhead.operator.answers import Grid, Links, Statistics, Sums
 from polyhead.operator.kernels import blockwise
 from polyhead.operator.observe import Observe
 from polyhead.operator.request import Request, chosen
-from polyhead.operator.statistics import scan, tiles
-from polyhead.operator.statistics.values import Grid, Links, Statistics, Sums
+from polyhead.operator.statistics import tiles
 
 Indices = Sequence[int] | Tensor
 
@@ -22,20 +23,23 @@ class Way:
     """One way to look at every weight."""
 
     name: str
-    can: Callable[[Request, Observe], str | None]  # None, or the reason why not
+    can: Callable[[Request], str | None]  # None, or the reason why not
     look: Callable[[Request, Tensor, Observe], Sums]
     slower: Callable[[Request], str | None] = lambda request: None  # why "auto" passes it by though it could serve
 
 
 WAYS = (
-    Way("scan", scan.can, scan.look, scan.slower),
+    Way("loops", loops.can, lambda request, lse, observe: loops.look(request, observe, lse).sums, loops.slower),
     Way("tiles", tiles.can, tiles.look),
 )
 
 
 @torch.no_grad()
-def measure(request: Request, lse: Tensor, observe: Observe, way: str = "auto") -> Statistics:
-    """What is asked of the weights exp(score - lse), lse [B, H, T]. Nothing of the call's output is touched."""
+def measure(request: Request, lse: Tensor, observe: Observe, sums: Sums | None = None, way: str = "auto") -> Statistics:
+    """What is asked of the weights exp(score - lse), lse [B, H, T]; sums, where the kernel has looked already.
+
+    Nothing of the call's output is touched.
+    """
     device, frame, groups = request.query.device.type, request.frame, request.key.shape[1]
     observe.check(frame)
 
@@ -49,9 +53,11 @@ def measure(request: Request, lse: Tensor, observe: Observe, way: str = "auto") 
     with torch.autocast(device, enabled=False):
         found = Statistics()
         if observe.scans:
-            taken, reasons = pick(request, observe, way)
-            found = named(request, lse, observe, taken.look(request, lse, observe), told)
-            found = replace(found, way=taken.name, reasons=reasons)
+            name, reasons = "kernel", dict[str, str]()
+            if sums is None:
+                taken, reasons = pick(request, way)
+                name, sums = taken.name, taken.look(request, lse, observe)
+            found = replace(named(request, lse, observe, sums, told), way=name, reasons=reasons)
         regions = {name: observe.region(name, region, frame) for name, region in observe.mass.items()}
         return replace(
             found,
@@ -62,12 +68,12 @@ def measure(request: Request, lse: Tensor, observe: Observe, way: str = "auto") 
         )
 
 
-def pick(request: Request, observe: Observe, way: str) -> tuple[Way, dict[str, str]]:
+def pick(request: Request, way: str) -> tuple[Way, dict[str, str]]:
     """The first way that serves, and why those ahead of it do not."""
     reasons: dict[str, str] = {}
     for each in WAYS:
         if way in ("auto", each.name):
-            reason = (each.slower(request) if way == "auto" else None) or each.can(request, observe)
+            reason = (each.slower(request) if way == "auto" else None) or each.can(request)
             if reason is None:
                 return each, reasons
             reasons[each.name] = reason

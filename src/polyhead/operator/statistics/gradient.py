@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from polyhead.errors import ArgumentError
+from polyhead.operator.answers import Grid, Statistics
 from polyhead.operator.kernels import blockwise
 from polyhead.operator.kernels.blockwise import (
     Plan,
@@ -30,7 +31,6 @@ from polyhead.operator.kernels.blockwise import (
 )
 from polyhead.operator.observe import Observe
 from polyhead.operator.request import Request, chosen
-from polyhead.operator.statistics.values import Grid, Statistics
 
 Slope = Callable[["Look"], Tensor]  # a tile's g, broadcastable to [B, H, t, s], times what the loss says
 

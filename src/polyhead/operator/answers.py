@@ -40,7 +40,8 @@ class Statistics:
     max_map     [B, H, R, C] the largest weight in a cell.
     rows        [B, H, r, S], columns [B, H, T, c], rectangles [B, H, t, s] exact weights.
     row_error   the most that a row's sum was off from what it must be: how exact these numbers are.
-    way         which way they were computed, and `reasons` why not a faster one.
+    way         how they were found: by the "kernel" on its way, or by a look of their own, in "loops" or "tiles"; and
+                `reasons` why not in a faster way.
     """
 
     links: Links | None = None
@@ -74,7 +75,7 @@ class Sums:
 
     mass, entropy (sum p s), squares, offset (sum p x), offset2 (sum p x^2), distance (sum p |x|): [B, H, T] float64,
     where x is key's place - query's place. scores, keys [B, H, T, k]: the links. received [B, H, S] float64.
-    mean_map [B, H, R, C] float64: sums. max_map [B, H, R, C].
+    mean_map [B, H, R, C]: sums. max_map [B, H, R, C].
     """
 
     mass: Tensor

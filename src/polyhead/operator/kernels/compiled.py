@@ -1,0 +1,60 @@
+"""The loops as a kernel: as fast as SDPA's on a CPU, with softcap, sinks and any mask, and with statistics on the way.
+
+Gradients are those of `blockwise`, from the same output and log-sum-exp.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from polyhead.operator import loops
+from polyhead.operator.answers import Sums
+from polyhead.operator.kernels import blockwise, fused
+from polyhead.operator.observe import Observe
+from polyhead.operator.request import Request, finite
+
+SCORES = 1 << 22  # with fewer, SDPA is as fast or faster, and nothing need be compiled
+HALVES = (torch.float16, torch.bfloat16)
+
+
+def can(request: Request) -> str | None:
+    """None, or why the loops cannot serve."""
+    if request.dropout > 0:
+        return "the loops drop no weights"
+    if (reason := loops.can(request)) is not None:
+        return reason
+    return None if request.finite or finite(request.value) else "value holds NaN or Inf"
+
+
+def slower(request: Request) -> str | None:
+    """None where this is the fastest kernel by measurement, or the reason why not."""
+    (B, H, T, _), S = request.query.shape, request.key.shape[2]
+    if B * H * T * S < SCORES:
+        return f"the loops pay from {SCORES} scores on, and here are {B * H * T * S}"
+    learns = torch.is_grad_enabled() and any(x.requires_grad for x in (request.query, request.key, request.value))
+    if (learns or request.query.dtype in HALVES) and fused.can(request) is None:
+        return "SDPA is faster in half precision, and backward"
+    return None
+
+
+def run(request: Request, lse: bool) -> tuple[Tensor, Tensor | None]:
+    """The output, and the rows' log-sum-exp if asked for."""
+    out, found, _ = see(request, Observe())
+    return out, found if lse else None
+
+
+def see(request: Request, observe: Observe) -> tuple[Tensor, Tensor, Sums]:
+    """Output, log-sum-exp, and what is observed, from one look. What is observed does not change the output."""
+    seen: list[Sums] = []
+
+    def forward(*_: object) -> tuple[Tensor, Tensor]:
+        found = loops.look(request.detached(), observe)
+        assert found.out is not None and found.lse is not None
+        seen.append(found.sums)
+        return found.out, found.lse
+
+    plan = blockwise.plan_of(request, None, 0.0)
+    tensors = (request.query, request.key, request.value, request.weights, request.sinks)
+    out, lse = blockwise.apply(plan, forward, *tensors)
+    return out, lse, seen[0]

@@ -1,0 +1,221 @@
+"""Attention on a CPU by loops compiled here: output, log-sum-exp and statistics from one look at every weight.
+
+A request enters and becomes arrays (`Call`); threads take shares of heads; what they found leaves as tensors (`Found`).
+numba, an optional library, is imported where it is used.
+"""
+
+# pyright: basic
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from polyhead.operator.answers import Grid, Sums
+from polyhead.operator.kernels.blockwise import spans
+from polyhead.operator.observe import Observe
+from polyhead.operator.request import Request, finite, usable
+from polyhead.operator.rules import Bias
+
+FEW = 1 << 18  # fewer scores are soon looked at in any way, before the loops are loaded
+BLOCK = 48  # rows of one head whose scores a thread has in its cache, over all keys
+SHARES = 16  # of a head at most; what rows add to columns is added up share by share, in their order
+LEAST = 1056  # rows of a share
+WRITTEN = 1 << 22  # pairs of a mask or bias that are written out at a time
+
+
+def can(request: Request) -> str | None:
+    """None, or why the loops cannot serve."""
+    if find_spec("numba") is None:
+        return "numba is not installed: pip install 'polyhead[see]'"
+    if request.query.device.type != "cpu":
+        return f"the loops run on a CPU, and the tensors are on {request.query.device}"
+    if request.query.dtype == torch.float64:
+        return "the loops compute in float32, and float64 was given"
+    if not request.query.shape[2] * request.key.shape[2] * request.query.shape[0]:
+        return "there is nothing to look at"
+    if request.weights is not None and not usable(request.weights):
+        return "the bias holds NaN or Inf"
+    if not (finite(request.query) and (request.finite or finite(request.key))):
+        return "query or key holds NaN or Inf"
+    return None
+
+
+def slower(request: Request) -> str | None:
+    """None where this is the fastest way, or the reason why not."""
+    (B, H, T, _), S = request.query.shape, request.key.shape[2]
+    if B * H * T * S < FEW:
+        return f"a map of {B * H * T * S} weights is looked at before the loops are loaded"
+    return None
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one look gave: output [B, H, T, Kv] and log-sum-exp [B, H, T], where the latter was not known; and sums."""
+
+    out: Tensor | None
+    lse: Tensor | None
+    sums: Sums
+
+
+def look(request: Request, observe: Observe, lse: Tensor | None = None) -> Found:
+    """Look at every weight: for what is observed and, where the log-sum-exp is not known yet, for the output."""
+    import numba
+
+    from polyhead.operator.loops import blocks
+
+    T, Kv = request.query.shape[2], request.value.shape[3]
+    answers = Answers(request, observe, known=lse is not None)
+    call = call_of(request, lse)
+    threads = min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)  # pyright: ignore
+    numba.set_num_threads(threads)
+    for rows, veil, bias in parts(request):
+        call = call._replace(veil=veil, bias=bias)
+        blocks.look(call, answers.arrays, rows.start, rows.stop, share_of(T), BLOCK, threads, np.zeros(1, np.int64))
+    return answers.found(request.query.dtype, Kv)
+
+
+class Answers:
+    """Room for what is asked, and its names."""
+
+    def __init__(self, request: Request, observe: Observe, *, known: bool):
+        from polyhead.operator.loops import blocks, rows, vectors
+
+        (B, H, T, _), (S, Kv) = request.query.shape, request.value.shape[2:]
+        N, k = -(-T // share_of(T)), observe.links
+        means, peaks = (Cells.of(grid, T, S) for grid in (observe.mean_map, observe.max_map))
+
+        def room(wanted: object, *shape: int, like: Any = np.float64, fill: Any = 0) -> np.ndarray:
+            return np.full(shape if wanted else (0,) * len(shape), fill, like)
+
+        self.observe, f32 = observe, np.float32
+        self.arrays = blocks.Answers(
+            out=np.empty((0, 0, 0, 0) if known else (B, T, H, -(-Kv // vectors.PANEL) * vectors.PANEL), f32),
+            lse=np.empty((0, 0, 0) if known else (B, H, T), f32),
+            sums=np.empty((6 if observe.distance else 3, B, H, T)),
+            best=room(k, B, H, T, k, like=f32, fill=rows.HIDDEN), keys=room(k, B, H, T, k, like=np.int64, fill=-1),
+            received=room(observe.received, N, B, H, S),
+            mean_map=room(observe.mean_map, N, B, H, *means.shape, like=f32),
+            max_map=room(observe.max_map, N, B, H, *peaks.shape, like=f32),
+            mean_rows=means.rows, mean_ends=means.ends, max_rows=peaks.rows, max_ends=peaks.ends,
+        )  # fmt: skip
+
+    def found(self, dtype: torch.dtype, width: int) -> Found:
+        """What the arrays hold, as tensors; out in the dtype of the call, cut to its width."""
+        arrays = self.arrays
+
+        def told(x: np.ndarray) -> Tensor | None:
+            return torch.from_numpy(x) if x.size else None
+
+        def whole(x: np.ndarray, join: np.ufunc) -> Tensor | None:
+            return told(x if not x.size else x[0] if len(x) == 1 else join.reduce(x, 0))
+
+        out = told(arrays.out)
+        mass, entropy, squares = torch.from_numpy(arrays.sums[:3])
+        offset, offset2, distance = torch.from_numpy(arrays.sums[3:]) if len(arrays.sums) > 3 else (None, None, None)
+        return Found(
+            out=None if out is None else out.transpose(1, 2)[..., :width].to(dtype),
+            lse=told(arrays.lse),
+            sums=Sums(
+                mass=mass, entropy=entropy, squares=squares, offset=offset, offset2=offset2, distance=distance,
+                scores=told(arrays.best), keys=told(arrays.keys), received=whole(arrays.received, np.add),
+                mean_map=whole(arrays.mean_map, np.add), max_map=whole(arrays.max_map, np.maximum),
+            ),
+        )  # fmt: skip
+
+
+def call_of(request: Request, lse: Tensor | None) -> Any:
+    """What the loops read of a request, side by side in memory."""
+    from polyhead.operator.loops import blocks, vectors
+
+    T, S = request.query.shape[2], request.key.shape[2]
+    frame, none = request.frame, np.zeros((0, 0, 0, 0), np.float32)
+    level = None if lse is None else lse.float().masked_fill(lse == -torch.inf, torch.inf)
+    low, high = seen(request) or (torch.zeros(1, T, dtype=torch.long), torch.full((1, T), S))
+    nearest = -T - frame.highest  # the farthest left that a key may lie of its query
+    near = along(request.bias, range(nearest, S - frame.lowest + 1))
+    value = none
+    if lse is None:
+        value = array(F.pad(request.value.float(), (0, -request.value.shape[3] % vectors.PANEL)))
+    return blocks.Call(
+        query=array(request.query.float() * request.scale), keys=panels(request.key, vectors.PANEL),
+        value=value, n_keys=S, seen=array(torch.stack((low, high.expand_as(low)))),
+        shift=np.atleast_1d(np.asarray(frame.diagonal, np.int64).reshape(-1)),
+        softcap=np.float32(request.softcap or 0), along=np.zeros((0, 0), np.float32) if near is None else array(near),
+        nearest=nearest, veil=none.astype(bool), bias=none,
+        sinks=np.zeros(0, np.float32) if request.sinks is None else array(request.sinks.float()),
+        level=np.zeros((0, 0, 0), np.float32) if level is None else array(level),
+    )  # fmt: skip
+
+
+def array(x: Tensor) -> np.ndarray:
+    return x.detach().contiguous().numpy()
+
+
+def panels(key: Tensor, width: int) -> np.ndarray:
+    """Keys [B, G, S, K] as panels [B, G, P, K, width] of so many keys side by side."""
+    padded = F.pad(key.detach().float(), (0, 0, 0, -key.shape[2] % width))
+    return array(padded.unflatten(2, (-1, width)).mT)
+
+
+def seen(request: Request) -> tuple[Tensor, Tensor] | None:
+    """The keys that each query sees, from the first to one past the last, each [1 or B, T]; None: not an interval."""
+    T, S = request.query.shape[2], request.key.shape[2]
+    if request.rule is None:
+        return torch.zeros(1, T, dtype=torch.long), torch.full((1, T), S)
+    return request.rule.interval(request.frame, range(T))
+
+
+def along(bias: Bias | None, distances: range) -> Tensor | None:
+    """A bias that depends on distance alone, [H, n]."""
+    found = None if bias is None else bias.along(torch.arange(distances.start, distances.stop))
+    return None if found is None else found.detach().float()
+
+
+def parts(request: Request) -> Iterator[tuple[range, np.ndarray, np.ndarray]]:
+    """The rows, all at once; or, where a mask or a bias must be written out, some at a time, with these.
+
+    Each is [1 or B, 1 or H, t, S], of no size where there is none.
+    """
+    frame, bias = request.frame, request.bias
+    rule = None if seen(request) else request.rule
+    written = None if bias is None or along(bias, range(1)) is not None else bias
+    extents = [x.extent(frame) for x in (rule, written) if x is not None]
+    heads = max((e[0] * e[1] for e in extents if e is not None), default=0)
+    T, columns = frame.n_queries, range(frame.n_keys)
+    for rows in spans(range(T), max(BLOCK, WRITTEN // (heads * len(columns))) if heads else T):
+        shape = -1, -1, len(rows), len(columns)
+        visible = None if rule is None else rule.visible(frame, rows, columns)
+        tile = None if written is None else written.tile(written.weights.detach(), frame, rows, columns).float()
+        yield (
+            rows,
+            np.zeros((0, 0, 0, 0), bool) if visible is None else array(visible.expand(shape)),
+            np.zeros((0, 0, 0, 0), np.float32) if tile is None else array(tile.expand(shape)),
+        )
+
+
+def share_of(rows: int) -> int:
+    """How many rows of a head a thread takes at a time: by the number of rows alone, so that sums are always alike."""
+    return -(-max(LEAST, -(-rows // SHARES)) // BLOCK) * BLOCK
+
+
+@dataclass(frozen=True)
+class Cells:
+    """A grid as the loops read it: which row of it each query falls into [T], and where its columns end [C]."""
+
+    rows: np.ndarray
+    ends: np.ndarray
+    shape: tuple[int, int]
+
+    @classmethod
+    def of(cls, grid: tuple[int, int] | None, T: int, S: int) -> Cells:
+        if grid is None:
+            return cls(np.zeros(T, np.int64), np.zeros(0, np.int64), (0, 0))
+        cells = Grid.of(grid, T, S)
+        return cls(np.arange(T) * cells.rows // T, np.array(cells.column_ends()), (cells.rows, cells.columns))

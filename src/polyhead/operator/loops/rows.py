@@ -1,0 +1,207 @@
+"""What is done with one row of scores while it lies in the nearest cache: its links, its weights, and their sums.
+
+Plain loops over float32 that the compiler turns into vector instructions.
+"""
+
+# pyright: basic, reportCallIssue=false
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from polyhead.operator.loops.vectors import exponential, f32, i32
+
+HIDDEN = np.float32(-1e30)  # the score of a hidden pair: finite, and its weight is exactly 0
+VISIBLE = np.nextafter(HIDDEN, np.float32(0))  # the lowest score that is not hidden
+LANES, SEGMENTS = 64, 16  # a row is looked at in chunks of 16 segments of 64 lanes; the maxima of lanes first
+CHUNK = LANES * SEGMENTS
+ROOM = 4 * LANES  # candidates for a row's links; where more come, as with equal scores, they are looked at one by one
+
+# Scores are finite by contract, so that the compiler may assume it; the order of sums is free, but fixed once compiled.
+FAST = {"reassoc", "contract", "nsz", "arcp", "nnan"}
+compiled = njit(nogil=True, cache=True, fastmath=FAST)
+inlined = njit(nogil=True, fastmath=FAST)
+
+
+@inlined
+def cap(row, softcap):
+    """softcap tanh(score / softcap), by e^-2x."""
+    for j in range(len(row)):
+        x = row[j] / softcap
+        t = exponential(f32(-2) * abs(x))
+        y = softcap * (f32(1) - t) / (f32(1) + t)
+        row[j] = y if x > f32(0) else -y
+
+
+@inlined
+def lane_tops(row, tops):
+    """The largest score of a row, and of its lanes: of every 64th score of each chunk, tops[:chunks], and of all,
+    tops[chunks]."""
+    whole, chunks = len(row) // CHUNK, -(-len(row) // CHUNK)
+    for c in range(whole):  # with the count known, the compiler keeps maxima in registers
+        lanes = row[c * CHUNK : (c + 1) * CHUNK].reshape(SEGMENTS, LANES)
+        for g in range(LANES):
+            m = lanes[0, g]
+            for n in range(1, SEGMENTS):
+                m = max(m, lanes[n, g])
+            tops[c, g] = m
+    if whole < chunks:
+        for g in range(LANES):
+            tops[whole, g] = HIDDEN
+        for start in range(whole * CHUNK, len(row), LANES):
+            for g in range(min(LANES, len(row) - start)):
+                tops[whole, g] = max(tops[whole, g], row[start + g])
+    highest = HIDDEN
+    for g in range(LANES):
+        top = HIDDEN
+        for c in range(chunks):
+            top = max(top, tops[c, g])
+        tops[chunks, g] = top
+        highest = max(highest, top)
+    return highest
+
+
+@inlined
+def weigh(row, level):
+    """Turn scores into exp(score - level), in place: the sums of these p, of p score and of p^2."""
+    mass, entropy, squares = f32(0), f32(0), f32(0)
+    for j in range(len(row)):
+        s = row[j]
+        p = exponential(s - level)
+        mass += p
+        entropy += p * s
+        squares += p * p
+        row[j] = p
+    return mass, entropy, squares
+
+
+@inlined
+def place(row, x):
+    """The sums of p y, p y^2 and p |y| over a row of weights, where y is each one's offset and x that of the first."""
+    middle = min(max(-x, 0), len(row))  # before it, keys lie on the left
+    left, before = moments(row[:middle], np.float64(x))
+    right, after = moments(row[middle:], np.float64(x + middle))
+    return left + right, before + after, right - left
+
+
+@inlined
+def moments(run, x):
+    """Sums of p y and p y^2 over a run of weights; in float64, since a spread is a small difference of large sums."""
+    a, b = 0.0, 0.0
+    for j in range(len(run)):
+        y = np.float64(j) + x
+        t = np.float64(run[j]) * y
+        a += t
+        b += t * y
+    return a, b
+
+
+@inlined
+def add(row, share, total):
+    """Add share * row to a total."""
+    for j in range(len(row)):
+        total[j] += share * row[j]
+
+
+@inlined
+def clear(row):
+    for j in range(len(row)):
+        row[j] = f32(0)
+
+
+@inlined
+def raise_to(row, share, peaks):
+    """Raise peaks to share * row."""
+    for j in range(len(row)):
+        peaks[j] = max(peaks[j], share * row[j])
+
+
+@compiled
+def into_cells(bars, first, ends, cells):
+    """Add bars [columns], from column `first` on, to the cells [C] that end at `ends`."""
+    c, j = np.searchsorted(ends, first, side="right"), 0
+    while j < len(bars):
+        stop, part = min(ends[c] - first, len(bars)), f32(0)
+        for n in range(j, stop):
+            part += bars[n]
+        cells[c] += part
+        c, j = c + 1, stop
+
+
+@compiled
+def raise_cells(peaks, first, ends, cells):
+    """Raise the cells [C] that end at `ends` to peaks [columns], from column `first` on."""
+    c, j = np.searchsorted(ends, first, side="right"), 0
+    while j < len(peaks):
+        stop, part = min(ends[c] - first, len(peaks)), f32(0)
+        for n in range(j, stop):
+            part = max(part, peaks[n])
+        cells[c] = max(cells[c], part)
+        c, j = c + 1, stop
+
+
+@compiled
+def find_links(row, first, best, keys, tops, scores, places):
+    """The k best scores [k] of a row whose places are from `first` on, and their places [k]; of equals the leftmost.
+
+    The maxima of lanes, tops, give a bar that k scores reach; then only lanes that reach it are looked into. scores
+    and places [ROOM] are lent.
+    """
+    k, chunks = len(best), -(-len(row) // CHUNK)
+    top, held = tops[chunks], 0
+    bar = bar_of(top, k)
+    for g in range(LANES):
+        if top[g] < bar:
+            continue
+        for c in range(chunks):
+            if tops[c, g] < bar:
+                continue
+            if k > LANES or held > ROOM - SEGMENTS:
+                return one_by_one(row, first, best, keys)
+            for j in range(c * CHUNK + g, min((c + 1) * CHUNK, len(row)), LANES):
+                scores[held], places[held] = row[j], first + j
+                held += row[j] >= bar  # what does not reach it is written over
+    for n in range(held):
+        rank = 0
+        for m in range(held):
+            rank += (scores[m] > scores[n]) | ((scores[m] == scores[n]) & (places[m] < places[n]))
+        if rank < k:
+            best[rank], keys[rank] = scores[n], places[n]
+    return None
+
+
+@inlined
+def bar_of(top, k):
+    """A score that k of the maxima [64] reach, and few more than k do; the lowest visible where fewer are."""
+    low, high, seen = -HIDDEN, HIDDEN, 0
+    for g in range(LANES):
+        low = min(low, top[g] if top[g] >= VISIBLE else -HIDDEN)
+        high = max(high, top[g])
+        seen += top[g] >= VISIBLE
+    if seen < k:
+        return VISIBLE
+    for _ in range(16):
+        middle = low + f32(0.5) * (high - low)
+        reach = i32(0)
+        for g in range(LANES):
+            reach += i32(top[g] >= middle)
+        if reach < k:
+            high = middle
+            continue
+        low = middle
+        if reach <= k + 1:
+            break
+    return low
+
+
+@compiled
+def one_by_one(row, first, best, keys):
+    """The same, score by score from the left: for many links, or many equal scores, of which the leftmost enter."""
+    k = len(best)
+    for j in range(len(row)):
+        if row[j] > best[k - 1] and row[j] >= VISIBLE:
+            place = k - 1
+            while place > 0 and best[place - 1] < row[j]:
+                best[place], keys[place] = best[place - 1], keys[place - 1]
+                place -= 1
+            best[place], keys[place] = row[j], first + j

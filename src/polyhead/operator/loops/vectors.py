@@ -1,0 +1,129 @@
+"""What plain loops do not become by themselves: an exponential in vectors, a product in registers, a number taken once.
+
+numba compiles these for the machine that it runs on, whatever its vectors are.
+"""
+
+# pyright: basic, reportCallIssue=false
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import llvmlite.binding as llvm
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.core.cgutils import get_or_insert_function
+from numba.extending import intrinsic
+
+FEATURES = llvm.get_host_cpu_features()
+LANES = 16 if FEATURES.get("avx512f") else 8 if FEATURES.get("avx") else 4  # float32 in one vector
+GROUP, PANEL = 6, 2 * LANES  # rows and columns of a tile whose sums stay in registers: 12 vectors
+
+f32, i32 = np.float32, np.int32
+LOWEST = f32(-87.0)  # the exponential of anything lower is taken as 0
+LOG2E = f32(1.4426950408889634)
+C1, C2, C3, C4, C5, C6, C7 = (f32(math.log(2.0) ** n / math.factorial(n)) for n in range(1, 8))
+
+INT, FLOAT = ir.IntType(64), ir.FloatType()
+VECTOR = ir.VectorType(FLOAT, LANES)
+
+
+@intrinsic
+def as_bits(typing, x):
+    """The bits of a float32 as an int32."""
+    return types.int32(types.float32), lambda context, builder, sig, args: builder.bitcast(args[0], ir.IntType(32))
+
+
+@intrinsic
+def as_float(typing, x):
+    """The float32 of these bits."""
+    return types.float32(types.int32), lambda context, builder, sig, args: builder.bitcast(args[0], FLOAT)
+
+
+@njit(inline="always")
+def exponential(x):
+    """e^x for x up to 87, within 2e-7 of it: 2^n (by the exponent's bits) times 2^z by its series, |z| <= 1/2.
+
+    Cody and Waite's reduction, as a polynomial and a shift, since a call of the library's would not become vectors.
+    """
+    t = max(x, LOWEST) * LOG2E
+    n = i32(t - f32(0.5))  # to the nearest, for t <= 0
+    z = t - f32(n)
+    y = f32(1) + z * (C1 + z * (C2 + z * (C3 + z * (C4 + z * (C5 + z * (C6 + z * C7))))))
+    y = as_float(as_bits(y) + (n << i32(23)))
+    return y if x > LOWEST else f32(0)
+
+
+@intrinsic
+def take(typing, counter):
+    """The number at the front of an int64 array, which is raised by one: each thread takes another."""
+
+    def build(context, builder, sig, args):
+        array = context.make_array(sig.args[0])(context, builder, args[0])
+        return builder.atomic_rmw("add", array.data, ir.Constant(INT, 1), "monotonic")
+
+    return types.int64(counter), build
+
+
+def tile(adds: bool) -> Any:
+    """out = a b, or out += a b, for 6 rows of a [6, depth] and a panel of b [depth, PANEL], all float32.
+
+    Arguments are the addresses of a, b and out, each followed by the distance of its rows, in numbers. The 12 sums are
+    kept in registers while the depth goes by: 2 loads and 6 broadcasts feed 12 multiply-adds (Goto and van de Geijn
+    2008, "Anatomy of high-performance matrix multiplication", 4).
+    """
+
+    @intrinsic
+    def product(typing, a, a_step, b, b_step, out, out_step, depth):
+        def build(context, builder, sig, args):
+            a, a_step, b, b_step, out, out_step, depth = args
+            fma = get_or_insert_function(builder.module, ir.FunctionType(VECTOR, [VECTOR] * 3), f"llvm.fma.v{LANES}f32")
+            zero = ir.Constant(VECTOR, [0.0] * LANES)
+            undefined = ir.Constant(VECTOR, ir.Undefined)
+            first = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+
+            def rows(address, step):
+                pointer = builder.inttoptr(address, FLOAT.as_pointer())
+                return [builder.gep(pointer, [builder.mul(step, ir.Constant(INT, i))]) for i in range(GROUP)]
+
+            def vectors(pointer):
+                ends = [builder.gep(pointer, [ir.Constant(INT, v * LANES)]) for v in range(2)]
+                return [builder.bitcast(end, VECTOR.as_pointer()) for end in ends]
+
+            a_rows, out_rows = rows(a, a_step), [vectors(row) for row in rows(out, out_step)]
+            b = builder.inttoptr(b, FLOAT.as_pointer())
+            start = [[builder.load(at, align=4) if adds else zero for at in row] for row in out_rows]
+            entry, loop, done = builder.block, builder.append_basic_block("loop"), builder.append_basic_block("done")
+            builder.branch(loop)
+
+            builder.position_at_end(loop)
+            n = builder.phi(INT)
+            n.add_incoming(ir.Constant(INT, 0), entry)
+            sums = [[builder.phi(VECTOR) for _ in row] for row in start]
+            panel = [builder.load(at, align=4) for at in vectors(builder.gep(b, [builder.mul(n, b_step)]))]
+            grown = []
+            for row, own in zip(a_rows, sums, strict=True):
+                x = builder.insert_element(undefined, builder.load(builder.gep(row, [n])), ir.IntType(32)(0))
+                x = builder.shuffle_vector(x, undefined, first)
+                grown.append([builder.call(fma, [x, y, z]) for y, z in zip(panel, own, strict=True)])
+            after = builder.add(n, ir.Constant(INT, 1))
+            n.add_incoming(after, loop)
+            for i, own in enumerate(sums):
+                for v, phi in enumerate(own):
+                    phi.add_incoming(start[i][v], entry)
+                    phi.add_incoming(grown[i][v], loop)
+            builder.cbranch(builder.icmp_signed("<", after, depth), loop, done)
+
+            builder.position_at_end(done)
+            for row, own in zip(out_rows, grown, strict=True):
+                for at, x in zip(row, own, strict=True):
+                    builder.store(x, at, align=4)
+            return context.get_dummy_value()
+
+        return types.void(*[types.intp] * 7), build
+
+    return product
+
+
+set_tile, add_tile = tile(adds=False), tile(adds=True)
