@@ -12,6 +12,7 @@ from torch import nn
 from polyhead.core.dropout import dropout
 from polyhead.core.init import initialise
 from polyhead.core.packed import PackedLinear, packable, packed
+from polyhead.families.marian import Config, Marian
 from polyhead.readout.words import Words, shifted
 
 
@@ -88,6 +89,22 @@ def test_starting_weights_follow_glorot_and_the_width() -> None:
     assert abs(float(model["up"].weight.std()) - bound / math.sqrt(3)) < 1e-3
     assert not model["up"].bias.any()
     assert abs(float(tokens.weight.std()) - 1 / 16) < 1e-3
+
+
+def test_stacks_with_norms_after_begin_near_the_identity() -> None:
+    """What ends a branch starts (12 N)^-1/4 smaller, queries and keys do not (Wang et al. 2022, DeepNet)."""
+    torch.manual_seed(0)
+    model = Marian(
+        Config(vocab_size=50, d_model=128, n_heads=2, d_ff=256, n_layers=2, decoder_d_ff=256, n_decoder_layers=5)
+    )
+    for stack, layers in ((model.encoder, 2), (model.decoder, 5)):
+        assert len(stack.blocks) == layers
+        for name, weight in stack.named_parameters():
+            if weight.dim() == 2:
+                usual = math.sqrt(2 / sum(weight.shape))
+                ends_branch = name.split(".")[-2] in ("value", "out", "down")
+                gain = (12 * layers) ** -0.25 if ends_branch else 1.0
+                assert abs(float(weight.detach().std()) / (usual * gain) - 1) < 0.05, name
 
 
 def test_the_decoder_reads_what_it_shall_say_one_place_later() -> None:

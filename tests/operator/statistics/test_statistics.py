@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -157,6 +159,15 @@ def test_the_number_of_threads_changes_no_bit(how: str) -> None:
     finally:
         torch.set_num_threads(threads)
     assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
+def test_two_callers_at_once_get_what_each_gets_alone() -> None:
+    calls = [[torch.randn(1, 4, n, 8) for _ in range(3)] for n in (700, 900)]
+    alone = [attention(*call, causal=True, kernel="compiled") for call in calls]
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(5):
+            found = pool.map(lambda call: attention(*call, causal=True, kernel="compiled"), calls)
+            assert all(torch.equal(one, other) for one, other in zip(alone, found, strict=True))
 
 
 @pytest.mark.parametrize("observe", [Observe(received=True), Observe(links=3), Observe.everything()])

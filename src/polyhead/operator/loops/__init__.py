@@ -7,6 +7,7 @@ numba, an optional library, is imported where it is used.
 # pyright: basic
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -28,6 +29,7 @@ BLOCK = 48  # rows of one head whose scores a thread has in its cache, over all 
 SHARES = 16  # of a head at most; what rows add to columns is added up share by share, in their order
 LEAST = 1056  # rows of a share
 WRITTEN = 1 << 22  # pairs of a mask or bias that are written out at a time
+ONE = threading.Lock()  # one look at a time: it takes all threads, and not every pool of numba's bears two callers
 
 
 def can(request: Request) -> str | None:
@@ -77,7 +79,9 @@ def look(request: Request, observe: Observe, lse: Tensor | None = None) -> Found
     numba.set_num_threads(threads)
     for rows, veil, bias in parts(request):
         call = call._replace(veil=veil, bias=bias)
-        blocks.look(call, answers.arrays, rows.start, rows.stop, share_of(T), BLOCK, threads, np.zeros(1, np.int64))
+        desk = blocks.desk(call, BLOCK, threads)
+        with ONE:
+            blocks.look(call, answers.arrays, desk, rows.start, rows.stop, share_of(T))
     return answers.found(request.query.dtype, Kv)
 
 

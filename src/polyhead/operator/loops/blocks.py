@@ -18,6 +18,7 @@ from polyhead.operator.loops.vectors import GROUP, PANEL, add_tile, exponential,
 
 DEPTH = 512  # weights that are multiplied with values and added up in registers, before they join the output
 MASS, ENTROPY, SQUARES, OFFSET, OFFSET2, DISTANCE = range(6)  # sums over a row, as `Sums` names them
+BARS, PEAKS, TOTAL = range(3)  # of each column: the sum so far, zero between cells; the largest; the sum over a block
 
 
 class Call(NamedTuple):
@@ -56,48 +57,60 @@ class Answers(NamedTuple):
 
 
 class Desk(NamedTuple):
-    """Where a thread works on a block: lent from row to row, and always left as it was found."""
+    """Where threads [W] work on blocks: lent from row to row, and always left as it was found."""
 
-    queries: np.ndarray  # [block, K]
-    scores: np.ndarray  # [block, S and more]
-    shares: np.ndarray  # [block] what each row is multiplied by so that its weights sum to 1
-    out: np.ndarray  # [block, Kv]
-    tops: np.ndarray  # [chunks + 1, LANES]
-    candidates: np.ndarray  # [ROOM] float32
-    places: np.ndarray  # [ROOM] int32
-    bars: np.ndarray  # [S and more] the sum of each column, zero between cells
-    peaks: np.ndarray  # [S and more] its largest weight
-    total: np.ndarray  # [S and more] the sum over a block, zero between blocks
+    queries: np.ndarray  # [W, block, K]
+    scores: np.ndarray  # [W, block, S and more]
+    shares: np.ndarray  # [W, block] what each row is multiplied by so that its weights sum to 1
+    out: np.ndarray  # [W, block, Kv]
+    tops: np.ndarray  # [W, chunks + 1, LANES]
+    candidates: np.ndarray  # [W, ROOM] float32
+    places: np.ndarray  # [W, ROOM] int32
+    columns: np.ndarray  # [W, 3, S and more]: BARS, PEAKS, TOTAL
+    taken: np.ndarray  # [1] int64: how many shares of the work have been taken
+
+
+def desk(call: Call, block: int, threads: int) -> Desk:
+    """Room for so many threads, each with a block of so many rows."""
+    wide = call.keys.shape[2] * PANEL
+    return Desk(
+        queries=np.empty((threads, block, call.query.shape[3]), np.float32),
+        scores=np.empty((threads, block, wide), np.float32),
+        shares=np.empty((threads, block), np.float32),
+        out=np.empty((threads, block, call.value.shape[3]), np.float32),
+        tops=np.empty((threads, wide // rows.CHUNK + 2, rows.LANES), np.float32),
+        candidates=np.empty((threads, rows.ROOM), np.float32),
+        places=np.empty((threads, rows.ROOM), np.int32),
+        columns=np.zeros((threads, 3, wide), np.float32),
+        taken=np.zeros(1, np.int64),
+    )
 
 
 @njit(nogil=True, cache=True, parallel=True)
-def look(call, answers, start, stop, share, block, threads, counter):
-    """Look at the rows start..stop of every head, shares of so many rows at a time, blocks of these at a time."""
-    for _ in prange(threads):
-        work(call, answers, start, stop, share, block, counter)
+def look(call, answers, desk, start, stop, share):
+    """Look at the rows start..stop of every head, shares of so many rows at a time."""
+    for thread in prange(len(desk.scores)):
+        work(call, answers, desk, np.int64(thread), start, stop, share)
 
 
 @compiled
-def work(call, answers, start, stop, share, block, counter):
+def work(call, answers, desk, thread, start, stop, share):
     """One thread: take a share that nobody has taken, until none is left."""
-    B, H, _, K = call.query.shape
-    wide = call.keys.shape[2] * PANEL + PANEL // 2  # so that rows do not fall into the same sets of the cache
-    desk = Desk(
-        np.empty((block, K), np.float32), np.empty((block, wide), np.float32), np.empty(block, np.float32),
-        np.empty((block, call.value.shape[3]), np.float32), np.empty((wide // rows.CHUNK + 2, rows.LANES), np.float32),
-        np.empty(rows.ROOM, np.float32), np.empty(rows.ROOM, np.int32),
-        np.zeros(wide, np.float32), np.zeros(wide, np.float32), np.zeros(wide, np.float32),
+    own = Desk(
+        desk.queries[thread], desk.scores[thread], desk.shares[thread], desk.out[thread], desk.tops[thread],
+        desk.candidates[thread], desk.places[thread], desk.columns[thread], desk.taken,
     )  # fmt: skip
-    shares = -(-(stop - start) // share)
+    B, H = call.query.shape[:2]
+    block, shares = len(own.scores), -(-(stop - start) // share)
     while True:
-        n = take(counter)
+        n = take(own.taken)
         if n >= B * H * shares:
             return
         head, part = n // shares, n % shares
         first = start + part * share
         last = min(first + share, stop)
         for t in range(first, last, block):
-            one_block(call, answers, desk, part, head // H, head % H, t, min(block, last - t), t - start)
+            one_block(call, answers, own, part, head // H, head % H, t, min(block, last - t), t - start)
 
 
 @compiled
@@ -105,7 +118,7 @@ def one_block(call, answers, desk, part, b, h, t, n, i):
     """n rows of a head, from row t on, which is the i-th of this look."""
     low, high = call.seen[0, b if call.seen.shape[1] > 1 else 0], call.seen[1, b if call.seen.shape[1] > 1 else 0]
     shift = call.shift[b if len(call.shift) > 1 else 0]
-    a, z = call.n_keys, 0  # the columns that some row sees
+    a, z = call.n_keys, np.int64(0)  # the columns that some row sees
     for m in range(t, t + n):
         if max(low[m], 0) < min(high[m], call.n_keys):
             a, z = min(a, max(low[m], 0)), max(z, min(high[m], call.n_keys))
@@ -125,9 +138,9 @@ def one_block(call, answers, desk, part, b, h, t, n, i):
             answers.sums[OFFSET2, b, h, t + m] = offset2 * share
             answers.sums[DISTANCE, b, h, t + m] = distance * share
         if answers.received.size or answers.mean_map.size:
-            add(row, share, desk.bars[first:last])
+            add(row, share, desk.columns[BARS, first:last])
         if answers.max_map.size:
-            rows.raise_to(row, share, desk.peaks[first:last])
+            rows.raise_to(row, share, desk.columns[PEAKS, first:last])
         if a < z:
             add_columns(answers, desk, part, b, h, t + m, a, z, m == n - 1)
         clear(scores[a:first])
@@ -199,19 +212,21 @@ def add_columns(answers, desk, part, b, h, t, a, z, last):
     """Where row t ends a row of cells, or is the last of its block, let the columns' sums join what they belong to."""
     if answers.mean_map.size and (last or answers.mean_rows[t + 1] != answers.mean_rows[t]):
         cells = answers.mean_map[part, b, h, answers.mean_rows[t]]
-        rows.into_cells(desk.bars[a:z], a, answers.mean_ends, cells)
+        rows.into_cells(desk.columns[BARS, a:z], a, answers.mean_ends, cells)
         if answers.received.size:
-            add(desk.bars[a:z], f32(1), desk.total[a:z])
-        clear(desk.bars[a:z])
+            add(desk.columns[BARS, a:z], f32(1), desk.columns[TOTAL, a:z])
+        clear(desk.columns[BARS, a:z])
     if answers.max_map.size and (last or answers.max_rows[t + 1] != answers.max_rows[t]):
-        rows.raise_cells(desk.peaks[a:z], a, answers.max_ends, answers.max_map[part, b, h, answers.max_rows[t]])
-        clear(desk.peaks[a:z])
+        rows.raise_cells(
+            desk.columns[PEAKS, a:z], a, answers.max_ends, answers.max_map[part, b, h, answers.max_rows[t]]
+        )
+        clear(desk.columns[PEAKS, a:z])
     if answers.received.size and last:
         received = answers.received[part, b, h]
         for j in range(a, z):
-            received[j] += desk.total[j] + desk.bars[j]
-        clear(desk.total[a:z])
-        clear(desk.bars[a:z])
+            received[j] += desk.columns[TOTAL, j] + desk.columns[BARS, j]
+        clear(desk.columns[TOTAL, a:z])
+        clear(desk.columns[BARS, a:z])
 
 
 @compiled

@@ -19,8 +19,10 @@ ROOM = 4 * LANES  # candidates for a row's links; where more come, as with equal
 
 # Scores are finite by contract, so that the compiler may assume it; the order of sums is free, but fixed once compiled.
 FAST = {"reassoc", "contract", "nsz", "arcp", "nnan"}
-compiled = njit(nogil=True, cache=True, fastmath=FAST)
-inlined = njit(nogil=True, fastmath=FAST)
+# Arrays are lent by the caller and none is made, so that references to them need not be counted, by atomic additions
+# that threads would fight over.
+compiled = njit(nogil=True, cache=True, fastmath=FAST, _nrt=False)
+inlined = njit(nogil=True, fastmath=FAST, _nrt=False)
 
 
 @inlined
