@@ -7,15 +7,19 @@ import inspect
 import re
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
 from torch import Tensor
 
 from polyhead.errors import ArgumentError
 from polyhead.operator import Alibi, Buckets, Prefix, attend, attention, explain, loops
 from polyhead.operator import kernels as table
 from polyhead.operator.kernels import BY_NAME, KERNELS, TABLE, blockwise, compiled, explicit, fused, reference
+from polyhead.operator.kernels.cost import cost
 from polyhead.operator.request import Request, ask
+from tests.operator.cases import Case, build, cases
 
 FAR = 4200  # T * S beyond every bound
 
@@ -178,11 +182,23 @@ def test_explain_matches_what_runs(feature: str):
 def test_explain_prints_as_a_table_with_an_arrow():
     x = torch.randn(1, 2, 5, 4)
     lines = str(explain(x, x, x, softcap=2.0)).splitlines()
-    assert [line.split()[0] for line in lines] == ["explicit", "compiled", "fused", "->", "reference"]
-    assert lines[3] == "-> blockwise  can serve"
+    assert [line.split()[0] for line in lines] == ["explicit", "compiled", "fused", "->", "reference", "50"]
+    assert lines[3].startswith("-> blockwise ") and lines[3].endswith(" B  can serve")
     assert "SDPA has no softcap" in lines[2]
+    assert lines[5] == "50 pairs may look: 800 FLOP, 640 B in and out; beside a name, its room"
     assert explain(x, x, x, kernel="reference").chosen == "reference"
     assert explain(x, x, x, sinks=torch.zeros(2), kernel="fused").chosen is None
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(cases((torch.float32,)))
+def test_the_cost_counts_the_pairs_that_may_look(case: Case):
+    built = build(case, grad=False)
+    found = cost(built.request())
+    hidden_by_bias = None if built.bias is None else built.bias == -np.inf
+    if hidden_by_bias is None or not hidden_by_bias.any():  # a bias of -inf is not a rule
+        assert found.pairs == np.broadcast_to(built.visible, (case.B, case.H, case.T, case.S)).sum()
+        assert found.flops == found.pairs * 2 * (case.K + case.Kv)
 
 
 def test_bounds_are_as_the_docs_state_them():

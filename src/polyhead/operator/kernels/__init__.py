@@ -11,6 +11,7 @@ from torch import Tensor
 from polyhead.errors import ArgumentError, did_you_mean
 from polyhead.operator.answers import Sums
 from polyhead.operator.kernels import blockwise, compiled, explicit, fused, reference
+from polyhead.operator.kernels.cost import Cost, cost
 from polyhead.operator.observe import Observe
 from polyhead.operator.request import Request
 
@@ -22,16 +23,17 @@ class Kernel:
     name: str
     can: Callable[[Request], str | None]  # None, or the reason why not
     run: Callable[[Request, bool], tuple[Tensor, Tensor | None]]  # output, and the rows' log-sum-exp if asked for
+    room: Callable[[Request], int]  # about how many bytes it needs besides inputs and output, forward
     slower: Callable[[Request], str | None] = lambda request: None  # why "auto" passes it by though it could serve
     see: Callable[[Request, Observe], tuple[Tensor, Tensor, Sums]] | None = None  # the same, and what is observed
 
 
 KERNELS = (
-    Kernel("explicit", explicit.can, explicit.run, explicit.slower),
-    Kernel("compiled", compiled.can, compiled.run, compiled.slower, compiled.see),
-    Kernel("fused", fused.can, fused.run),
-    Kernel("blockwise", blockwise.can, blockwise.run),
-    Kernel("reference", reference.can, reference.run, reference.slower),
+    Kernel("explicit", explicit.can, explicit.run, explicit.room, explicit.slower),
+    Kernel("compiled", compiled.can, compiled.run, compiled.room, compiled.slower, compiled.see),
+    Kernel("fused", fused.can, fused.run, fused.room),
+    Kernel("blockwise", blockwise.can, blockwise.run, blockwise.room),
+    Kernel("reference", reference.can, reference.run, reference.room, reference.slower),
 )
 BY_NAME = {kernel.name: kernel for kernel in KERNELS}
 
@@ -64,16 +66,35 @@ TABLE = {
 
 @dataclass(frozen=True)
 class Explanation:
-    """Which kernels would serve a request (None) or why not, in the order of the table, and which one would run."""
+    """Which kernels would serve a request (None) or why not, in the order of the table, which one would run, and what
+    it costs.
+
+    cost  pairs that may look at each other, floating-point operations of both products, bytes in and out.
+    room  of each kernel, about how many bytes it needs besides inputs and output, forward.
+    """
 
     kernels: dict[str, str | None]
     chosen: str | None
+    cost: Cost
+    room: dict[str, int]
 
     def __str__(self) -> str:
-        return "\n".join(
-            f"{'->' if name == self.chosen else '  '} {name:<10} {reason or 'can serve'}"
-            for name, reason in self.kernels.items()
-        )
+        rows: list[str] = []
+        for name, reason in self.kernels.items():
+            arrow, room = "->" if name == self.chosen else "  ", told(self.room[name], "B")
+            rows.append(f"{arrow} {name:<10} {room:>8}  {reason or 'can serve'}")
+        pairs, flops, traffic = told(self.cost.pairs, ""), told(self.cost.flops, "FLOP"), told(self.cost.traffic, "B")
+        return "\n".join([*rows, f"{pairs} pairs may look: {flops}, {traffic} in and out; beside a name, its room"])
+
+
+def told(number: int, unit: str) -> str:
+    """A large number as people read it: 1.5 GFLOP."""
+    size, scale = float(number), ""
+    for scale in ("", "k", "M", "G", "T", "P"):
+        if size < 1000 or scale == "P":
+            break
+        size /= 1000
+    return f"{size:.3g} {scale}{unit}".rstrip()
 
 
 def named(name: str) -> Kernel:
@@ -127,8 +148,11 @@ def run(request: Request, name: str, *, lse: bool, observe: Observe | None = Non
 
 def explain(request: Request, name: str) -> Explanation:
     """Ask every kernel: "auto" also says why it passes by one that could serve; a name asks for that one."""
+    room = {kernel.name: kernel.room(request) for kernel in KERNELS}
     if name == "auto":
         found = {kernel.name: kernel.slower(request) or kernel.can(request) for kernel in KERNELS}
-        return Explanation(found, next((name for name, reason in found.items() if reason is None), None))
-    found = {kernel.name: kernel.can(request) for kernel in KERNELS}
-    return Explanation(found, name if found[named(name).name] is None else None)
+        chosen = next((name for name, reason in found.items() if reason is None), None)
+    else:
+        found = {kernel.name: kernel.can(request) for kernel in KERNELS}
+        chosen = name if found[named(name).name] is None else None
+    return Explanation(found, chosen, cost(request), room)

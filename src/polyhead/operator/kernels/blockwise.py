@@ -28,6 +28,14 @@ def can(request: Request) -> str | None:
     return None
 
 
+def room(request: Request) -> int:
+    """Three tiles of scores of all heads, and a row of sums."""
+    t, s = tile_for(request.frame)
+    size = 8 if request.query.dtype == torch.float64 else 4
+    B, H, T, _ = request.query.shape
+    return size * B * H * (3 * min(t, T) * min(s, request.key.shape[2]) + T)
+
+
 def run(request: Request, lse: bool, tile: tuple[int, int] | None = None) -> tuple[Tensor, Tensor | None]:
     """The output, and the rows' log-sum-exp, which falls out of it."""
     tensors = (request.query, request.key, request.value, request.weights, request.sinks)

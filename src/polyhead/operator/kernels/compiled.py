@@ -38,6 +38,14 @@ def slower(request: Request) -> str | None:
     return None
 
 
+def room(request: Request) -> int:
+    """Scaled queries, keys in panels, and a block of rows for each thread; masks and biases a part at a time."""
+    rule, bias = loops.written(request)
+    written = loops.WRITTEN * ((0 if rule is None else 1) + (0 if bias is None else 4))
+    block = loops.BLOCK * (request.key.shape[2] + request.query.shape[3] + request.value.shape[3])
+    return 4 * (request.query.numel() + request.key.numel() + torch.get_num_threads() * block) + written
+
+
 def run(request: Request, lse: bool) -> tuple[Tensor, Tensor | None]:
     """The output, and the rows' log-sum-exp if asked for."""
     out, found, _ = see(request, Observe())

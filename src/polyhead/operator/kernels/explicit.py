@@ -39,6 +39,12 @@ def slower(request: Request) -> str | None:
     return "the explicit formula is faster than SDPA only for training in half precision on a CPU"
 
 
+def room(request: Request) -> int:
+    """Scores and weights, and a boolean mask."""
+    B, H, T, _ = request.query.shape
+    return B * H * T * request.key.shape[2] * (2 * request.query.element_size() + 1)
+
+
 def run(request: Request, lse: bool) -> tuple[Tensor, Tensor | None]:
     """The output, and the rows' log-sum-exp if asked for. What is asked for does not change the output."""
     query, key, value = request.query, request.key, request.value

@@ -6,6 +6,8 @@ log-sum-exp of an empty row is 0. What it gets slow: a few arguments make it wri
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -42,6 +44,14 @@ def can(request: Request) -> str | None:
     if request.poisoned:
         return "NaN or Inf in an input while something is hidden, and SDPA would let it through"
     return None
+
+
+def room(request: Request) -> int:
+    """The mask or bias that SDPA must be handed, written out; and all scores where it would not fuse."""
+    extent, size = written_out(request), request.query.element_size()
+    B, H, T, _ = request.query.shape
+    scores = 2 * B * H * T * request.key.shape[2] * size if why_unfused(request) else 0
+    return scores + (0 if extent is None else math.prod(extent) * (1 if request.bias is None else size))
 
 
 def run(request: Request, lse: bool) -> tuple[Tensor, Tensor | None]:

@@ -264,6 +264,12 @@ def slower(request: Request) -> str | None:
     return "it is the specification, computed in NumPy for checking the others"
 
 
+def room(request: Request) -> int:
+    """Every stage in float64."""
+    B, H, T, _ = request.query.shape
+    return 8 * 6 * B * H * T * request.key.shape[2]
+
+
 def run(request: Request, lse: bool) -> tuple[Tensor, Tensor | None]:
     """The formula in float64, rounded to the dtype of the request at the end."""
     out, found = apply(request, request.query, request.key, request.value, request.weights, request.sinks)

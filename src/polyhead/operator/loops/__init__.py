@@ -22,7 +22,7 @@ from polyhead.operator.answers import Grid, Sums
 from polyhead.operator.kernels.blockwise import spans
 from polyhead.operator.observe import Observe
 from polyhead.operator.request import Request, finite, usable
-from polyhead.operator.rules import Bias
+from polyhead.operator.rules import Bias, Rule
 
 FEW = 1 << 18  # fewer scores are soon looked at in any way, before the loops are loaded
 BLOCK = 48  # rows of one head whose scores a thread has in its cache, over all keys
@@ -182,21 +182,25 @@ def along(bias: Bias | None, distances: range) -> Tensor | None:
     return None if found is None else found.detach().float()
 
 
+def written(request: Request) -> tuple[Rule | None, Bias | None]:
+    """The rule and the bias that no interval and no row of distances stand for, so that they must be written out."""
+    bias = request.bias
+    return None if seen(request) else request.rule, None if bias is None or along(bias, range(1)) is not None else bias
+
+
 def parts(request: Request) -> Iterator[tuple[range, np.ndarray, np.ndarray]]:
     """The rows, all at once; or, where a mask or a bias must be written out, some at a time, with these.
 
     Each is [1 or B, 1 or H, t, S], of no size where there is none.
     """
-    frame, bias = request.frame, request.bias
-    rule = None if seen(request) else request.rule
-    written = None if bias is None or along(bias, range(1)) is not None else bias
-    extents = [x.extent(frame) for x in (rule, written) if x is not None]
+    frame, (rule, bias) = request.frame, written(request)
+    extents = [x.extent(frame) for x in (rule, bias) if x is not None]
     heads = max((e[0] * e[1] for e in extents if e is not None), default=0)
     T, columns = frame.n_queries, range(frame.n_keys)
     for rows in spans(range(T), max(BLOCK, WRITTEN // (heads * len(columns))) if heads else T):
         shape = -1, -1, len(rows), len(columns)
         visible = None if rule is None else rule.visible(frame, rows, columns)
-        tile = None if written is None else written.tile(written.weights.detach(), frame, rows, columns).float()
+        tile = None if bias is None else bias.tile(bias.weights.detach(), frame, rows, columns).float()
         yield (
             rows,
             np.zeros((0, 0, 0, 0), bool) if visible is None else array(visible.expand(shape)),
