@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from polyhead.lens.watch import watch
     from polyhead.operator.attend import attend, attention, explain, rows
     from polyhead.operator.observe import Observe
-    from polyhead.operator.rules import Alibi, Buckets, Causal, Dense, Lengths, Prefix, Segments, Window
+    from polyhead.operator.rules import Alibi, Buckets, Causal, Dense, Lengths, MaskMod, Prefix, Segments, Window
     from polyhead.tasks.evaluate import evaluate
     from polyhead.tasks.info import info
     from polyhead.tasks.load import load, save
@@ -54,6 +54,7 @@ _HOME = {
     "Lengths": "operator.rules",
     "Segments": "operator.rules",
     "Dense": "operator.rules",
+    "MaskMod": "operator.rules",
     "Alibi": "operator.rules",
     "Buckets": "operator.rules",
     "Greedy": "generation.search",
@@ -81,6 +82,7 @@ __all__ = [
     "Dense",
     "Greedy",
     "Lengths",
+    "MaskMod",
     "MissingExtra",
     "NonFiniteLoss",
     "Observe",

@@ -7,8 +7,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn.attention.flex_attention import create_mask
 
-from polyhead.operator import Buckets, Causal, Dense, Lengths, Prefix, Window
+from polyhead.errors import ArgumentError
+from polyhead.operator import Buckets, Causal, Dense, Lengths, MaskMod, Observe, Prefix, Window, attend
 from polyhead.operator.request import frame_of
 from polyhead.operator.rules import Frame, Span
 from tests.operator.cases import BUCKETS, Case, bucket, build, cases
@@ -133,3 +136,44 @@ def test_buckets_are_those_of_t5():
 
 def test_every_bucket_that_a_distance_can_have_is_met():
     assert {bucket(d, *BUCKETS) for d in range(-9, 10)} == {0, 1, 2, 3, 5, 6, 7}  # 4: right, at distance 0
+
+
+# ------------------------------------------------------------------------------------------ functions of FlexAttention
+
+
+DOCUMENTS = torch.tensor([[0, 0, 0, 1, 1, 2, 2], [0, 1, 1, 1, 1, 1, 2]])
+
+
+def packed_and_sliding(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+    """Documents by sequence, and a window that grows with the head."""
+    return (DOCUMENTS[b, i] == DOCUMENTS[b, j]) & (i - j <= h) & (j <= i)
+
+
+def test_a_mask_mod_means_what_flex_attention_makes_of_it() -> None:
+    B, H, n = 2, 3, 7
+    written = create_mask(packed_and_sliding, B, H, n, n, device="cpu")
+    query, key, value = (torch.randn(B, H, n, 4) for _ in range(3))
+    mod = MaskMod(packed_and_sliding)
+    out, record = attend(query, key, value, mask=mod, observe=Observe(received=True))
+    wanted, dense = attend(query, key, value, mask=written, observe=Observe(received=True))
+    torch.testing.assert_close(out, wanted)
+    torch.testing.assert_close(record.statistics.received, dense.statistics.received)
+    torch.testing.assert_close(record.weights(), dense.weights())
+    for kernel in ("explicit", "compiled", "fused", "blockwise", "reference"):
+        torch.testing.assert_close(
+            attend(query, key, value, mask=mod & Window(2, 0), kernel=kernel)[0],
+            attend(query, key, value, mask=written, window=(2, 0))[0],
+        )
+
+
+def test_a_mask_mod_that_ignores_batch_and_heads_is_evaluated_once_for_all() -> None:
+    frame = frame_of(torch.zeros(2, 3, 7, 4), torch.zeros(2, 3, 7, 4), None)
+    mod = MaskMod(lambda b, h, i, j: (i >= j) & (b == 0), batch=False, heads=False)
+    assert mod.visible(frame, range(2, 4), range(7)).shape == (1, 1, 2, 7)
+    assert mod.extent(frame) == (1, 1, 7, 7)
+
+
+def test_a_mask_mod_that_gives_no_boolean_is_refused() -> None:
+    x = torch.zeros(1, 1, 2, 4)
+    with pytest.raises(ArgumentError, match=r"mask_mod must give one boolean tensor without axes .* found tensor\(0\)"):
+        attend(x, x, x, mask=MaskMod(lambda b, h, i, j: i - j))

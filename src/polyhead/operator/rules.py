@@ -15,9 +15,10 @@ Letters: B batch, T queries, S keys, H heads; t and s are the rows and columns o
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -430,6 +431,45 @@ class Keys(Rule):
         outside = self.keys[(self.keys < 0) | (self.keys >= frame.n_keys)]
         if outside.numel():
             raise ArgumentError(f"keys must lie between 0 and {frame.n_keys - 1}; found {int(outside[0])}")
+
+
+@dataclass(frozen=True)
+class MaskMod(Rule):
+    """FlexAttention's mask_mod: mask_mod(b, h, i, j) is True where query i of head h may look at key j.
+
+    Each argument is an index without axes, and tensors may be read at it; the function is mapped over tiles, so nothing
+    is written out. `batch` and `heads` say whether it depends on b and on h; those it does not depend on are 0.
+    """
+
+    mask_mod: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+    batch: bool = True
+    heads: bool = True
+
+    def visible(self, frame: Frame, rows: Span, columns: Span) -> Tensor:
+        ends = (frame.batch if self.batch else 1, frame.heads if self.heads else 1)
+        places = (
+            *(torch.arange(n, device=frame.device) for n in ends),
+            index(rows, frame.device),
+            index(columns, frame.device),
+        )
+        return mapped(self.mask_mod, 4)(*places)  # [1 or B, 1 or H, t, s]
+
+    def extent(self, frame: Frame) -> Extent:
+        return (frame.batch if self.batch else 1, frame.heads if self.heads else 1, frame.n_queries, frame.n_keys)
+
+    def check(self, frame: Frame) -> None:
+        found = cast(object, self.mask_mod(*torch.zeros(4, dtype=torch.long, device=frame.device)))
+        if not (isinstance(found, Tensor) and found.dtype == torch.bool and not found.dim()):
+            raise ArgumentError(
+                f"mask_mod must give one boolean tensor without axes (True = may look); found {found!r}"
+            )
+
+
+def mapped(function: Callable[..., Tensor], axes: int) -> Callable[..., Tensor]:
+    """A function of so many indices, as a function of as many runs of them: its result has an axis for each."""
+    for axis in reversed(range(axes)):
+        function = torch.vmap(function, in_dims=tuple(0 if n == axis else None for n in range(axes)))
+    return function
 
 
 def along_diagonal(frame: Frame) -> Extent:
