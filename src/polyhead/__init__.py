@@ -24,7 +24,18 @@ if TYPE_CHECKING:
     from polyhead.lens.watch import watch
     from polyhead.operator.attend import attend, attention, explain, rows
     from polyhead.operator.observe import Observe
-    from polyhead.operator.rules import Alibi, Buckets, Causal, Dense, Lengths, MaskMod, Prefix, Segments, Window
+    from polyhead.operator.rules import (
+        Alibi,
+        Buckets,
+        Causal,
+        Dense,
+        Lengths,
+        MaskMod,
+        Prefix,
+        ScoreMod,
+        Segments,
+        Window,
+    )
     from polyhead.tasks.evaluate import evaluate
     from polyhead.tasks.info import info
     from polyhead.tasks.load import load, save
@@ -55,6 +66,7 @@ _HOME = {
     "Segments": "operator.rules",
     "Dense": "operator.rules",
     "MaskMod": "operator.rules",
+    "ScoreMod": "operator.rules",
     "Alibi": "operator.rules",
     "Buckets": "operator.rules",
     "Greedy": "generation.search",
@@ -89,6 +101,7 @@ __all__ = [
     "PolyheadError",
     "Prefix",
     "Sample",
+    "ScoreMod",
     "Segments",
     "Window",
     "WriteError",

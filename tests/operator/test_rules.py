@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.nn.attention.flex_attention import create_mask
+from torch.nn.attention.flex_attention import create_block_mask, create_mask, flex_attention
 
 from polyhead.errors import ArgumentError
-from polyhead.operator import Buckets, Causal, Dense, Lengths, MaskMod, Observe, Prefix, Window, attend
+from polyhead.operator import Alibi, Buckets, Causal, Dense, Lengths, MaskMod, Observe, Prefix, ScoreMod, Window, attend
 from polyhead.operator.request import frame_of
 from polyhead.operator.rules import Frame, Span
 from tests.operator.cases import BUCKETS, Case, bucket, build, cases
@@ -177,3 +179,44 @@ def test_a_mask_mod_that_gives_no_boolean_is_refused() -> None:
     x = torch.zeros(1, 1, 2, 4)
     with pytest.raises(ArgumentError, match=r"mask_mod must give one boolean tensor without axes .* found tensor\(0\)"):
         attend(x, x, x, mask=MaskMod(lambda b, h, i, j: i - j))
+
+
+SLOPES = torch.tensor([0.5, 0.25, 0.125])
+
+
+def capped_and_sloped(score: Tensor, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+    return 2 * torch.tanh(score / 2) - SLOPES[h] * (i - j).abs()
+
+
+def test_a_score_mod_is_the_softcap_and_bias_that_it_says_forward_and_backward() -> None:
+    for kernel in ("auto", "explicit", "blockwise", "reference"):
+        found: list[list[Tensor]] = []
+        for how in ({"bias": ScoreMod(capped_and_sloped)}, {"softcap": 2.0, "bias": Alibi(SLOPES)}):
+            dice = torch.Generator().manual_seed(0)
+            tensors = [torch.randn(2, h, 7, 4, generator=dice).requires_grad_() for h in (3, 1, 1)]
+            out, record = attend(*tensors, causal=True, kernel=kernel, observe=Observe(entropy=True), **how)  # pyright: ignore
+            assert record.statistics.entropy is not None
+            loss = out.square().sum() + record.statistics.entropy.sum()
+            found.append([out, record.lse, record.weights(), *torch.autograd.grad(loss, tensors)])
+        for one, other in zip(*found, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_a_score_mod_means_what_flex_attention_makes_of_it() -> None:
+    query, key, value = (torch.randn(2, 3, 7, 4) for _ in range(3))
+    block_mask = create_block_mask(packed_and_sliding, 2, 3, 7, 7, device="cpu")
+    with warnings.catch_warnings(action="ignore"):  # that it is not compiled here
+        wanted = flex_attention(query, key, value, score_mod=capped_and_sloped, block_mask=block_mask)
+    out, _ = attend(query, key, value, mask=MaskMod(block_mask.mask_mod), bias=ScoreMod(capped_and_sloped))
+    torch.testing.assert_close(out, wanted)
+
+
+def test_a_score_mod_that_cannot_be_is_refused_in_one_sentence() -> None:
+    x, slope = torch.zeros(1, 1, 2, 4), torch.zeros(1, requires_grad=True)
+    for how, said in (
+        ({"bias": ScoreMod(lambda score, b, h, i, j: i)}, "must give one float tensor without axes"),
+        ({"bias": ScoreMod(lambda score, b, h, i, j: score * slope[0])}, "reads a tensor that requires a gradient"),
+        ({"bias": ScoreMod(capped_and_sloped), "softcap": 2.0}, "in the place of softcap; found both"),
+    ):
+        with pytest.raises(ArgumentError, match=said):
+            attend(x, x, x, **how)  # pyright: ignore

@@ -16,7 +16,7 @@ from tests.structure.page import PACKAGE, parsed
 
 NAMES = [
     *("attention", "attend", "Observe", "rows", "explain"),
-    *("Causal", "Window", "Prefix", "Lengths", "Segments", "Dense", "MaskMod", "Alibi", "Buckets"),
+    *("Causal", "Window", "Prefix", "Lengths", "Segments", "Dense", "MaskMod", "ScoreMod", "Alibi", "Buckets"),
     *("load", "save", "watch"),
     *("translate", "see", "evaluate", "info", "train", "convert"),
     *("Greedy", "Beam", "Sample"),

@@ -23,6 +23,7 @@ from polyhead.operator.rules import (
     MaskMod,
     Prefix,
     Rule,
+    ScoreMod,
     Segments,
     Window,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "Prefix",
     "Record",
     "Rule",
+    "ScoreMod",
     "Segments",
     "Statistics",
     "Window",

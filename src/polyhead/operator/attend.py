@@ -16,7 +16,7 @@ from polyhead.operator.kernels import Explanation, blockwise
 from polyhead.operator.observe import Observe
 from polyhead.operator.record import Record
 from polyhead.operator.request import ask, chosen
-from polyhead.operator.rules import Bias, Rule
+from polyhead.operator.rules import Bias, Rule, ScoreMod
 from polyhead.operator.statistics import measure
 from polyhead.operator.statistics.gradient import attach
 
@@ -29,7 +29,7 @@ def attention(
     mask: Tensor | Rule | None = None,
     causal: bool = False,
     window: tuple[int | None, int | None] | None = None,
-    bias: Tensor | Bias | None = None,
+    bias: Tensor | Bias | ScoreMod | None = None,
     scale: float | None = None,
     softcap: float | None = None,
     sinks: Tensor | None = None,
@@ -48,7 +48,8 @@ def attention(
               Dense, composed with &. causal, window, segments and lengths are short for rules and all hold together.
     causal    query i sees key j if j <= i + (S - T): the last query sees every key.
     window    (left, right): how many keys before and after its own place a query sees; None is no bound.
-    bias      added to the scores: a float tensor broadcast to [B, H, T, S] (-inf hides), Alibi or Buckets.
+    bias      added to the scores: a float tensor broadcast to [B, H, T, S] (-inf hides), Alibi or Buckets; or a
+              ScoreMod, a function of the score that stands in the place of softcap and bias.
     scale     1 / sqrt(K) if None.
     sinks     [H], one logit per head that takes part in the softmax and has no value.
     dropout   the share of weights dropped, the rest scaled up; 0 is none. The operator knows no training mode.
@@ -75,7 +76,7 @@ def attend(
     mask: Tensor | Rule | None = None,
     causal: bool = False,
     window: tuple[int | None, int | None] | None = None,
-    bias: Tensor | Bias | None = None,
+    bias: Tensor | Bias | ScoreMod | None = None,
     scale: float | None = None,
     softcap: float | None = None,
     sinks: Tensor | None = None,
@@ -115,7 +116,7 @@ def explain(
     mask: Tensor | Rule | None = None,
     causal: bool = False,
     window: tuple[int | None, int | None] | None = None,
-    bias: Tensor | Bias | None = None,
+    bias: Tensor | Bias | ScoreMod | None = None,
     scale: float | None = None,
     softcap: float | None = None,
     sinks: Tensor | None = None,
@@ -142,7 +143,7 @@ def rows(
     rows: Sequence[int] | Tensor | None = None,
     columns: Sequence[int] | Tensor | None = None,
     *,
-    bias: Tensor | Bias | None = None,
+    bias: Tensor | Bias | ScoreMod | None = None,
     scale: float | None = None,
     softcap: float | None = None,
 ) -> Tensor:  # [B, H, len(rows), len(columns)]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from polyhead.errors import ArgumentError
 from polyhead.operator import rules
-from polyhead.operator.rules import Bias, Causal, DenseBias, Frame, Lengths, Rule, Segments, Window
+from polyhead.operator.rules import Bias, Causal, DenseBias, Frame, Lengths, Rule, ScoreMod, Segments, Window
 
 CAUSAL = Causal()
 
@@ -32,6 +32,7 @@ class Request:
     sinks: Tensor | None  # [H]
     dropout: float
     finite: bool  # the caller vouches that key and value hold no NaN and no Inf
+    score_mod: ScoreMod | None = None  # in the place of softcap and bias
 
     @cached_property
     def frame(self) -> Frame:
@@ -39,8 +40,8 @@ class Request:
 
     @property
     def hides(self) -> bool:
-        """Whether some query may not see some key; a bias tensor may hold -inf."""
-        if isinstance(self.bias, DenseBias):
+        """Whether some query may not see some key; a bias tensor may hold -inf, and a function may give it."""
+        if isinstance(self.bias, DenseBias) or self.score_mod is not None:
             return True
         return self.rule is not None and self.rule.extent(self.frame) is not None
 
@@ -89,7 +90,7 @@ def ask(
     mask: Tensor | Rule | None = None,
     causal: bool = False,
     window: tuple[int | None, int | None] | None = None,
-    bias: Tensor | Bias | None = None,
+    bias: Tensor | Bias | ScoreMod | None = None,
     scale: float | None = None,
     softcap: float | None = None,
     sinks: Tensor | None = None,
@@ -106,19 +107,23 @@ def ask(
         raise ArgumentError(f"softcap must be a number above 0, or None for none; found {softcap!r}")
     if scale is not None and not is_number(scale):
         raise ArgumentError(f"scale must be a finite number, or None for 1 / sqrt(K); found {scale!r}")
+    score_mod = bias if isinstance(bias, ScoreMod) else None
+    if score_mod is not None and softcap is not None:
+        raise ArgumentError("a ScoreMod stands in the place of softcap; found both: let the function do it")
     request = Request(
         query,
         key,
         value,
         compose(mask, causal, window, segments, lengths),
-        bias if bias is None or isinstance(bias, Bias) else dense_bias(bias),
+        None if score_mod else bias if bias is None or isinstance(bias, Bias) else dense_bias(bias),
         query.shape[3] ** -0.5 if scale is None else scale,
         softcap,
         sinks,
         dropout,
         finite,
+        score_mod,
     )
-    if request.rule is not None or request.bias is not None or sinks is not None:
+    if request.rule is not None or request.bias is not None or sinks is not None or score_mod is not None:
         check_values(request)
     return request
 
@@ -183,7 +188,9 @@ def check_window(window: object) -> None:
 
 def dense_bias(bias: object) -> DenseBias:
     if not isinstance(bias, Tensor):
-        raise ArgumentError(f"bias must be a float tensor, Alibi, Buckets or None; found {type(bias).__name__}")
+        raise ArgumentError(
+            f"bias must be a float tensor, Alibi, Buckets, ScoreMod or None; found {type(bias).__name__}"
+        )
     return DenseBias(bias)
 
 
@@ -231,8 +238,9 @@ def check_values(request: Request) -> None:
                     f"{crossing[0]} with segments needs as many queries as keys, since positions must line up"
                     f" in every segment; found T = {frame.n_queries} and S = {frame.n_keys}"
                 )
-    if bias is not None:
-        bias.check(frame)
+    for each in (bias, request.score_mod):
+        if each is not None:
+            each.check(frame)
     for name, x in (("sinks", request.sinks), ("bias" if bias is None else bias.name, request.weights)):
         if x is None:
             continue

@@ -486,6 +486,45 @@ def broadcast(extents: Sequence[Extent]) -> Extent:
     return B, H, T, S
 
 
+# --------------------------------------------------------------------------------------------------------------- scores
+
+
+@dataclass(frozen=True)
+class ScoreMod:
+    """FlexAttention's score_mod: score_mod(score, b, h, i, j) stands for the score, in the place of softcap and bias.
+
+    Each argument is a tensor without axes, and tensors may be read at the indices; the function is mapped over tiles.
+    It is differentiated by its score alone: a tensor that it reads and that learns is refused.
+    """
+
+    score_mod: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+
+    def of(self, scores: Tensor, frame: Frame, rows: Span, columns: Span) -> Tensor:
+        """Of the scaled scores of a tile, [B, H, t, s]."""
+        function, axes = self.score_mod, 4
+        for axis in reversed(range(axes)):
+            function = torch.vmap(function, in_dims=(0, *(0 if n == axis else None for n in range(axes))))
+        ends = torch.arange(frame.batch, device=frame.device), torch.arange(frame.heads, device=frame.device)
+        return function(scores, *ends, index(rows, frame.device), index(columns, frame.device)).to(scores.dtype)
+
+    def slope(self, scores: Tensor, frame: Frame, rows: Span, columns: Span) -> Tensor:
+        """Its derivative there, [B, H, t, s]."""
+        with torch.enable_grad():
+            scores = scores.detach().requires_grad_()
+            return torch.autograd.grad(self.of(scores, frame, rows, columns).sum(), scores)[0]
+
+    def check(self, frame: Frame) -> None:
+        zeros = torch.zeros(4, dtype=torch.long, device=frame.device)
+        found = cast(object, self.score_mod(torch.zeros((), device=frame.device), *zeros))
+        if not (isinstance(found, Tensor) and found.is_floating_point() and not found.dim()):
+            raise ArgumentError(f"score_mod must give one float tensor without axes; found {found!r}")
+        if found.requires_grad:
+            raise ArgumentError(
+                "score_mod reads a tensor that requires a gradient, and is differentiated by its score alone;"
+                " detach that tensor, or hand it in as bias="
+            )
+
+
 # --------------------------------------------------------------------------------------------------------------- biases
 
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from torch import Tensor
 
 from polyhead.errors import ArgumentError
-from polyhead.operator import Alibi, Buckets, Prefix, attend, attention, explain, loops
+from polyhead.operator import Alibi, Buckets, Prefix, ScoreMod, attend, attention, explain, loops
 from polyhead.operator import kernels as table
 from polyhead.operator.kernels import BY_NAME, KERNELS, TABLE, blockwise, compiled, explicit, fused, reference
 from polyhead.operator.kernels.cost import cost
@@ -50,6 +50,7 @@ def asking_for(feature: str, n: int) -> Request:
         "alibi": {"bias": Alibi(torch.zeros(2))},
         "buckets": {"bias": Buckets(torch.zeros(8, 2), True, 9)},
         "softcap": {"softcap": 2.0},
+        "score_mod": {"bias": ScoreMod(lambda score, b, h, i, j: score)},
         "sinks": {"sinks": torch.zeros(2)},
         "dropout": {"dropout": 0.5},
         "hidden NaN or Inf": {"causal": True},
@@ -103,6 +104,8 @@ REASONS: list[tuple[str, Request, str]] = [
     ("compiled", ask(tensors(6)[0] / 0, *tensors(6)[1:]), "query or key holds NaN or Inf"),
     ("compiled", ask(*tensors(6), bias=torch.full((6, 6), torch.inf)), "the bias holds NaN or Inf"),
     ("compiled", ask(*(x.to("meta") for x in tensors(6))), "run on a CPU, and the tensors are on meta"),
+    ("compiled", asking_for("score_mod", 6), "the loops take no function of scores"),
+    ("fused", asking_for("score_mod", 6), "SDPA takes no function of scores"),
     ("fused", asking_for("softcap", 6), "no softcap"),
     ("fused", asking_for("sinks", 6), "no sinks"),
     ("fused", ask(*tensors(0)), "nothing to attend"),
@@ -169,7 +172,7 @@ def test_auto_takes_the_loops_for_many_scores_and_sdpa_to_train():
 def test_explain_matches_what_runs(feature: str):
     request = asking_for(feature, 6)
     how: dict[str, Any] = {
-        "mask": request.rule, "bias": request.bias, "softcap": request.softcap,
+        "mask": request.rule, "bias": request.score_mod or request.bias, "softcap": request.softcap,
         "sinks": request.sinks, "dropout": request.dropout,
     }  # fmt: skip
     said = explain(request.query, request.key, request.value, **how)

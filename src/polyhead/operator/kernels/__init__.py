@@ -55,6 +55,7 @@ TABLE = {
     "alibi":                ("small",  "yes",    "small", "yes",     "small"),
     "buckets":              ("small",  "yes",    "small", "yes",     "small"),
     "softcap":              ("small",  "yes",    "no",    "yes",     "small"),
+    "score_mod":            ("small",  "no",     "no",    "yes",     "small"),
     "sinks":                ("no",     "yes",    "no",    "yes",     "small"),
     "dropout":              ("small",  "no",     "small", "yes",     "small"),
     "grouped heads":        ("small",  "yes",    "yes",   "yes",     "small"),

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from polyhead.operator.request import Request, finite
-from polyhead.operator.rules import Bias, Frame, Rule, Span
+from polyhead.operator.rules import Bias, Frame, Rule, ScoreMod, Span
 
 TILE_SCORES = 1 << 23  # about how many scores one tile of all heads may hold
 
@@ -69,6 +70,7 @@ class Plan:
     bias: Bias | None
     scale: float
     softcap: float | None
+    score_mod: ScoreMod | None
     dropout: float
     seed: int
     tile: tuple[int, int]  # rows, columns
@@ -83,6 +85,7 @@ def plan_of(request: Request, tile: tuple[int, int] | None, dropout: float) -> P
         bias=request.bias,
         scale=request.scale,
         softcap=request.softcap,
+        score_mod=request.score_mod,
         dropout=dropout,
         # One draw of the global generator a call, whatever the sizes: random state is predictable.
         seed=int(torch.randint(1 << 62, ())) if dropout else 0,
@@ -141,7 +144,7 @@ class Tile:
 
     scores: Tensor  # [B, H, t, s]
     visible: Tensor | None  # boolean, broadcastable to it; None hides nothing
-    slope: Tensor | None  # [B, H, t, s] the softcap's derivative
+    slope: Callable[[], Tensor] | None  # [B, H, t, s] the derivative of a softcap or score_mod
 
 
 def score(plan: Plan, q: Tensor, k: Tensor, weights: Tensor | None, rows: Span, columns: Span) -> Tile:
@@ -153,11 +156,18 @@ def score(plan: Plan, q: Tensor, k: Tensor, weights: Tensor | None, rows: Span, 
 def finish(plan: Plan, x: Tensor, weights: Tensor | None, rows: Span, columns: Span) -> Tile:
     """Softcap, bias and mask on scaled products x [B, H, t, s]."""
     slope = None
-    if plan.softcap is not None:
-        x = torch.tanh(x / plan.softcap)
-        slope = 1 - x * x
-        x = plan.softcap * x
     visible = None if plan.rule is None else plan.rule.visible(plan.frame, rows, columns)
+    if plan.softcap is not None:
+        bent = torch.tanh(x / plan.softcap)
+        slope, x = partial(falling, bent), plan.softcap * bent
+    if plan.score_mod is not None:
+        slope, x = (
+            partial(plan.score_mod.slope, x, plan.frame, rows, columns),
+            plan.score_mod.of(x, plan.frame, rows, columns),
+        )
+        if plan.poisoned:
+            shown = x != -torch.inf
+            visible = shown if visible is None else visible & shown
     if plan.bias is not None and weights is not None:
         bias = plan.bias.tile(weights, plan.frame, rows, columns).to(plan.dtype)
         x = x + bias
@@ -167,6 +177,11 @@ def finish(plan: Plan, x: Tensor, weights: Tensor | None, rows: Span, columns: S
     if visible is not None:
         x = x.masked_fill(~visible, -torch.inf)
     return Tile(x, visible, slope)
+
+
+def falling(bent: Tensor) -> Tensor:
+    """The derivative of c tanh(x / c), where this tanh is known."""
+    return 1 - bent * bent
 
 
 def weighted(plan: Plan, weights: Tensor, visible: Tensor | None, x: Tensor) -> Tensor:
@@ -300,7 +315,7 @@ def backward(
             if plan.bias is not None and d_weights is not None:
                 plan.bias.add_gradient(d_weights, d_s, plan.frame, rows, columns)
             if tile.slope is not None:
-                d_s = hide(d_s * tile.slope, tile.visible)
+                d_s = hide(d_s * tile.slope(), tile.visible)
             at = slice(columns.start, columns.stop)
             d_value[:, :, at] += gathered(plan, dropped, tile.visible, d_o, G)
             d_key[:, :, at] += gathered(plan, d_s, tile.visible, q, G) * plan.scale

@@ -54,6 +54,8 @@ def run(request: Request, lse: bool) -> tuple[Tensor, Tensor | None]:
         scores = request.softcap * torch.tanh(scores / request.softcap)
     frame = request.frame
     rows, columns = range(frame.n_queries), range(frame.n_keys)
+    if request.score_mod is not None:
+        scores = request.score_mod.of(scores, frame, rows, columns)
     if request.bias is not None:
         scores = scores + request.bias.tile(request.bias.weights, frame, rows, columns).to(scores.dtype)
     visible = None if request.rule is None else request.rule.visible(frame, rows, columns)

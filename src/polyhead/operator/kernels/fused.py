@@ -26,6 +26,8 @@ def can(request: Request) -> str | None:
     """None, or why SDPA would be wrong, or would need memory that grows with T * S beyond the bounds above."""
     if request.softcap is not None:
         return "SDPA has no softcap"
+    if request.score_mod is not None:
+        return "SDPA takes no function of scores"
     if request.sinks is not None:
         return "SDPA has no sinks"
     B, H, T, _ = request.query.shape

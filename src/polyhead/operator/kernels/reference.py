@@ -37,6 +37,7 @@ class Inputs:
     bias: Array | None = None  # broadcastable to [B, H, T, S]; -inf hides
     scale: float | None = None  # 1 / sqrt(K) if None
     softcap: float | None = None
+    score_mod: Callable[[Array], tuple[Array, Array]] | None = None  # scores to what stands for them, and the slope
     sinks: Array | None = None  # [H]
     kept: Array | None = None  # [B, H, T, S] what dropout multiplies the weights by: 0 or 1 / (1 - p)
 
@@ -73,9 +74,11 @@ def attention(x: Inputs) -> Stages:
     with np.errstate(invalid="ignore", over="ignore"):  # NaN and Inf may be hidden, or meant
         scores = (K**-0.5 if x.scale is None else x.scale) * (x.query @ key.mT)
         capped = scores if x.softcap is None else x.softcap * np.tanh(scores / x.softcap)
+        capped = capped if x.score_mod is None else x.score_mod(capped)[0]
         biased = capped if x.bias is None else capped + x.bias
         visible = np.broadcast_to(True if x.visible is None else x.visible, biased.shape)
         visible = visible if x.bias is None else visible & (x.bias != -np.inf)
+        visible = visible if x.score_mod is None else visible & (capped != -np.inf)
 
         logits = np.where(visible, biased, -np.inf)
         if x.sinks is not None:  # one more key, of no value
@@ -117,6 +120,8 @@ def gradients(x: Inputs, y: Stages, d_output: Array) -> Gradients:
         d_scores = d_biased
         if x.softcap is not None:
             d_scores = np.where(y.visible, d_biased * (1 - (y.capped / x.softcap) ** 2), 0.0)
+        if x.score_mod is not None:
+            d_scores = np.where(y.visible, d_biased * x.score_mod(y.scores)[1], 0.0)
         d_query = scale * weighted_sum(d_scores, y.visible, key)
         d_key = scale * weighted_sum(d_scores.mT, seen_by, x.query)
         d_sinks = None
@@ -290,6 +295,13 @@ class Reference(torch.autograd.Function):
         kept = None
         if request.dropout:
             kept = (torch.rand(shape) >= request.dropout).double() / (1 - request.dropout)
+        mod = request.score_mod
+
+        def bent(scores: Array) -> tuple[Array, Array]:
+            assert mod is not None
+            found = (each(torch.as_tensor(scores), frame, rows, columns) for each in (mod.of, mod.slope))
+            return array(next(found)), array(next(found))
+
         x = Inputs(
             query=array(query),
             key=array(key),
@@ -298,6 +310,7 @@ class Reference(torch.autograd.Function):
             bias=None if bias is None else array(bias),
             scale=request.scale,
             softcap=request.softcap,
+            score_mod=None if mod is None else bent,
             sinks=None if sinks is None else array(sinks),
             kept=None if kept is None else array(kept),
         )

@@ -40,6 +40,8 @@ def can(request: Request) -> str | None:
         return f"the loops run on a CPU, and the tensors are on {request.query.device}"
     if request.query.dtype == torch.float64:
         return "the loops compute in float32, and float64 was given"
+    if request.score_mod is not None:
+        return "the loops take no function of scores"
     if not request.query.shape[2] * request.key.shape[2] * request.query.shape[0]:
         return "there is nothing to look at"
     if request.weights is not None and not usable(request.weights):

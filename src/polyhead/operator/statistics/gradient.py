@@ -274,7 +274,7 @@ def backward(
             if plan.bias is not None and d_weights is not None:
                 plan.bias.add_gradient(d_weights, d_s, plan.frame, rows, at.columns)
             if tile.slope is not None:
-                d_s = hide(d_s * tile.slope, tile.visible)
+                d_s = hide(d_s * tile.slope(), tile.visible)
             d_key[:, :, at.columns.start : at.columns.stop] += (
                 gathered(plan, d_s, tile.visible, q, key.shape[1]) * plan.scale
             )
