@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from polyhead.operator import Observe, Statistics, Window, attend, attention, explain
+from polyhead.operator import Alibi, Observe, ScoreMod, Statistics, Window, attend, attention, explain
 from polyhead.operator.kernels import reference
-from polyhead.operator.statistics import WAYS, measure
+from polyhead.operator.request import ask
+from polyhead.operator.statistics import WAYS, identities, measure, reduced
 from tests.operator.cases import TOLERANCE, Built, Case, build, cases
+from tests.operator.kernels.test_memory import Largest
 
 FLOATS = (torch.float64, torch.float32)
 BY_NAME = {way.name: way for way in WAYS}
@@ -28,12 +33,19 @@ def told(built: Built, observe: Observe, way: str = "auto") -> Statistics | None
         if explain(query, key, value, kernel="compiled", **built.how).chosen is None:
             return None
         return attend(query, key, value, kernel="compiled", observe=observe, **built.how)[1].statistics
-    if BY_NAME[way].can(built.request()) is not None:
-        return None
     request = built.request()
+    if BY_NAME[way].can(request, observe) is not None:
+        return None
     dtype = torch.float64 if built.case.dtype == torch.float64 else torch.float32
     lse = torch.tensor(reference.attention(built.inputs()).lse, dtype=dtype)
     return measure(request, lse, observe, way=way)
+
+
+def part_for(way: str, observe: Observe, built: Built) -> Observe:
+    """What of a wish a way can tell at all: identities name no links, see no maximum, and leave out a bias."""
+    if way != "identities":
+        return observe
+    return replace(observe, links=0, max_map=None, entropy=built.case.bias is None)
 
 
 def same(found: Tensor | None, wanted: np.ndarray, dtype: torch.dtype, exact: float = 1.0) -> None:
@@ -58,11 +70,13 @@ def test_every_statistic_is_that_of_the_weights_written_out(case: Case, grid: tu
         mass={"first": range(min(1, case.S)), "near": Window(1, 1), "odd": list(range(1, case.S, 2))},
     )  # fmt: skip
     for way in ("kernel", *BY_NAME):
-        found = told(built, asked, way)
+        wish = part_for(way, asked, built)
+        found = told(built, wish, way)
         if found is None:
             continue
         assert found.way == way and found.row_error is not None and found.row_error < TOLERANCE[case.dtype]
-        same(found.entropy, -(p * np.log(np.where(p > 0, p, 1.0))).sum(-1), case.dtype, 10)
+        if wish.entropy:
+            same(found.entropy, -(p * np.log(np.where(p > 0, p, 1.0))).sum(-1), case.dtype, 10)
         same(found.squares, (p**2).sum(-1), case.dtype)
         same(found.received, p.sum(2), case.dtype)
 
@@ -91,10 +105,11 @@ def test_every_statistic_is_that_of_the_weights_written_out(case: Case, grid: tu
                 mean_map[..., R[i], C[j]] += p[..., i, j] / (R == R[i]).sum()
                 max_map[..., R[i], C[j]] = np.maximum(max_map[..., R[i], C[j]], p[..., i, j])
         same(found.mean_map, mean_map, case.dtype)
-        same(found.max_map, max_map, case.dtype)
+        if wish.max_map is not None:
+            same(found.max_map, max_map, case.dtype)
 
         links = found.links
-        assert (links is None) == (k == 0)
+        assert (links is None) == (wish.links == 0)
         if links is None:
             continue
         kept = stages.visible.sum(-1)
@@ -109,7 +124,7 @@ def test_every_statistic_is_that_of_the_weights_written_out(case: Case, grid: tu
             assert len(set(seen.tolist())) == len(seen)
 
 
-@pytest.mark.parametrize("way", BY_NAME)
+@pytest.mark.parametrize("way", ["loops", "tiles"])
 @pytest.mark.parametrize("n", [300, 5000])  # fewer and more than the loops have room for
 def test_links_of_equal_scores_are_the_leftmost(n: int, way: str) -> None:
     query, key = torch.zeros(1, 1, 3, 4), torch.randn(1, 1, n, 4)
@@ -126,12 +141,171 @@ def test_the_ways_agree_over_many_blocks(seed: int, T: int, S: int, causal: bool
     query, key = torch.randn(1, 2, T, 8), torch.randn(1, 1, S, 8)
     _, record = attend(query, key, key, causal=causal)
     asked = Observe.everything(links=8, grid=(7, 33))
-    a, b = (measure(record.request, record.lse, asked, way=way.name) for way in WAYS)
+    a, b = (measure(record.request, record.lse, asked, way=way) for way in ("loops", "tiles"))
     for name in ("entropy", "squares", "distance", "offset", "spread", "received", "mean_map", "max_map"):
         torch.testing.assert_close(getattr(a, name), getattr(b, name), rtol=2e-4, atol=2e-4)
     assert a.links is not None and b.links is not None
     torch.testing.assert_close(a.links.weights, b.links.weights, rtol=1e-4, atol=1e-6)
     assert (a.links.keys == b.links.keys).double().mean() > 0.999  # scores that differ in their last bit may swap
+
+
+def heads_of_every_kind(n: int) -> tuple[Tensor, Tensor]:
+    """Queries and keys [1, 5, n, 64] of heads that look at the key before them, at the first, at one far key, at all
+    alike, and by chance."""
+    key, place = torch.randn(5, n, 64), torch.arange(n)
+    sharp = [4 * key[head, at] for head, at in enumerate((place.sub(1).clamp(min=0), 0 * place, 0 * place + n // 3))]
+    return torch.stack([*sharp, torch.zeros(n, 64), torch.randn(n, 64)])[None], key[None]
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_identities_lose_nothing_in_the_difference_of_large_sums(causal: bool) -> None:
+    """A spread of half a token, two thousand tokens away, is the difference of squares in the millions."""
+    torch.manual_seed(0)
+    query, key = heads_of_every_kind(3000)
+    asked = Observe(entropy=True, squares=True, distance=True, received=True, mean_map=(50, 200))
+    _, record = attend(query, key, key, causal=causal)
+    found = measure(record.request, record.lse, asked, way="identities")
+    _, exact = attend(query.double(), key.double(), key.double(), causal=causal, kernel="blockwise")
+    wanted = measure(exact.request, exact.lse, asked, way="tiles")
+    assert found.row_error is not None and found.row_error < 1e-4
+    bounds = {"offset": 2e-3, "distance": 2e-3, "spread": 2e-2, "entropy": 1e-4, "squares": 1e-4, "mean_map": 1e-5}
+    for name, bound in bounds.items():
+        torch.testing.assert_close(getattr(found, name).double(), getattr(wanted, name), rtol=1e-5, atol=bound)
+    assert found.received is not None and wanted.received is not None
+    torch.testing.assert_close(found.received.double(), wanted.received, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("heads", ["each", "group sum", "group mean", "mean"])
+def test_identities_tell_of_every_query_head_of_a_group(heads: Any) -> None:
+    query, key = torch.randn(2, 6, 40, 8), torch.randn(2, 2, 40, 8)
+    asked = Observe(entropy=True, squares=True, distance=True, received=True, mean_map=(5, 7), heads=heads)
+    calls: list[dict[str, Any]] = [{"causal": True}, {"window": (9, 3)}, {"lengths": torch.tensor([25, 40])}]
+    for how in calls:
+        _, record = attend(query, key, key, **how)
+        expanded = key.repeat_interleave(3, 1)
+        _, alone = attend(query, expanded, expanded, **how)
+        found = measure(record.request, record.lse, asked, way="identities")
+        wanted = measure(alone.request, alone.lse, replace(asked, heads="each"), way="tiles")
+        for name in ("entropy", "squares", "distance", "spread"):
+            torch.testing.assert_close(getattr(found, name), getattr(wanted, name), rtol=1e-4, atol=1e-4)
+        for name in ("received", "mean_map"):
+            x = getattr(wanted, name)
+            torch.testing.assert_close(getattr(found, name), reduced(x, 2, heads), rtol=1e-4, atol=1e-5)
+
+
+def test_identities_of_half_precision_are_those_of_its_float32_copy() -> None:
+    query, key = torch.randn(1, 2, 30, 8).bfloat16(), torch.randn(1, 2, 30, 8).bfloat16()
+    asked = Observe(entropy=True, received=True)
+    (_, half), (_, full) = attend(query, key, key), attend(query.float(), key.float(), key.float())
+    told, wanted = (measure(each.request, full.lse, asked, way="identities") for each in (half, full))
+    for one, other in ((told.entropy, wanted.entropy), (told.received, wanted.received)):
+        assert one is not None and other is not None and torch.equal(one, other)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_identities_hold_no_square_of_queries_by_keys(causal: bool) -> None:
+    asked = Observe(entropy=True, squares=True, distance=True, received=True, mean_map=(64, 300))
+    for n in (500, 1000):
+        query, key = torch.randn(1, 2, n, 8), torch.randn(1, 1, n, 8)
+        _, record = attend(query, key, key, causal=causal, lengths=None if causal else torch.tensor([n - 3]))
+        with Largest() as largest:
+            identities.look(record.request, record.lse, replace(asked, distance=causal))
+        assert largest.size <= 2 * n * 128 * 8  # [H, n, 128] in float64
+
+
+MASKS: dict[str, Any] = {
+    "none": lambda n, device: {},
+    "causal": lambda n, device: {"causal": True},
+    "window": lambda n, device: {"window": (7, 3)},
+    "lengths": lambda n, device: {"lengths": torch.full((2,), n - 3, device=device)},
+    "rows": lambda n, device: {"mask": torch.ones(n, 1, dtype=torch.bool, device=device)},
+    "bias": lambda n, device: {"bias": torch.linspace(0, 1, n, device=device)},
+    "sinks": lambda n, device: {"sinks": torch.ones(4, device=device), "causal": True},
+}
+TOLD = Observe(squares=True, distance=True, received=True, mean_map=(7, 9))
+
+
+def memory_efficient(
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, lse: bool, dropout: float, causal: bool, *,
+    scale: float,
+) -> tuple[Tensor, Tensor, None, None]:  # fmt: skip
+    """The formula in place of CUDA's kernel, with its demands."""
+    for x in (query, key, value):
+        assert x.dtype == torch.float32 and x.stride(3) == 1 and x.shape[3] % 4 == 0
+        assert all(x.stride(n) % 4 == 0 for n in range(3)) and x.shape[:2] == query.shape[:2]
+    scores = query @ key.mT * scale
+    if bias is not None:
+        assert bias.shape == scores.shape and bias.stride(3) == 1
+        assert all(bias.stride(n) % 4 == 0 for n in range(3)) and not causal
+        scores = scores + bias
+    if causal:
+        scores = scores.masked_fill(torch.ones_like(scores, dtype=torch.bool).triu(1), -torch.inf)
+    assert lse and not dropout
+    T = query.shape[2]
+    padded = torch.nn.functional.pad(scores.logsumexp(-1), (0, -T % 32), value=torch.inf)
+    return scores.softmax(-1) @ value, padded, None, None
+
+
+@pytest.mark.parametrize("how", MASKS)
+def test_the_call_on_cuda_meets_the_demands_of_its_kernel(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    query, key = torch.randn(2, 4, 45, 6), torch.randn(2, 2, 45, 6)
+    _, record = attend(query, key, key, **MASKS[how](45, "cpu"))
+    wanted = measure(record.request, record.lse, TOLD, way="identities")
+    monkeypatch.setitem(identities.CALLS, "cpu", identities.CALLS["cuda"])
+    monkeypatch.setattr(torch.ops.aten, identities.CALLS["cuda"].name, memory_efficient)
+    found = measure(record.request, record.lse, TOLD, way="identities")
+    for name in ("squares", "distance", "offset", "received", "mean_map"):
+        torch.testing.assert_close(getattr(found, name), getattr(wanted, name), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("how", MASKS)
+def test_identities_stay_on_the_device_of_the_call(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tensors without memory, on the device meta, pass PyTorch's own description of CUDA's kernel."""
+    monkeypatch.setitem(identities.CALLS, "meta", identities.CALLS["cuda"])
+    query, key = (torch.empty(2, heads, 45, 6, device="meta", dtype=torch.bfloat16) for heads in (4, 2))
+    lse = torch.empty(2, 4, 45, device="meta")
+    found = identities.look(ask(query, key, key, **MASKS[how](45, "meta")), lse, TOLD)
+    assert found.received is not None and found.mean_map is not None and found.distance is not None
+    assert found.mass.shape == found.squares.shape == found.distance.shape == lse.shape
+    assert found.received.shape == lse.shape and found.mean_map.shape == (2, 4, 7, 9)
+    assert found.received.device.type == "meta"
+
+
+REASONS: list[tuple[str, Observe, dict[str, Any]]] = [
+    ("strongest links", Observe(links=1), {}),
+    ("largest weight", Observe(max_map=(2, 2)), {}),
+    ("softcap", Observe(entropy=True), {"softcap": 2.0}),
+    ("function of scores", Observe(entropy=True), {"bias": ScoreMod(lambda score, b, h, i, j: score)}),
+    ("without its bias", Observe(entropy=True), {"bias": Alibi(torch.ones(2))}),
+    ("nothing to look at", Observe(entropy=True), {"T": 0}),
+    ("T \\* S = 1100000", Observe(entropy=True), {"T": 1100, "S": 1000, "causal": True}),
+    ("T \\* S = 1100000", Observe(distance=True), {"T": 1100, "S": 1000}),
+    ("query or key holds NaN", Observe(entropy=True), {"poison": torch.nan}),
+    ("bias holds NaN", Observe(squares=True), {"bias": torch.tensor([torch.inf])}),
+    ("numbers below -1e\\+30", Observe(squares=True), {"bias": torch.tensor([torch.finfo(torch.float32).min])}),
+    ("on meta", Observe(entropy=True), {"device": "meta"}),
+]
+
+
+@pytest.mark.parametrize(("reason", "observe", "how"), REASONS, ids=[reason for reason, *_ in REASONS])
+def test_identities_say_why_they_cannot(reason: str, observe: Observe, how: dict[str, Any]) -> None:
+    how = dict(how)
+    T, S, poison, device = (how.pop(*each) for each in (("T", 3), ("S", 4), ("poison", 1.0), ("device", "cpu")))
+    query, key = torch.ones(1, 2, T, 4, device=device), torch.ones(1, 2, S, 4, device=device)
+    key[:, :, -1] = poison
+    assert re.search(reason, identities.can(ask(query, key, key, **how), observe) or "")
+
+
+def test_a_bias_that_hides_and_a_mask_of_rows_are_no_reason() -> None:
+    query, key = torch.randn(1, 2, 3, 4), torch.randn(1, 2, 4, 4)
+    hiding, rows = torch.tensor([0.0, -torch.inf, 1.0, 2.0]), torch.tensor([[True], [False], [True]])
+    for request in (ask(query, key, key, bias=hiding), ask(query, key, key, mask=rows)):
+        assert identities.can(request, Observe(squares=True, distance=True, received=True)) is None
+
+
+def test_on_a_cpu_identities_are_passed_by_and_say_so() -> None:
+    found = attend(*(torch.randn(1, 1, 4, 4) for _ in range(3)), observe=Observe(entropy=True))[1].statistics
+    assert found.way == "tiles" and "on a CPU" in found.reasons["identities"]
 
 
 def test_many_links_are_the_strongest() -> None:

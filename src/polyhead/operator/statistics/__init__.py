@@ -13,7 +13,7 @@ from polyhead.operator.answers import Grid, Links, Statistics, Sums
 from polyhead.operator.kernels import blockwise
 from polyhead.operator.observe import Observe
 from polyhead.operator.request import Request, chosen
-from polyhead.operator.statistics import tiles
+from polyhead.operator.statistics import identities, tiles
 
 Indices = Sequence[int] | Tensor
 
@@ -23,14 +23,20 @@ class Way:
     """One way to look at every weight."""
 
     name: str
-    can: Callable[[Request], str | None]  # None, or the reason why not
+    can: Callable[[Request, Observe], str | None]  # None, or the reason why not
     look: Callable[[Request, Tensor, Observe], Sums]
-    slower: Callable[[Request], str | None] = lambda request: None  # why "auto" passes it by though it could serve
+    slower: Callable[[Request, Observe], str | None]  # why "auto" passes it by though it could serve
 
 
-WAYS = (
-    Way("loops", loops.can, lambda request, lse, observe: loops.look(request, observe, lse).sums, loops.slower),
-    Way("tiles", tiles.can, tiles.look),
+WAYS = (  # loops serve on a CPU alone, and identities are slower there; what only some can tell, tiles tell in one look
+    Way(
+        "loops",
+        lambda request, observe: loops.can(request),
+        lambda request, lse, observe: loops.look(request, observe, lse).sums,
+        lambda request, observe: loops.slower(request),
+    ),
+    Way("identities", identities.can, identities.look, identities.slower),
+    Way("tiles", tiles.can, tiles.look, tiles.slower),
 )
 
 
@@ -55,7 +61,7 @@ def measure(request: Request, lse: Tensor, observe: Observe, sums: Sums | None =
         if observe.scans:
             name, reasons = "kernel", dict[str, str]()
             if sums is None:
-                taken, reasons = pick(request, way)
+                taken, reasons = pick(request, observe, way)
                 name, sums = taken.name, taken.look(request, lse, observe)
             found = replace(named(request, lse, observe, sums, told), way=name, reasons=reasons)
         regions = {name: observe.region(name, region, frame) for name, region in observe.mass.items()}
@@ -68,12 +74,12 @@ def measure(request: Request, lse: Tensor, observe: Observe, sums: Sums | None =
         )
 
 
-def pick(request: Request, way: str) -> tuple[Way, dict[str, str]]:
+def pick(request: Request, observe: Observe, way: str) -> tuple[Way, dict[str, str]]:
     """The first way that serves, and why those ahead of it do not."""
     reasons: dict[str, str] = {}
     for each in WAYS:
         if way in ("auto", each.name):
-            reason = (each.slower(request) if way == "auto" else None) or each.can(request)
+            reason = (each.slower(request, observe) if way == "auto" else None) or each.can(request, observe)
             if reason is None:
                 return each, reasons
             reasons[each.name] = reason

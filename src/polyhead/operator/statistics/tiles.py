@@ -19,8 +19,13 @@ from polyhead.operator.request import Request
 from polyhead.operator.rules import Rule
 
 
-def can(request: Request) -> str | None:
-    """Serves every request."""
+def can(request: Request, observe: Observe) -> str | None:
+    """Serves every request and every wish."""
+    return None
+
+
+def slower(request: Request, observe: Observe) -> str | None:
+    """The last to be asked."""
     return None
 
 
