@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from torch import Tensor
 
-from polyhead.errors import DataError
-from polyhead.operator import Causal, Observe, Record, Window, attend
+from polyhead.errors import ArgumentError, DataError
+from polyhead.operator import Causal, MaskMod, Observe, Record, ScoreMod, Window, attend
 from polyhead.operator.statistics.gradient import tensors
 from tests.operator.cases import Case, build, cases
 
@@ -66,6 +67,21 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
         Record.load(tmp_path / "model.safetensors")
     with pytest.raises(DataError, match=r"There is no record .*gone; check the path"):
         Record.load(tmp_path / "gone")
+
+
+@pytest.mark.parametrize(
+    ("how", "kind"),
+    [
+        ({"mask": Causal() & MaskMod(lambda b, h, i, j: i != j)}, "MaskMod"),
+        ({"bias": ScoreMod(lambda score, b, h, i, j: score / 2)}, "ScoreMod"),
+    ],
+)
+def test_a_function_is_refused_and_nothing_is_written(how: dict[str, Any], kind: str, tmp_path: Path) -> None:
+    query, key = torch.randn(2, 1, 2, 5, 4)
+    _, record = attend(query, key, key, **how)
+    with pytest.raises(ArgumentError, match=f"A file cannot hold a {kind}, which is code; hand in a tensor, or one of"):
+        record.save(tmp_path / "call.safetensors")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_every_statistic_is_saved() -> None:

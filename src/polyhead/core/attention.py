@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -13,6 +16,8 @@ from polyhead.operator import Dense, Lengths, Rule
 
 class Attention(nn.Module):
     """The four projections, and the splitting of a vector into heads."""
+
+    reads: ClassVar[tuple[str, ...]] = ()  # of the run, beside masks and bias: with x, all that the layer computes from
 
     def __init__(self, recipe: Recipe):
         super().__init__()
@@ -28,6 +33,14 @@ class Attention(nn.Module):
     def dropout(self) -> float:
         return self.p if self.training else 0.0
 
+    def entered(self, x: Tensor, run: Run) -> tuple[Tensor, Run]:
+        """What the layer reads, shown to whoever watches: x, then those of `reads` that the run has."""
+        if run.observer is None:
+            return x, run
+        x = run.see(self, "x", x)
+        held = {place: tensor for place in self.reads if (tensor := getattr(run, place)) is not None}
+        return x, replace(run, **{place: run.see(self, place, tensor) for place, tensor in held.items()})
+
     def split(self, x: Tensor) -> Tensor:
         return torch.unflatten(x, -1, (-1, self.width)).transpose(1, 2)  # [B, T, H*K] -> [B, H, T, K]
 
@@ -38,7 +51,10 @@ class Attention(nn.Module):
 class SelfAttention(Attention):
     """Every row looks at the rows of its own sequence."""
 
+    reads = ("added", "positions")
+
     def forward(self, x: Tensor, run: Run) -> Tensor:  # [B, T, D] -> [B, T, D]
+        x, run = self.entered(x, run)
         placed = self.position.added(x, run.added)
         q = run.see(self, "q", self.position.rotated(self.split(self.query(placed)), run))  # [B, H, T, K]
         k = run.see(self, "k", self.position.rotated(self.split(self.key(placed)), run))  # [B, G, T, K]
@@ -49,7 +65,7 @@ class SelfAttention(Attention):
             self, q, k, v,
             mask=run.mask, bias=run.bias, scale=self.scale, softcap=self.softcap, dropout=self.dropout,
         )  # fmt: skip
-        return self.merge(run.see(self, "z", z))
+        return run.see(self, "out", self.merge(run.see(self, "z", z)))
 
 
 class CrossAttention(Attention):
@@ -59,7 +75,10 @@ class CrossAttention(Attention):
     memory, the n beams are folded into the query axis.
     """
 
+    reads = ("memory", "added", "memory_added")
+
     def forward(self, x: Tensor, run: Run) -> Tensor:  # [M*n, T, D] -> [M*n, T, D]
+        x, run = self.entered(x, run)
         q = run.see(self, "q", self.split(self.query(self.position.added(x, run.added))))  # [M*n, H, T, K]
         k, v, finite = self.keys_values(run)  # [M, G, S, K]
         beams = len(q) // len(k)
@@ -72,7 +91,7 @@ class CrossAttention(Attention):
         )  # fmt: skip
         if beams > 1:
             z = torch.unflatten(z, 2, (beams, -1)).transpose(1, 2).flatten(0, 1)  # [M*n, H, T, K]
-        return self.merge(run.see(self, "z", z))
+        return run.see(self, "out", self.merge(run.see(self, "z", z)))
 
     def keys_values(self, run: Run) -> tuple[Tensor, Tensor, bool]:
         memory = run.memory

@@ -2,21 +2,88 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-from polyhead.errors import ArgumentError, did_you_mean
-from polyhead.operator import Record
+from polyhead.errors import ArgumentError, DataError, did_you_mean
+from polyhead.lens.inputs import Inputs
+from polyhead.operator import Observe, Record, Statistics
+from polyhead.operator.record_file import checked
+from polyhead.operator.request import Request
+
+Level = Literal["summary", "rows", "inputs"]
+LEVELS: tuple[Level, ...] = ("summary", "rows", "inputs")
+LACKS = {
+    "summary": "its queries and keys were not kept; record again with watch(model, level='rows')",
+    "inputs": "its queries and keys were not kept; run the layer again with recording.replay('{}')",
+}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class Norms:
+    """How long the values are that weights are multiplied with.
+
+    values  [B, H, S] the norm of each value, of each query head.
+    after   whether it is that of the value after the output projection: how much of it can reach the residual stream.
+            False where the layer shows no output projection; then it is the norm of the value itself.
+    """
+
+    values: Tensor
+    after: bool
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Call:
-    """One attention call by the name of the module that made it, and its record."""
+    """What was kept of one attention call.
+
+    name        of the module that made it, such as `decoder.blocks.2.cross`.
+    kind        "self" or "cross".
+    kernel      the kernel that computed the output, and `reasons` why each ahead of it could not.
+    lse         [B, H, T] the logarithm of each row's sum of exponentials, see `Record`.
+    norms       of the values, [B, H, S].
+    statistics  what `observe` asked for.
+    kept        the rest, by the level of the recording: queries, keys and rules ("rows"), what the layer read
+                ("inputs"), nothing ("summary").
+    replayed    of a call that was run again: how far its output then was from the recorded one, relative to the largest
+                row; None where it was recorded in the run.
+    """
 
     name: str
-    record: Record
+    kind: Literal["self", "cross"]
+    kernel: str
+    reasons: Mapping[str, str]
+    lse: Tensor
+    norms: Norms
+    statistics: Statistics
+    kept: Request | Inputs | None
+    replayed: float | None = None
+
+    @property
+    def level(self) -> Level:
+        """How much was kept."""
+        if self.kept is None:
+            return "summary"
+        return "inputs" if isinstance(self.kept, Inputs) else "rows"
+
+    @cached_property
+    def record(self) -> Record:
+        """The operator's record of the call, checked: some of its rows must sum to what they must.
+
+        Its values were not kept, so `request.value` stands for the keys. Raises ArgumentError where queries and keys
+        were not kept, and DataError where they are no longer what they were.
+        """
+        if not isinstance(self.kept, Request):
+            raise ArgumentError(f"{self.name} has no weights: {LACKS[self.level].format(self.name)}")
+        try:
+            return checked(Record(self.lse, self.kernel, self.reasons, self.kept, self.statistics))
+        except ValueError as broken:
+            raise DataError(f"{self.name} is damaged, or was changed since: {broken}; record the run again") from None
 
     def weights(
         self, rows: Sequence[int] | Tensor | None = None, columns: Sequence[int] | Tensor | None = None
@@ -24,31 +91,95 @@ class Call:
         """The exact softmax weights [B, H, rows, columns] of the chosen rows and columns (all, where None)."""
         return self.record.weights(rows, columns)
 
+    def observe(self, observe: Observe) -> Statistics:
+        """What `observe` would have told in the run, asked later."""
+        return self.record.observe(observe)
 
-@dataclass(repr=False)
+    @property
+    def exactness(self) -> str:
+        """What the answers are exact to, as a sentence."""
+        match self.kept:
+            case Request(query=query):
+                said = f"weights exact to the rounding of {name_of(query)} products"
+                return said if self.replayed is None else f"replayed, output off by {self.replayed:.1g}; {said}"
+            case Inputs():
+                return "statistics of the run itself; weights after a replay, which says how far its output was off"
+            case None:
+                return f"statistics exact to the rounding of {name_of(self.lse)}; no other weights"
+
+    def __repr__(self) -> str:
+        B, H, T = self.lse.shape
+        return f"{self.name}: [{B}, {H}, {T}, {self.norms.values.shape[2]}] by {self.kernel}; {self.exactness}"
+
+
+@dataclass(eq=False, repr=False)
 class Recording:
-    """The calls of a run, in the order they were made."""
+    """The calls of a run, in the order they were made.
 
-    calls: list[Call] = field(default_factory=list)
+    level    how much was kept of each call, see `watch`.
+    rulers   the words along the axes, by the part of the model: {"encoder": [...], "decoder": [...]}. Yours to fill;
+             they are saved with the recording.
+    version  of torch, which computed it.
+    model    the one that was watched and replays its layers; a file keeps none.
+    entries  the name of each call, and a way to it.
+    """
+
+    level: Level = "rows"
+    rulers: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    version: str = torch.__version__
+    model: nn.Module | None = None
+    entries: list[tuple[str, Callable[[], Call]]] = field(default_factory=list[tuple[str, Callable[[], Call]]])
 
     def __getitem__(self, name: str) -> Call:
         """The last call of the attention with this name, such as `decoder.blocks.2.cross`."""
-        for call in reversed(self.calls):
-            if call.name == name:
-                return call
+        for known, call in reversed(self.entries):
+            if known == name:
+                return call()
         raise ArgumentError(
             f"'{name}' was not recorded; recorded are {', '.join(self.names()) or 'no calls at all'}."
             + did_you_mean(name, self.names())
         )
 
     def __iter__(self) -> Iterator[Call]:
-        return iter(self.calls)
+        return (call() for _, call in self.entries)
 
     def __len__(self) -> int:
-        return len(self.calls)
+        return len(self.entries)
 
     def __repr__(self) -> str:
-        return f"Recording of {len(self)} calls: {', '.join(self.names())}"
+        return f"Recording of {len(self)} calls ({self.level}): {', '.join(self.names())}"
 
     def names(self) -> list[str]:
-        return list(dict.fromkeys(call.name for call in self.calls))
+        return list(dict.fromkeys(name for name, _ in self.entries))
+
+    def replay(self, name: str, *, model: nn.Module | None = None) -> Call:
+        """Run the last call of one layer again from what it read, and give it as if its rows had been recorded.
+
+        model is the one that was watched, needed where the recording comes from a file. The call says in `replayed` how
+        far its output was off. Raises DataError where that is more than rounding, and where the run cannot be repeated:
+        with keys from a cache, or with dropout. Raises ArgumentError where there is nothing to replay.
+        """
+        from polyhead.lens.replay import replay
+
+        return replay(self[name], model or self.model)
+
+    def save(self, path: str | Path) -> None:
+        """Write the whole recording to one safetensors file, whole or not at all.
+
+        Raises WriteError, and ArgumentError where a rule or a bias is code.
+        """
+        from polyhead.lens.recording_file import save
+
+        save(self, Path(path))
+
+    @staticmethod
+    def load(path: str | Path) -> Recording:
+        """The recording that was saved. A call's tensors stay in the file until they are read; `call.record` checks its
+        rows. Raises DataError where the file is none, or damaged."""
+        from polyhead.lens.recording_file import load
+
+        return load(Path(path))
+
+
+def name_of(x: Tensor) -> str:
+    return str(x.dtype).removeprefix("torch.")

@@ -2,46 +2,165 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
+from polyhead.core.attention import CrossAttention
 from polyhead.core.run import watching
-from polyhead.lens.recording import Call, Recording
-from polyhead.operator import attend, attention
+from polyhead.errors import ArgumentError, did_you_mean
+from polyhead.lens.inputs import Inputs, settled, signed_sums
+from polyhead.lens.recording import LEVELS, Call, Level, Norms, Recording
+from polyhead.operator import Observe, Record, attend, attention
+from polyhead.operator.value_norms import value_norms
+
+SUMMARY = Observe(entropy=True, received=True, mean_map=(64, 64))
 
 
+@dataclass(eq=False)
 class Watcher:
-    """The observer behind `watch`: it names each call by the module that made it and keeps its record."""
+    """The observer behind `watch`: it names each call by the module that made it, and keeps what its level asks."""
 
-    def __init__(self, model: nn.Module):
-        self.names = {module: name for name, module in model.named_modules()}
-        self.recording = Recording()
+    names: Mapping[nn.Module, str]
+    keep: Callable[[Call], object]
+    level: Level = "rows"
+    observe: Observe | None = None
+    read: dict[nn.Module, dict[str, Tensor]] = field(default_factory=dict[nn.Module, dict[str, Tensor]])
+    open: dict[nn.Module, Call] = field(default_factory=dict[nn.Module, Call])  # until their outputs are known
 
     def see(self, at: nn.Module, place: str, x: Tensor) -> Tensor:
+        if self.level == "inputs" and getattr(at, "original", at) in self.names:
+            if place == "x":
+                self.read[at] = {}
+            if place == "x" or place in getattr(at, "reads", ()):
+                self.read[at][place] = x.detach()
+            if place == "out" and at in self.open:
+                self.finish(self.open.pop(at), x)
         return x
 
     def attend(self, at: nn.Module, query: Tensor, key: Tensor, value: Tensor, **how: Any) -> Tensor:
-        name = self.names.get(getattr(at, "original", at))
+        layer = getattr(at, "original", at)
+        name = self.names.get(layer)
         if name is None:  # another model's
             return attention(query, key, value, **how)
-        output, record = attend(query, key, value, **how)
-        self.recording.calls.append(Call(name, record.detached()))
+        output, record = attend(query, key, value, **how, observe=self.asked(key.shape[2]))
+        record = record.detached()
+        kind = "cross" if isinstance(layer, CrossAttention) else "self"
+        norms = norms_of(layer, query.shape[1], value)
+        call = Call(name, kind, record.kernel, record.reasons, record.lse, norms, record.statistics, None)
+        match self.level:
+            case "summary":
+                self.keep(call)
+            case "rows":
+                kept = replace(record.request, value=record.request.key, bias=settled(record.request.bias))
+                self.keep(replace(call, kept=kept))
+            case "inputs":
+                self.open[at] = replace(call, kept=self.inputs(at, name, record))
         return output
+
+    def asked(self, keys: int) -> Observe | None:
+        """What is observed of a call with so few keys: it has no more links than keys."""
+        return None if self.observe is None else replace(self.observe, links=min(self.observe.links, keys))
+
+    def inputs(self, at: nn.Module, name: str, record: Record) -> Inputs:
+        """What the layer read, its output still to come."""
+        if at not in self.read:
+            raise ArgumentError(f"{name} does not show what it reads; record it with level='rows'")
+        tensors, request = self.read.pop(at), record.request
+        device, x = request.query.device.type, tensors["x"]
+        return Inputs(
+            tensors,
+            rule=request.rule,
+            bias=settled(request.bias) or request.score_mod,
+            dropout=request.dropout,
+            earlier=0 if "memory" in tensors else request.key.shape[2] - x.shape[1],
+            autocast=torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None,
+            sums=x.new_empty(0),
+        )
+
+    def finish(self, call: Call, output: Tensor) -> None:
+        """Keep a call whose layer has ended."""
+        self.keep(replace(call, kept=replace(cast(Inputs, call.kept), sums=signed_sums(output))))
+
+
+def norms_of(layer: nn.Module, heads: int, value: Tensor) -> Norms:
+    """The norms of values after the layer's output projection, or their own where it shows none."""
+    weight = getattr(getattr(layer, "out", None), "weight", None)
+    if isinstance(weight, Tensor) and weight.dim() == 2 and weight.shape[1] == heads * value.shape[3]:
+        return Norms(value_norms(value, weight), after=True)
+    wide = torch.promote_types(value.dtype, torch.float32)
+    own = cast(Any, torch.linalg).vector_norm(value.detach(), dim=-1, dtype=wide)
+    return Norms(own.repeat_interleave(heads // value.shape[1], 1), after=False)
 
 
 @contextmanager
-def watch(model: nn.Module) -> Iterator[Recording]:
+def watch(
+    model: nn.Module, *, level: Level = "rows", observe: Observe | None = None, into: str | Path | None = None
+) -> Iterator[Recording]:
     """Record every attention call of a polyhead model, or of its packed twin, that runs inside the block.
 
     Yields the Recording, filled as the model runs. Outputs, gradients and random state are bit for bit those of an
     unwatched run.
+
+    level    how much to keep of each call. All keep the rows' log-sum-exp, the norms of the values after the output
+             projection, and what `observe` asks for.
+             "rows": queries, keys and rules too, so that every weight can be had exactly later.
+             "summary": nothing else; without `observe`, entropy, received weight and a 64 x 64 map.
+             "inputs": what each layer read, from which `recording.replay` runs it again.
+    observe  statistics that are told in the run; of a call with few keys, no more links than keys.
+    into     a file that calls are written to as they are made, so that memory does not grow with the run. It appears,
+             and the calls can be read, when the block ends well; a run that fails or is killed leaves none.
+
+    Raises ArgumentError, and for `into` WriteError, and ArgumentError where a rule is code.
     """
-    watcher = Watcher(model)
+    if level not in LEVELS:
+        raise ArgumentError(f"level must be one of {', '.join(LEVELS)}; found {level!r}.{did_you_mean(level, LEVELS)}")
+    if not isinstance(cast(object, observe), Observe | None):
+        raise ArgumentError(f"observe must be an Observe, such as Observe(links=8), or None; found {observe!r}")
+    names = {module: name for name, module in model.named_modules()}
+    observe = SUMMARY if observe is None and level == "summary" else observe
+    recording = Recording(level, model=model)
+
+    def hold(call: Call) -> None:
+        recording.entries.append((call.name, lambda: call))
+
+    if into is None:
+        with shown(Watcher(names, hold, level, observe)):
+            yield recording
+        return
+    from polyhead.lens.recording_file import Writer, load
+
+    with Writer(Path(into)) as writer:
+
+        def write(call: Call) -> None:
+            writer.add(call)
+            recording.entries.append((call.name, unfinished(call.name, writer.path)))
+
+        with shown(Watcher(names, write, level, observe)):
+            yield recording
+        writer.finish(recording)
+    recording.entries = load(Path(into)).entries
+
+
+@contextmanager
+def shown(watcher: Watcher) -> Iterator[None]:
+    """Let a watcher look on."""
     token = watching.set(watcher)
     try:
-        yield watcher.recording
+        yield
     finally:
         watching.reset(token)
+
+
+def unfinished(name: str, path: Path) -> Callable[[], Call]:
+    """The way to a call that lies in a file without a head."""
+
+    def read() -> Call:
+        raise ArgumentError(f"{name} goes to {path}, which can be read when the block of `watch` has ended well")
+
+    return read

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from torch import Tensor
@@ -53,7 +53,10 @@ class Record:
         return measure(self.request, self.lse.detach(), observe)
 
     def save(self, path: str | Path) -> None:
-        """Write the record and its statistics to one safetensors file, whole or not at all. Raises WriteError."""
+        """Write the record and its statistics to one safetensors file, whole or not at all.
+
+        Raises WriteError, and ArgumentError where a rule or a bias is code.
+        """
         from polyhead.operator.record_file import save
 
         save(self, Path(path))
@@ -70,4 +73,16 @@ class Record:
 
     def detached(self) -> Record:
         """The same record apart from any graph, as one keeps it."""
-        return replace(self, lse=self.lse.detach())
+        return replace(self, lse=self.lse.detach(), statistics=_detached(self.statistics))
+
+
+def _detached(told: Statistics) -> Statistics:
+    plain = {f.name: x.detach() for f in fields(told) if isinstance(x := getattr(told, f.name), Tensor)}
+    links = told.links
+    return replace(
+        told,
+        links=None if links is None else replace(links, weights=links.weights.detach()),
+        mass={name: x.detach() for name, x in told.mass.items()},
+        rectangles=tuple(x.detach() for x in told.rectangles),
+        **plain,
+    )

@@ -6,6 +6,7 @@ Nothing in the file is code: a rule is the name of its class and its fields, and
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, cast
@@ -19,7 +20,7 @@ from polyhead.files import write_tensors
 from polyhead.operator import rules
 from polyhead.operator.answers import Links, Statistics
 from polyhead.operator.record import Record
-from polyhead.operator.request import ask
+from polyhead.operator.request import Request, ask
 from polyhead.operator.statistics import exact
 
 FORMAT = "polyhead.record", "1"
@@ -30,6 +31,7 @@ KINDS = {
         rules.DenseBias, rules.Alibi, rules.Buckets,
     )
 }  # fmt: skip
+BROKEN = SafetensorError, OSError, ArgumentError, LookupError, TypeError, ValueError, AttributeError  # a damaged file
 SAMPLE = 8  # rows whose sums are checked when a record is opened
 NEAR = {
     torch.float64: 1e-9,
@@ -40,31 +42,45 @@ NEAR = {
 
 
 def save(record: Record, path: Path) -> None:
-    """Write the record, with its statistics, whole or not at all. Raises WriteError."""
-    request, told = record.request, record.statistics
-    tensors = {"query": request.query, "key": request.key, "lse": record.lse}
-    if request.sinks is not None:
-        tensors["sinks"] = request.sinks
+    """Write the record, with its statistics, whole or not at all. Raises WriteError and ArgumentError."""
+    tensors = {"lse": record.lse}
     facts = {
         "kernel": record.kernel,
         "reasons": dict(record.reasons),
+        "call": folded_request(record.request, tensors),
+        "statistics": folded_statistics(record.statistics, tensors),
+    }
+    held = {name: x.detach().cpu().clone() for name, x in tensors.items()}  # a safetensors file holds nothing twice
+    write_tensors(path, held, {FORMAT[0]: FORMAT[1], "record": json.dumps(facts)})
+
+
+def folded_request(request: Request, tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """A call without its values, as words and numbers; its tensors go to `tensors`. Raises ArgumentError."""
+    tensors |= {"query": request.query, "key": request.key}
+    if request.sinks is not None:
+        tensors["sinks"] = request.sinks
+    return {
         "scale": request.scale,
         "softcap": request.softcap,
         "rule": packed(request.rule, "rule", tensors),
-        "bias": packed(request.bias, "bias", tensors),
-        "mass": list(told.mass),
-        "rectangles": len(told.rectangles),
-        "row_error": told.row_error,
-        "way": told.way,
-        "way_reasons": dict(told.reasons),
+        "bias": packed(request.bias or request.score_mod, "bias", tensors),
     }
+
+
+def folded_statistics(told: Statistics, tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """Answers as words and numbers; their tensors go to `tensors`."""
     tensors |= {f"statistics.{name}": x for name in PLAIN if (x := getattr(told, name)) is not None}
     tensors |= {f"statistics.mass.{n}": x for n, x in enumerate(told.mass.values())}
     tensors |= {f"statistics.rectangles.{n}": x for n, x in enumerate(told.rectangles)}
     if told.links is not None:
         tensors |= {"statistics.links.weights": told.links.weights, "statistics.links.keys": told.links.keys}
-    held = {name: x.detach().cpu().clone() for name, x in tensors.items()}  # a safetensors file holds nothing twice
-    write_tensors(path, held, {FORMAT[0]: FORMAT[1], "call": json.dumps(facts)})
+    return {
+        "mass": list(told.mass),
+        "rectangles": len(told.rectangles),
+        "row_error": told.row_error,
+        "way": told.way,
+        "reasons": dict(told.reasons),
+    }
 
 
 PLAIN = [f.name for f in fields(Statistics) if f.name in (
@@ -73,9 +89,14 @@ PLAIN = [f.name for f in fields(Statistics) if f.name in (
 
 
 def packed(rule: object, name: str, tensors: dict[str, Tensor]) -> Any:
-    """A rule as words and numbers; its tensors go to `tensors`."""
+    """A rule as words and numbers; its tensors go to `tensors`. Raises ArgumentError for one that is code."""
     if rule is None:
         return None
+    kind = type(rule).__name__
+    if kind not in KINDS:
+        raise ArgumentError(
+            f"A file cannot hold a {kind}, which is code; hand in a tensor, or one of {', '.join(KINDS)}"
+        )
     held: dict[str, Any] = {}
     for field in fields(cast(Any, rule)):
         value = getattr(rule, field.name)
@@ -86,7 +107,7 @@ def packed(rule: object, name: str, tensors: dict[str, Tensor]) -> Any:
         elif isinstance(value, tuple):
             value = [packed(each, f"{place}.{n}", tensors) for n, each in enumerate(cast(tuple[object, ...], value))]
         held[field.name] = value
-    return {"kind": type(rule).__name__, "fields": held}
+    return {"kind": kind, "fields": held}
 
 
 def load(path: Path) -> Record:
@@ -97,40 +118,55 @@ def load(path: Path) -> Record:
             if told.get(FORMAT[0]) != FORMAT[1]:
                 raise DataError(f"{path} is not a record that this version of polyhead wrote; save the record again")
             tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}
-        return checked(unfolded(json.loads(told["call"]), tensors))
+        facts = json.loads(told["record"])
+        request, statistics = (
+            unfolded_request(facts["call"], tensors),
+            unfolded_statistics(facts["statistics"], tensors),
+        )
+        record = Record(fitting_lse(tensors, request), facts["kernel"], facts["reasons"], request, statistics)
+        return checked(record)
     except FileNotFoundError:
         raise DataError(f"There is no record {path}; check the path") from None
-    except (SafetensorError, OSError, ArgumentError, KeyError, TypeError, ValueError) as broken:
+    except BROKEN as broken:
         raise DataError(f"{path} is damaged or no record ({broken}); save the record again") from broken
 
 
-def unfolded(facts: dict[str, Any], tensors: dict[str, Tensor]) -> Record:
-    """The record behind these words and tensors."""
-    query, key = tensors["query"], tensors["key"]
-    request = ask(
-        query, key, key, mask=unpacked(facts["rule"], tensors), bias=unpacked(facts["bias"], tensors),
+def unfolded_request(facts: dict[str, Any], tensors: Mapping[str, Tensor]) -> Request:
+    """The call behind these words and tensors; its values were not kept, so the keys stand for them."""
+    key = tensors["key"]
+    return ask(
+        tensors["query"], key, key, mask=unpacked(facts["rule"], tensors), bias=unpacked(facts["bias"], tensors),
         scale=facts["scale"], softcap=facts["softcap"], sinks=tensors.get("sinks"),
     )  # fmt: skip
-    if tuple(tensors["lse"].shape) != tuple(query.shape[:3]):
-        raise ValueError(f"lse has shape {list(tensors['lse'].shape)} for queries {list(query.shape)}")
+
+
+def unfolded_statistics(facts: dict[str, Any], tensors: Mapping[str, Tensor]) -> Statistics:
+    """The answers behind these words and tensors."""
 
     def of(name: str) -> Tensor | None:
         return tensors.get(f"statistics.{name}")
 
     weights, keys = of("links.weights"), of("links.keys")
-    statistics = Statistics(
+    return Statistics(
         **{name: of(name) for name in PLAIN},
         links=None if weights is None or keys is None else Links(weights, keys),
         mass={name: tensors[f"statistics.mass.{n}"] for n, name in enumerate(facts["mass"])},
         rectangles=tuple(tensors[f"statistics.rectangles.{n}"] for n in range(facts["rectangles"])),
         row_error=facts["row_error"],
         way=facts["way"],
-        reasons=facts["way_reasons"],
+        reasons=facts["reasons"],
     )
-    return Record(tensors["lse"], facts["kernel"], facts["reasons"], request, statistics)
 
 
-def unpacked(words: Any, tensors: dict[str, Tensor]) -> Any:
+def fitting_lse(tensors: Mapping[str, Tensor], request: Request) -> Tensor:
+    """The rows' log-sum-exp, which has one number for each query."""
+    lse, query = tensors["lse"], request.query
+    if tuple(lse.shape) != tuple(query.shape[:3]):
+        raise ValueError(f"lse has shape {list(lse.shape)} for queries {list(query.shape)}")
+    return lse
+
+
+def unpacked(words: Any, tensors: Mapping[str, Tensor]) -> Any:
     """The rule behind what `packed` made of it."""
     if words is None:
         return None
@@ -145,18 +181,27 @@ def unpacked(words: Any, tensors: dict[str, Tensor]) -> Any:
 
 
 def checked(record: Record) -> Record:
-    """The record, if some rows spread over it sum to 1, or to what a sink leaves."""
+    """The record, if its rows sum to what they must; raises ValueError."""
+    off = row_error(record)
+    if not off <= NEAR[record.request.query.dtype]:
+        raise ValueError(f"its weights sum to 1 only within {off:.2g}")
+    return record
+
+
+def row_error(record: Record) -> float:
+    """The most that the sums of some rows spread over the map are off from 1, or from what a sink leaves.
+
+    Rows whose log-sum-exp is NaN or Inf say nothing: their scores were so when the model ran.
+    """
     request, lse = record.request, record.lse
     T = request.frame.n_queries
     if not lse.numel():
-        return record
+        return 0.0
     some = torch.linspace(0, T - 1, min(T, SAMPLE)).round().long()
-    due = torch.ones_like(lse[:, :, some], dtype=torch.float64)
     level = lse[:, :, some].double()
+    due = torch.ones_like(level)
     if request.sinks is not None:
         due = due - (request.sinks.double()[:, None] - level).exp()
     due = due.masked_fill(level == -torch.inf, 0.0)
-    off = float((exact(request, lse, some, range(request.frame.n_keys)).sum(-1) - due).abs().max())
-    if not off <= NEAR[request.query.dtype]:
-        raise ValueError(f"its weights sum to 1 only within {off:.2g}")
-    return record
+    off = (exact(request, lse, some, range(request.frame.n_keys)).sum(-1) - due).abs()
+    return float(off.masked_fill(~(level < torch.inf), 0.0).max())
