@@ -40,8 +40,8 @@ class Statistics:
     max_map     [B, H, R, C] the largest weight in a cell.
     rows        [B, H, r, S], columns [B, H, T, c], rectangles [B, H, t, s] exact weights.
     row_error   the most that a row's sum was off from what it must be: how exact these numbers are.
-    way         how they were found: by the "kernel" on its way, or by a look of their own, in "loops" or "tiles"; and
-                `reasons` why not in a faster way.
+    way         how they were found: by the "kernel" on its way, or by a look of their own, in "loops", "identities" or
+                "tiles"; and `reasons` why not in a faster way.
     """
 
     links: Links | None = None

@@ -156,16 +156,14 @@ def test_auto_takes_the_formula_only_for_short_training_in_half_width():
         assert attend(half, half, half)[1].kernel == "fused"
 
 
-def test_auto_takes_the_loops_for_many_scores_and_sdpa_to_train():
+def test_auto_takes_the_loops_for_many_scores_and_sdpa_in_half_precision():
     x = torch.randn(1, 5, 1000, 4)
     assert attend(x, x, x)[1].kernel == "compiled"
     assert attend(x, x, x, softcap=2.0)[1].kernel == "compiled"
     half = x.bfloat16()
     assert attend(half, half, half)[1].kernel == "fused"
     assert attend(half, half, half, softcap=2.0)[1].kernel == "compiled"  # SDPA has none
-    x.requires_grad_()
-    _, record = attend(x, x, x)
-    assert record.kernel == "fused" and "SDPA is faster" in record.reasons["compiled"]
+    assert "SDPA is faster" in attend(half, half, half)[1].reasons["compiled"]
 
 
 @pytest.mark.parametrize("feature", TABLE)

@@ -158,6 +158,18 @@ def heads_of_every_kind(n: int) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("causal", [False, True])
+def test_the_loops_lose_nothing_in_the_difference_of_large_sums(causal: bool) -> None:
+    torch.manual_seed(0)
+    query, key = heads_of_every_kind(3000)
+    _, record = attend(query, key, key, causal=causal, observe=Observe(distance=True), kernel="compiled")
+    _, exact = attend(query.double(), key.double(), key.double(), causal=causal, kernel="blockwise")
+    for found in (record.statistics, record.observe(Observe(distance=True))):
+        wanted = measure(exact.request, exact.lse, Observe(distance=True), way="tiles")
+        for name, bound in {"offset": 2e-3, "distance": 2e-3, "spread": 2e-2}.items():
+            torch.testing.assert_close(getattr(found, name).double(), getattr(wanted, name), rtol=1e-5, atol=bound)
+
+
+@pytest.mark.parametrize("causal", [False, True])
 def test_identities_lose_nothing_in_the_difference_of_large_sums(causal: bool) -> None:
     """A spread of half a token, two thousand tokens away, is the difference of squares in the millions."""
     torch.manual_seed(0)

@@ -40,7 +40,7 @@ def room(request: Request) -> int:
 def run(request: Request, lse: bool, tile: tuple[int, int] | None = None) -> tuple[Tensor, Tensor | None]:
     """The output, and the rows' log-sum-exp, which falls out of it."""
     tensors = (request.query, request.key, request.value, request.weights, request.sinks)
-    out, found = apply(plan_of(request, tile, request.dropout), forward, *tensors)
+    out, found = apply(plan_of(request, tile, request.dropout), forward, backward, *tensors)
     return out, found if lse else None
 
 
@@ -335,11 +335,14 @@ def backward(
 
 
 class Blockwise(torch.autograd.Function):
-    """Some way forward, tiles backward; saves inputs, output and log-sum-exp, never scores."""
+    """Some way forth and some way back, such as tiles; saves inputs, output and log-sum-exp, never scores."""
 
     @staticmethod
-    def forward(ctx: Any, plan: Plan, how: Callable[..., tuple[Tensor, Tensor]], *inputs: Any) -> tuple[Tensor, Tensor]:
-        out, lse = how(plan, *inputs)
+    def forward(
+        ctx: Any, plan: Plan, forth: Callable[..., tuple[Tensor, Tensor]], back: Callable[..., Any], *inputs: Any
+    ) -> tuple[Tensor, Tensor]:
+        out, lse = forth(plan, *inputs)
+        ctx.back = back
         ctx.plan = plan
         ctx.save_for_backward(*inputs, out, lse)
         ctx.mark_non_differentiable(lse)
@@ -350,9 +353,9 @@ class Blockwise(torch.autograd.Function):
         query, key, value, weights, sinks, out, lse = ctx.saved_tensors
         if torch.is_grad_enabled():  # create_graph=True: the gradient itself must be differentiable
             inputs = (query, key, value, weights, sinks)
-            return None, None, *again(ctx.plan, inputs, ctx.needs_input_grad[2:], d_outputs[0])
-        learns = ctx.needs_input_grad[5]
-        return None, None, *backward(ctx.plan, query, key, value, weights, sinks, out, lse, d_outputs[0], learns=learns)
+            return None, None, None, *again(ctx.plan, inputs, ctx.needs_input_grad[3:], d_outputs[0])
+        how = ctx.plan, query, key, value, weights, sinks, out, lse, d_outputs[0]
+        return None, None, None, *ctx.back(*how, learns=ctx.needs_input_grad[6])
 
 
 apply = cast(Callable[..., tuple[Tensor, Tensor]], cast(Any, Blockwise).apply)

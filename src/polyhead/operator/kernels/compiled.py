@@ -1,6 +1,6 @@
 """The loops as a kernel: as fast as SDPA's on a CPU, with softcap, sinks and any mask, and with statistics on the way.
 
-Gradients are those of `blockwise`, from the same output and log-sum-exp.
+Gradients come from the same output and log-sum-exp: by SDPA's flash kernel where it serves, else by `blockwise`.
 """
 
 from __future__ import annotations
@@ -32,9 +32,8 @@ def slower(request: Request) -> str | None:
     (B, H, T, _), S = request.query.shape, request.key.shape[2]
     if B * H * T * S < SCORES:
         return f"the loops pay from {SCORES} scores on, and here are {B * H * T * S}"
-    learns = torch.is_grad_enabled() and any(x.requires_grad for x in (request.query, request.key, request.value))
-    if (learns or request.query.dtype in HALVES) and fused.can(request) is None:
-        return "SDPA is faster in half precision, and backward"
+    if request.query.dtype in HALVES and fused.can(request) is None:
+        return "SDPA is faster in half precision"
     return None
 
 
@@ -63,6 +62,7 @@ def see(request: Request, observe: Observe) -> tuple[Tensor, Tensor, Sums]:
         return found.out, found.lse
 
     plan = blockwise.plan_of(request, None, 0.0)
+    backward = fused.backward(request) if fused.fuses(request) else blockwise.backward
     tensors = (request.query, request.key, request.value, request.weights, request.sinks)
-    out, lse = blockwise.apply(plan, forward, *tensors)
+    out, lse = blockwise.apply(plan, forward, backward, *tensors)
     return out, lse, seen[0]

@@ -45,7 +45,7 @@ def pairs(request: Request) -> int:
     if found is not None:
         low, high = (end.clamp(0, S) for end in found)
         lengths = (high - low).clamp(min=0)
-        return int(lengths.sum()) * (B // len(lengths)) * H
+        return int(lengths.sum()) * (B if len(lengths) == 1 else 1) * H
     total, columns = 0, range(S)
     for rows in spans(range(T), max(1, ROWS // max(1, B * H * S))):
         visible = rule.visible(frame, rows, columns)

@@ -7,6 +7,7 @@ log-sum-exp of an empty row is 0. What it gets slow: a few arguments make it wri
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -140,3 +141,31 @@ def with_lse(request: Request, mask: Tensor | None, causal: bool) -> tuple[Tenso
     if empty is not None:
         lse = lse.masked_fill(empty, -torch.inf)  # the kernel says 0
     return out, lse.contiguous()
+
+
+def fuses(request: Request) -> bool:
+    """Whether SDPA's flash kernel of a CPU can give the gradients of this request."""
+    learns = request.weights is not None and request.weights.requires_grad
+    flat = request.query.device.type == "cpu" and not learns and why_unfused(request) is None
+    return flat and can(request) is None
+
+
+def backward(request: Request) -> Callable[..., tuple[Tensor | None, ...]]:
+    """SDPA's flash kernel backward, from an output and log-sum-exp that any kernel may have found, in the arguments of
+    `blockwise.backward`."""
+    causal = top_left(request)
+    mask = None if causal else written(request)
+    if mask is not None and mask.dtype == torch.bool:
+        mask = torch.zeros_like(mask, dtype=request.query.dtype).masked_fill_(~mask, -torch.inf)
+
+    def run(
+        plan: object, query: Tensor, key: Tensor, value: Tensor, weights: object, sinks: object,
+        out: Tensor, lse: Tensor, d_out: Tensor, *, learns: bool,
+    ) -> tuple[Tensor | None, ...]:  # fmt: skip
+        lse = lse.masked_fill(lse == -torch.inf, 0.0)  # as the kernel says of an empty row
+        d_query, d_key, d_value = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
+            d_out, query, key, value, out, lse, 0.0, causal, attn_mask=mask, scale=request.scale
+        )
+        return d_query, d_key, d_value, None, None
+
+    return run

@@ -133,7 +133,8 @@ def one_block(call, answers, desk, part, b, h, t, n, i):
         share = weigh(call, answers, desk, b, h, t + m, first, row)
         desk.shares[m] = share
         if len(answers.sums) > DISTANCE:
-            offset, offset2, distance = rows.place(row, first - shift - t - m)
+            mass, offset, offset2, distance = rows.place(row, first - shift - t - m)
+            answers.sums[MASS, b, h, t + m] = mass * share
             answers.sums[OFFSET, b, h, t + m] = offset * share
             answers.sums[OFFSET2, b, h, t + m] = offset2 * share
             answers.sums[DISTANCE, b, h, t + m] = distance * share

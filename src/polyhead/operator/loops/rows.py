@@ -79,23 +79,25 @@ def weigh(row, level):
 
 @inlined
 def place(row, x):
-    """The sums of p y, p y^2 and p |y| over a row of weights, where y is each one's offset and x that of the first."""
+    """The sums of p, p y, p y^2 and p |y| over a row of weights, where y is each one's offset, x that of the first."""
     middle = min(max(-x, 0), len(row))  # before it, keys lie on the left
-    left, before = moments(row[:middle], np.float64(x))
-    right, after = moments(row[middle:], np.float64(x + middle))
-    return left + right, before + after, right - left
+    most, left, before = moments(row[:middle], np.float64(x))
+    rest, right, after = moments(row[middle:], np.float64(x + middle))
+    return most + rest, left + right, before + after, right - left
 
 
 @inlined
 def moments(run, x):
-    """Sums of p y and p y^2 over a run of weights; in float64, since a spread is a small difference of large sums."""
-    a, b = 0.0, 0.0
+    """Sums of p, p y and p y^2 over a run of weights; all of the same weights and in float64, since a spread is a small
+    difference of large sums."""
+    mass, a, b = 0.0, 0.0, 0.0
     for j in range(len(run)):
+        p = np.float64(run[j])
         y = np.float64(j) + x
-        t = np.float64(run[j]) * y
-        a += t
-        b += t * y
-    return a, b
+        mass += p
+        a += p * y
+        b += p * y * y
+    return mass, a, b
 
 
 @inlined
