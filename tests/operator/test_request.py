@@ -58,7 +58,7 @@ KEYWORDS: list[tuple[dict[str, Any], str]] = [
     ({"mask": whole(1, 1).bool().to("meta")}, r"mask must be on the device of query, cpu; found meta"),
     ({"bias": whole(T, S).bool()}, r"bias must be a float tensor; found torch.bool: pass a boolean mask as mask="),
     ({"bias": whole(T, S)}, r"bias must be a float tensor; found torch.int64: write bias.float\(\)"),
-    ({"bias": 3.0}, r"bias must be a float tensor, Alibi, Buckets or None; found float"),
+    ({"bias": 3.0}, r"bias must be a float tensor, Alibi, Buckets, ScoreMod or None; found float"),
     ({"bias": torch.zeros(S, T)}, r"bias must broadcast to \[B, H, T, S\] = \[2, 4, 3, 5\]; found \[1, 1, 5, 3\]"),
     ({"bias": torch.zeros(1, 1, 1, 1, 1)}, r"bias must have at most 4 axes"),
     ({"bias": torch.zeros(T, S).double()}, r"bias must be torch.float32 .*; found torch.float64 on cpu"),
