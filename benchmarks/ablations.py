@@ -19,11 +19,12 @@ import torch
 from common import HERE, Report, Table, needs, parsed, parser_of, progress, stop
 
 from polyhead.generation import Beam, Greedy
-from polyhead.inputs.readers import read
+from polyhead.inputs.readers import Source, read
 from polyhead.tasks.evaluate import evaluate
 from polyhead.tasks.load import load
 from polyhead.tasks.recipe import read_recipe
 from polyhead.tasks.translation import prepare, train
+from polyhead.tasks.translator import Translator
 from polyhead.training.plan import plan
 
 EXAMPLES = """\
@@ -35,12 +36,26 @@ EXAMPLES = """\
 
 TATOEBA = '{path = "zh_en_tatoeba/train.tsv.gz"}'
 TATOEBA2 = '{path = "zh_en_tatoeba2/train.tsv.gz"}'
+MADE = "en-to-zh/tatoeba2.tsv"  # English of the second set beside the Chinese that a model made of it
+ELSEWHERE = ", ".join(
+    f'{{path = "zh_en_{name}/train.tsv.gz"}}'
+    for name in ("xpersona", "xrisawoz", "renpy", "asp_stories", "python_docs", "wiktionary", "cedict")
+)
+
+#  what some variants begin with: trainings as long as theirs, no rows of the table
+FIRST: dict[str, dict[str, str]] = {
+    "elsewhere": {"data.train": f"[{ELSEWHERE}]"},
+    "en-to-zh": {"source": "en", "target": "zh", "data.columns": "[1, 2]", "data.train": f"[{TATOEBA}]"},
+}
+BEGINS = {"transfer": "elsewhere", "back-translation": "en-to-zh"}
 VARIANTS: dict[str, dict[str, str]] = {
     "base": {},
     "base-again": {"train.seed": "2"},  # how far apart two trainings are that differ in nothing but chance
     # data
     "tatoeba-only": {"data.train": f"[{TATOEBA}]"},
     "both-tatoebas": {"data.train": f"[{TATOEBA}, {TATOEBA2}]"},
+    "transfer": {"data.train": f"[{TATOEBA}]", "start": "{work}/elsewhere"},  # beside tatoeba-only
+    "back-translation": {"data.train": f'[{TATOEBA}, {{path = "{{work}}/{MADE}"}}]'},  # beside tatoeba-only, too
     "traditional-kept": {"tokenizer.simplify": "false"},
     "split-pieces-0.1": {"data.split_pieces": "0.1"},
     "unigram": {"tokenizer.kind": "unigram"},
@@ -101,7 +116,11 @@ class Ablation:
             "train.watch": "loss", "evaluate.rows": "0", "train.evaluate_every": f"{max(1, steps // 10)} steps",
             "train.checkpoint_every": "2 minutes",
         }  # fmt: skip
-        return list((shared | VARIANTS[self.name] | (SMALL if self.options.quick else {})).items())
+        changed = {
+            key: value.replace("{work}", str(self.options.work.resolve()))
+            for key, value in (VARIANTS | FIRST)[self.name].items()
+        }
+        return list((shared | changed | (SMALL if self.options.quick else {})).items())
 
     def steps(self) -> int:
         """The steps of `--steps`, or as many as `--minutes` hold at this variant's own pace; settled once."""
@@ -118,13 +137,29 @@ class Ablation:
 
     def run(self) -> None:
         """Train, score, and note the result."""
+        if first := BEGINS.get(self.name):
+            Ablation(first, self.options).begin()
+        facts = self.trained() | self.scores()
+        (self.folder / DONE).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+    def begin(self) -> None:
+        """Train what another begins with; a model that translates into Chinese makes its pairs."""
+        made = self.options.work / MADE
+        if self.result() is None:
+            progress(f"{self.name} ...")
+            facts = self.trained()
+            if made.parent == self.folder:
+                write_pairs(made, self)
+            (self.folder / DONE).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+    def trained(self) -> dict[str, float]:
+        """Train, or go on with it."""
         self.folder.mkdir(parents=True, exist_ok=True)
         result = train(self.options.recipe, overrides=self.overrides(self.steps()), out=self.folder)
         assert result
         if result.why == "interrupted":
             stop(f"{self.name} was stopped at step {result.steps}; the same command goes on from there")
-        facts = {"steps": result.steps, "minutes": result.seconds / 60, "tokens": result.tokens, **self.scores()}
-        (self.folder / DONE).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        return {"steps": result.steps, "minutes": result.seconds / 60, "tokens": result.tokens}
 
     def scores(self) -> dict[str, float]:
         """BLEU and chrF on the recipe's valid pairs, with a beam of 4 and greedily."""
@@ -154,6 +189,15 @@ def taken(folder: Path) -> Iterator[bool]:
             yield False
         else:
             yield True
+
+
+def write_pairs(made: Path, model: Ablation) -> None:
+    """The second set with its Chinese thrown away and made anew from its English."""
+    english = [pair.source for pair in read(Source(path=model.options.data / "zh_en_tatoeba2/train.tsv.gz"))]
+    texts = english[: 20 if model.options.quick else None]
+    chinese = Translator(load(model.folder), search=Greedy())(texts)
+    pairs = zip(texts, chinese, strict=True)
+    made.write_text("".join(f"{en}\t{zh.text}\n" for en, zh in pairs if zh.text.strip()), encoding="utf-8")
 
 
 def table(found: dict[str, dict[str, Any]]) -> Table:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 import polyhead as package
@@ -26,6 +29,11 @@ def test_every_verb_explains_itself_with_an_example(polyhead: Polyhead, verb: st
 
 def test_the_version_is_the_packages(polyhead: Polyhead):
     assert polyhead("--version").out == f"{package.__version__}\n"
+
+
+def test_the_package_runs_as_the_command_does():
+    ran = subprocess.run([sys.executable, "-m", "polyhead", "--version"], capture_output=True, text=True, check=True)
+    assert ran.stdout == f"{package.__version__}\n"
 
 
 def test_nothing_typed_shows_the_help(polyhead: Polyhead):

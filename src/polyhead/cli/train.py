@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from polyhead.cli.screen import safe
 from polyhead.errors import ArgumentError
 
 CONTEXT = {"allow_extra_args": True, "ignore_unknown_options": True}  # the keys of the recipe
@@ -48,7 +49,7 @@ def train(
         return
     if result.best:
         scores = ", ".join(f"{name} {value:.4g}" for name, value in result.best.items())
-        typer.echo(f"The best model, of step {result.best_step:,} ({scores}), is in {result.folder}")
+        print(safe(f"The best model, of step {result.best_step:,} ({scores}), is in {result.folder}"))
     if result.why == "interrupted":
         typer.echo(f"Stopped at step {result.steps:,}; the same command goes on from there.", err=True)
         raise typer.Exit(130)

@@ -53,12 +53,16 @@ class SelfAttention(Attention):
 
     reads = ("added", "positions")
 
+    def projected(self, placed: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries and keys of x with its places added, values of x, heads side by side; one product where packed."""
+        return self.query(placed), self.key(placed), self.value(x)
+
     def forward(self, x: Tensor, run: Run) -> Tensor:  # [B, T, D] -> [B, T, D]
         x, run = self.entered(x, run)
-        placed = self.position.added(x, run.added)
-        q = run.see(self, "q", self.position.rotated(self.split(self.query(placed)), run))  # [B, H, T, K]
-        k = run.see(self, "k", self.position.rotated(self.split(self.key(placed)), run))  # [B, G, T, K]
-        v = run.see(self, "v", self.split(self.value(x)))  # [B, G, T, K]
+        q, k, v = map(self.split, self.projected(self.position.added(x, run.added), x))
+        q = run.see(self, "q", self.position.rotated(q, run))  # [B, H, T, K]
+        k = run.see(self, "k", self.position.rotated(k, run))  # [B, G, T, K]
+        v = run.see(self, "v", v)  # [B, G, T, K]
         if run.cache is not None:
             k, v = run.cache.extend(run.layer, k, v)  # [B, G, S, K]
         z = run.attend(

@@ -1,29 +1,51 @@
 """A model made ready to answer on a CPU: every matrix is laid out once the way oneDNN's kernels read it.
 
 Besides being faster on the few rows of decoding, a packed product rounds the same way whatever the number of rows, so
-that a sentence does not change its words with its batch.
+that a sentence does not change its words with its batch. Queries, keys and values of one x come of one product, and a
+ReLU is part of the product before it.
 """
 
 from __future__ import annotations
 
 import copy
 
+from collections.abc import Sequence
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+from polyhead.core.attention import SelfAttention
+from polyhead.core.mlp import MLP
+from polyhead.core.position import Position
 
 ROWS = 64  # the number of rows that the layout is chosen for
 
 
 class PackedLinear(nn.Module):
-    """x W^T + b with W laid out for oneDNN; for inference only, in float32 or bfloat16 on a CPU."""
+    """x W^T + b with W laid out for oneDNN, "none" or "relu" after it; for inference only, in float32 or bfloat16 on a
+    CPU."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None):
+    def __init__(self, weight: Tensor, bias: Tensor | None, after: str = "none"):
         super().__init__()
+        self.after = after
         self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), ROWS)
         self.bias = None if bias is None else bias.detach()
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
+        return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, self.after, [], "")
+
+
+class Joined(PackedLinear):
+    """Several products of the same x as one, and its parts apart again."""
+
+    def __init__(self, parts: Sequence[nn.Linear]):
+        biases = [part.bias for part in parts]
+        super().__init__(torch.cat([part.weight for part in parts]), None if biases[0] is None else torch.cat(biases))
+        self.widths = [part.out_features for part in parts]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).split(self.widths, -1)
 
 
 def packable(model: nn.Module) -> bool:
@@ -46,9 +68,20 @@ def packed(model: nn.Module) -> nn.Module:
     for module, original in zip(twin.modules(), model.modules(), strict=True):
         module.__dict__["original"] = original  # whoever watches the model knows its twin's modules by it
     for module in list(twin.modules()):
-        for name, child in module.named_children():
-            if isinstance(child, nn.Linear):
-                biases = {**dict(child.named_parameters()), **dict(child.named_buffers())}
-                bias = biases.get("bias", biases.get("fixed_bias"))
-                setattr(module, name, PackedLinear(child.weight, None if bias is None else bias.flatten()))
+        pack(module)
     return twin.eval()
+
+
+def pack(module: nn.Module) -> None:
+    """Put packed products in the place of a module's own."""
+    linear = {name: child for name, child in module.named_children() if isinstance(child, nn.Linear)}
+    if isinstance(module, SelfAttention) and type(module.position).added is Position.added:
+        joined = Joined([linear.pop(name) for name in ("query", "key", "value")])
+        module.__dict__["projected"] = lambda placed, x: joined(x)  # placed is x
+    if type(module) is MLP and module.bend is F.relu:
+        module.up, module.bend = PackedLinear(module.up.weight, module.up.bias, "relu"), lambda x: x
+        del linear["up"]
+    for name, child in linear.items():
+        biases = {**dict(child.named_parameters()), **dict(child.named_buffers())}
+        bias = biases.get("bias", biases.get("fixed_bias"))
+        setattr(module, name, PackedLinear(child.weight, None if bias is None else bias.flatten()))

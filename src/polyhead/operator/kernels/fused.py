@@ -25,10 +25,9 @@ FLASH = 1  # SDPA's number for its flash kernel, the only one on a CPU that also
 
 def can(request: Request) -> str | None:
     """None, or why SDPA would be wrong, or would need memory that grows with T * S beyond the bounds above."""
-    if request.softcap is not None:
-        return "SDPA has no softcap"
-    if request.score_mod is not None:
-        return "SDPA takes no function of scores"
+    foreign = lacks(request)
+    if foreign is not None:
+        return foreign
     if request.sinks is not None:
         return "SDPA has no sinks"
     B, H, T, _ = request.query.shape
@@ -47,6 +46,13 @@ def can(request: Request) -> str | None:
     if request.poisoned:
         return "NaN or Inf in an input while something is hidden, and SDPA would let it through"
     return None
+
+
+def lacks(request: Request) -> str | None:
+    """None, or what is done to the scores that SDPA has no argument for."""
+    if request.softcap is not None:
+        return "SDPA has no softcap"
+    return "SDPA takes no function of scores" if request.score_mod is not None else None
 
 
 def room(request: Request) -> int:

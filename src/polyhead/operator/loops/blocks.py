@@ -213,7 +213,7 @@ def add_columns(answers, desk, part, b, h, t, a, z, last):
     """Where row t ends a row of cells, or is the last of its block, let the columns' sums join what they belong to."""
     if answers.mean_map.size and (last or answers.mean_rows[t + 1] != answers.mean_rows[t]):
         cells = answers.mean_map[part, b, h, answers.mean_rows[t]]
-        rows.into_cells(desk.columns[BARS, a:z], a, answers.mean_ends, cells)
+        rows.add_cells(desk.columns[BARS, a:z], a, answers.mean_ends, cells)
         if answers.received.size:
             add(desk.columns[BARS, a:z], f32(1), desk.columns[TOTAL, a:z])
         clear(desk.columns[BARS, a:z])

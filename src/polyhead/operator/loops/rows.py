@@ -6,6 +6,8 @@ Plain loops over float32 that the compiler turns into vector instructions.
 # pyright: basic, reportCallIssue=false
 from __future__ import annotations
 
+import operator
+
 import numpy as np
 from numba import njit
 
@@ -120,28 +122,23 @@ def raise_to(row, share, peaks):
         peaks[j] = max(peaks[j], share * row[j])
 
 
-@compiled
-def into_cells(bars, first, ends, cells):
-    """Add bars [columns], from column `first` on, to the cells [C] that end at `ends`."""
-    c, j = np.searchsorted(ends, first, side="right"), 0
-    while j < len(bars):
-        stop, part = min(ends[c] - first, len(bars)), f32(0)
-        for n in range(j, stop):
-            part += bars[n]
-        cells[c] += part
-        c, j = c + 1, stop
+def into_cells(join):
+    """The loop that joins columns, from column `first` on, into the cells [C] that end at `ends`."""
+
+    @compiled
+    def joined(columns, first, ends, cells):
+        c, j = np.searchsorted(ends, first, side="right"), 0
+        while j < len(columns):
+            stop, part = min(ends[c] - first, len(columns)), f32(0)
+            for n in range(j, stop):
+                part = join(part, columns[n])
+            cells[c] = join(cells[c], part)
+            c, j = c + 1, stop
+
+    return joined
 
 
-@compiled
-def raise_cells(peaks, first, ends, cells):
-    """Raise the cells [C] that end at `ends` to peaks [columns], from column `first` on."""
-    c, j = np.searchsorted(ends, first, side="right"), 0
-    while j < len(peaks):
-        stop, part = min(ends[c] - first, len(peaks)), f32(0)
-        for n in range(j, stop):
-            part = max(part, peaks[n])
-        cells[c] = max(cells[c], part)
-        c, j = c + 1, stop
+add_cells, raise_cells = into_cells(operator.add), into_cells(max)
 
 
 @compiled

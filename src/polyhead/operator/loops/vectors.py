@@ -17,7 +17,7 @@ from numba.core.cgutils import get_or_insert_function
 from numba.extending import intrinsic
 
 FEATURES = llvm.get_host_cpu_features()
-LANES = 16 if FEATURES.get("avx512f") else 8 if FEATURES.get("avx") else 4  # float32 in one vector
+LANES = 16 if FEATURES.get("avx512f") else 8 if FEATURES.get("fma") else 4  # float32 in one vector
 GROUP, PANEL = 6, 2 * LANES  # rows and columns of a tile whose sums stay in registers: 12 vectors
 
 f32, i32 = np.float32, np.int32

@@ -42,10 +42,9 @@ def can(request: Request, observe: Observe) -> str | None:
         return "no identity names the strongest links"
     if observe.max_map is not None:
         return "no identity gives the largest weight of a cell"
-    if request.softcap is not None:
-        return "SDPA has no softcap"
-    if request.score_mod is not None:
-        return "SDPA takes no function of scores"
+    foreign = fused.lacks(request)
+    if foreign is not None:
+        return foreign
     if observe.entropy and request.bias is not None:
         return "keys as values give the mean score without its bias"
     if not request.query.shape[0] * request.query.shape[2] * request.key.shape[2]:
