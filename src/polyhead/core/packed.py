@@ -8,8 +8,7 @@ ReLU is part of the product before it.
 from __future__ import annotations
 
 import copy
-
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -36,16 +35,16 @@ class PackedLinear(nn.Module):
         return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, self.after, [], "")
 
 
-class Joined(PackedLinear):
-    """Several products of the same x as one, and its parts apart again."""
+def joined(parts: Sequence[nn.Linear]) -> Callable[[Tensor, Tensor], tuple[Tensor, ...]]:
+    """`SelfAttention.projected` where places are added to nothing: three products of the same x as one, apart again."""
+    biases: list[Tensor] = [part.bias for part in parts if part.bias is not None]
+    product = PackedLinear(torch.cat([part.weight for part in parts]), torch.cat(biases) if biases else None)
+    widths = [part.out_features for part in parts]
 
-    def __init__(self, parts: Sequence[nn.Linear]):
-        biases = [part.bias for part in parts]
-        super().__init__(torch.cat([part.weight for part in parts]), None if biases[0] is None else torch.cat(biases))
-        self.widths = [part.out_features for part in parts]
+    def projected(placed: Tensor, x: Tensor) -> tuple[Tensor, ...]:
+        return torch.split(product(x), widths, -1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x).split(self.widths, -1)
+    return projected
 
 
 def packable(model: nn.Module) -> bool:
@@ -76,11 +75,10 @@ def pack(module: nn.Module) -> None:
     """Put packed products in the place of a module's own."""
     linear = {name: child for name, child in module.named_children() if isinstance(child, nn.Linear)}
     if isinstance(module, SelfAttention) and type(module.position).added is Position.added:
-        joined = Joined([linear.pop(name) for name in ("query", "key", "value")])
-        module.__dict__["projected"] = lambda placed, x: joined(x)  # placed is x
+        module.__dict__["projected"] = joined([linear.pop(name) for name in ("query", "key", "value")])
     if type(module) is MLP and module.bend is F.relu:
-        module.up, module.bend = PackedLinear(module.up.weight, module.up.bias, "relu"), lambda x: x
-        del linear["up"]
+        up, module.bend = linear.pop("up"), nn.Identity()
+        setattr(module, "up", PackedLinear(up.weight, up.bias, "relu"))  # noqa: B010
     for name, child in linear.items():
         biases = {**dict(child.named_parameters()), **dict(child.named_buffers())}
         bias = biases.get("bias", biases.get("fixed_bias"))

@@ -73,8 +73,8 @@ class Statistics:
 class Sums:
     """What one look at every weight adds up, before it is divided and named; None where it was not asked.
 
-    mass, entropy (sum p s), squares, offset (sum p x), offset2 (sum p x^2), distance (sum p |x|): [B, H, T] float64,
-    where x is key's place - query's place. scores, keys [B, H, T, k]: the links. received [B, H, S] float64.
+    mass, entropy (sum p (lse - s)), squares, offset (sum p x), offset2 (sum p x^2), distance (sum p |x|): float64
+    [B, H, T], where x is key's place - query's place. scores, keys [B, H, T, k]: the links. received [B, H, S] float64.
     mean_map [B, H, R, C]: sums. max_map [B, H, R, C].
     """
 

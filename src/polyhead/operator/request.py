@@ -72,8 +72,13 @@ def finite(x: Tensor) -> bool:
 
     |q . k| is at most |q| |k|, and a norm that float32 can hold is below the root of its largest number.
     """
+    return math.isfinite(norm(x))
+
+
+def norm(x: Tensor) -> float:
+    """The root of the sum of squares of all its numbers, in float32 or wider: NaN or Inf if one of them is."""
     wide = torch.promote_types(x.dtype, torch.float32)
-    return math.isfinite(float(cast(Any, torch.linalg).vector_norm(x.detach(), dtype=wide)))
+    return float(cast(Any, torch.linalg).vector_norm(x.detach(), dtype=wide))
 
 
 def usable(bias: Tensor) -> bool:
@@ -211,8 +216,10 @@ def check_tensors(query: Tensor, key: Tensor, value: Tensor) -> None:
             "query [B, H, T, K], key [B, G, S, K] and value [B, G, S, Kv] must share B, G, S and K;"
             f" found {list(query.shape)}, {list(key.shape)} and {list(value.shape)}"
         )
-    if not G or H % G:
-        raise ArgumentError(f"the heads of query ({H}) must be a multiple of the heads of key and value ({G})")
+    if not G or not H or H % G:
+        raise ArgumentError(
+            f"the heads of query ({H}) must be at least 1 and a multiple of the heads of key and value ({G})"
+        )
     if not K:
         raise ArgumentError(f"query must have a head width K of at least 1; found {list(query.shape)}")
     if not (query.dtype == key.dtype == value.dtype and query.dtype.is_floating_point):

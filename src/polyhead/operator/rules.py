@@ -320,7 +320,7 @@ class Lengths(Rule):
     def diagonal(self) -> Tensor:
         """The key on which each sequence's query 0 stands, [B, 1, 1, 1], where queries are counted."""
         assert self.queries is not None
-        return (self.keys - self.queries)[:, None, None, None]
+        return (self.keys.long() - self.queries.long())[:, None, None, None]
 
     def visible(self, frame: Frame, rows: Span, columns: Span) -> Tensor:
         inside = index(columns, frame.device) < self.keys[:, None, None, None]  # [B, 1, 1, s]
@@ -452,6 +452,8 @@ class MaskMod(Rule):
             index(rows, frame.device),
             index(columns, frame.device),
         )
+        if not all(map(len, places)):
+            return torch.ones([len(place) for place in places], dtype=torch.bool, device=frame.device)
         return mapped(self.mask_mod, 4)(*places)  # [1 or B, 1 or H, t, s]
 
     def extent(self, frame: Frame) -> Extent:
@@ -501,6 +503,8 @@ class ScoreMod:
 
     def of(self, scores: Tensor, frame: Frame, rows: Span, columns: Span) -> Tensor:
         """Of the scaled scores of a tile, [B, H, t, s]."""
+        if not scores.numel():
+            return scores
         function, axes = self.score_mod, 4
         for axis in reversed(range(axes)):
             function = torch.vmap(function, in_dims=(0, *(0 if n == axis else None for n in range(axes))))

@@ -57,13 +57,13 @@ def run(request: Request, lse: bool) -> tuple[Tensor, Tensor | None]:
     if request.score_mod is not None:
         scores = request.score_mod.of(scores, frame, rows, columns)
     if request.bias is not None:
-        scores = scores + request.bias.tile(request.bias.weights, frame, rows, columns).to(scores.dtype)
+        scores = scores + request.bias.tile(request.bias.weights, frame, rows, columns)  # of a wide bias, wide
     visible = None if request.rule is None else request.rule.visible(frame, rows, columns)
     if visible is not None:
         scores = scores.masked_fill(~visible, -torch.inf)
     weights = softmax(scores, hides=request.hides)
     dropped = F.dropout(weights, request.dropout) if request.dropout else weights
-    out = unfold(fold(dropped, G) @ value, H)  # [B, H, T, Kv]
+    out = unfold(fold(dropped.to(value.dtype), G) @ value, H)  # [B, H, T, Kv]
     return out, blockwise.logsumexp(request) if lse else None  # scores of half width are too coarse for it
 
 

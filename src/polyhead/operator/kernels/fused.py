@@ -1,7 +1,8 @@
 """PyTorch's scaled_dot_product_attention behind one door: a request enters; what SDPA gets wrong or slow is refused.
 
 What it gets wrong (measured, torch 2.13): its causal mask is anchored top-left; NaN in a hidden key or value leaks; its
-log-sum-exp of an empty row is 0. What it gets slow: a few arguments make it write out all scores, without a word.
+log-sum-exp of an empty row is 0; its causal mask is multiplied by the scale, so that one of 0 or less gives NaN. What it
+gets slow: a few arguments make it write out all scores, without a word.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def run(request: Request, lse: bool) -> tuple[Tensor, Tensor | None]:
 def top_left(request: Request) -> bool:
     """Whether SDPA's own causal mask is ours: as many queries as keys, and nothing else to hide or add."""
     square = request.query.shape[2] == request.key.shape[2]
-    return square and request.bias is None and isinstance(request.rule, Causal)
+    return square and request.scale > 0 and request.bias is None and isinstance(request.rule, Causal)
 
 
 def written_out(request: Request) -> Extent | None:

@@ -86,8 +86,10 @@ def attention(x: Inputs) -> Stages:
             logits = np.concatenate([logits, sink], axis=3)
         top = finite_or_zero(logits.max(axis=3, initial=-np.inf))
         with np.errstate(divide="ignore"):  # log 0 = -inf: an empty row
-            lse = top + np.log(np.exp(logits - top[..., None]).sum(axis=3))
-        weights = np.where(visible, np.exp(np.where(visible, biased, -np.inf) - finite_or_zero(lse)[..., None]), 0.0)
+            mass = np.exp(logits - top[..., None]).sum(axis=3)
+            lse = top + np.log(mass)
+        powers = np.exp(np.where(visible, biased, -np.inf) - top[..., None])
+        weights = np.where(visible, powers / np.where(mass == 0, 1.0, mass)[..., None], 0.0)
         dropped = weights if x.kept is None else weights * x.kept
         output = weighted_sum(dropped, visible, value)
     return Stages(

@@ -7,8 +7,10 @@ numba, an optional library, is imported where it is used.
 # pyright: basic
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -21,13 +23,15 @@ from torch import Tensor
 from polyhead.operator.answers import Grid, Sums
 from polyhead.operator.kernels.blockwise import spans
 from polyhead.operator.observe import Observe
-from polyhead.operator.request import Request, finite, usable
+from polyhead.operator.request import Request, norm, usable
 from polyhead.operator.rules import Bias, Rule
 
 FEW = 1 << 18  # fewer scores are soon looked at in any way, before the loops are loaded
 BLOCK = 48  # rows of one head whose scores a thread has in its cache, over all keys
 SHARES = 16  # of a head at most; what rows add to columns is added up share by share, in their order
 LEAST = 1056  # rows of a share
+SOON = 2.0  # seconds that a person waits without a word
+LARGEST = 1e29  # scores beyond would come near the one that stands for -inf
 WRITTEN = 1 << 22  # pairs of a mask or bias that are written out at a time
 ONE = threading.Lock()  # one look at a time: it takes all threads, and not every pool of numba's bears two callers
 
@@ -42,12 +46,13 @@ def can(request: Request) -> str | None:
         return "the loops compute in float32, and float64 was given"
     if request.score_mod is not None:
         return "the loops take no function of scores"
-    if not request.query.shape[2] * request.key.shape[2] * request.query.shape[0]:
+    if not (request.query.shape[:3].numel() * request.value.shape[2:].numel()):
         return "there is nothing to look at"
-    if request.weights is not None and not usable(request.weights):
-        return "the bias holds NaN or Inf"
-    if not (finite(request.query) and (request.finite or finite(request.key))):
-        return "query or key holds NaN or Inf"
+    bias = request.weights
+    if bias is not None and not (usable(bias) and bool(((bias > -LARGEST) | (bias == -torch.inf)).all())):
+        return f"the bias holds NaN, Inf or numbers below {-LARGEST}"
+    if not abs(request.scale) * norm(request.query) * norm(request.key) < LARGEST:
+        return "query or key holds NaN, Inf or numbers so large that their product would be taken for a hidden one"
     return None
 
 
@@ -70,21 +75,56 @@ class Found:
 
 def look(request: Request, observe: Observe, lse: Tensor | None = None) -> Found:
     """Look at every weight: for what is observed and, where the log-sum-exp is not known yet, for the output."""
-    import numba
-
     from polyhead.operator.loops import blocks
 
     T, Kv = request.query.shape[2], request.value.shape[3]
     answers = Answers(request, observe, known=lse is not None)
     call = call_of(request, lse)
-    threads = min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)  # pyright: ignore
-    numba.set_num_threads(threads)
+    threads = threads_for(request)
     for rows, veil, bias in parts(request):
         call = call._replace(veil=veil, bias=bias)
         desk = blocks.desk(call, BLOCK, threads)
         with ONE:
-            blocks.look(call, answers.arrays, desk, rows.start, rows.stop, share_of(T))
+            run(threads, call, answers.arrays, desk, rows.start, rows.stop, share_of(T))
     return answers.found(request.query.dtype, Kv)
+
+
+def threads_for(request: Request) -> int:
+    """As many as PyTorch would take, and no more than numba has."""
+    import numba
+
+    return min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)  # pyright: ignore
+
+
+def run(threads: int, *work: Any) -> None:
+    """Look, on so many threads: one is the caller's own, so that a forked process, which may start no other, can too.
+
+    The first look compiles, half a minute once on a machine, and says so if it takes long.
+    """
+    import numba
+
+    from polyhead.operator.loops import blocks
+
+    arguments = work if threads > 1 else (*work[:3], np.int64(0), *work[3:])
+    loop = blocks.look if threads > 1 else blocks.work
+    with compiling() if not loop.signatures else nullcontext():
+        loop.compile(tuple(map(numba.typeof, arguments)))
+    if threads > 1:
+        numba.set_num_threads(threads)
+    loop(*arguments)
+
+
+@contextmanager
+def compiling() -> Iterator[None]:
+    """A line for the person, unless it is soon over."""
+    line = "polyhead: compiling its loops for this processor, once on this machine; half a minute or so"
+    timer = threading.Timer(SOON, lambda: print(line, file=sys.stderr, flush=True))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 class Answers:
@@ -181,7 +221,7 @@ def seen(request: Request) -> tuple[Tensor, Tensor] | None:
 def along(bias: Bias | None, distances: range) -> Tensor | None:
     """A bias that depends on distance alone, [H, n]."""
     found = None if bias is None else bias.along(torch.arange(distances.start, distances.stop))
-    return None if found is None else found.detach().float()
+    return None if found is None else found.detach().float().clamp(min=-1e30)  # -inf hides
 
 
 def written(request: Request) -> tuple[Rule | None, Bias | None]:

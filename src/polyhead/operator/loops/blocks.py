@@ -193,17 +193,18 @@ def weigh(call, answers, desk, b, h, t, first, row):
     sink = call.sinks[h] if call.sinks.size and not known else HIDDEN
     level = call.level[b, h, t] if known else max(level, sink)
     mass, entropy, squares = rows.weigh(row, level)
-    share = f32(1)
+    share, beyond = f32(1), f32(0)  # the log-sum-exp is so far beyond the level
     if not known and level < VISIBLE:  # it sees nothing
         clear(row)
         answers.lse[b, h, t] = -np.inf
         mass = entropy = squares = f32(0)
     elif not known:
         whole = mass + (exponential(sink - level) if sink >= VISIBLE else f32(0))
-        answers.lse[b, h, t] = level + np.log(whole)
+        beyond = np.log(whole)
+        answers.lse[b, h, t] = level + beyond
         share = f32(1) / whole
     answers.sums[MASS, b, h, t] = mass * share
-    answers.sums[ENTROPY, b, h, t] = entropy * share
+    answers.sums[ENTROPY, b, h, t] = (mass * beyond - entropy) * share
     answers.sums[SQUARES, b, h, t] = squares * share * share
     return share
 

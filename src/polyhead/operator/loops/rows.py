@@ -11,13 +11,16 @@ import operator
 import numpy as np
 from numba import njit
 
-from polyhead.operator.loops.vectors import exponential, f32, i32
+from polyhead.operator.loops.vectors import LOWEST, exponential, f32, i32
 
 HIDDEN = np.float32(-1e30)  # the score of a hidden pair: finite, and its weight is exactly 0
 VISIBLE = np.nextafter(HIDDEN, np.float32(0))  # the lowest score that is not hidden
 LANES, SEGMENTS = 64, 16  # a row is looked at in chunks of 16 segments of 64 lanes; the maxima of lanes first
 CHUNK = LANES * SEGMENTS
 ROOM = 4 * LANES  # candidates for a row's links; where more come, as with equal scores, they are looked at one by one
+
+T3, T5, T7 = f32(1 / 3), f32(2 / 15), f32(17 / 315)  # tanh x = x - x^3/3 + 2 x^5/15 - 17 x^7/315 + ...
+SMALL = f32(0.15**2)  # below it the next term is under 1e-8 of the whole
 
 # Scores are finite by contract, so that the compiler may assume it; the order of sums is free, but fixed once compiled.
 FAST = {"reassoc", "contract", "nsz", "arcp", "nnan"}
@@ -29,12 +32,15 @@ inlined = njit(nogil=True, fastmath=FAST, _nrt=False)
 
 @inlined
 def cap(row, softcap):
-    """softcap tanh(score / softcap), by e^-2x."""
+    """softcap tanh(score / softcap), by e^-2x; by its series where that is near 1."""
     for j in range(len(row)):
         x = row[j] / softcap
         t = exponential(f32(-2) * abs(x))
-        y = softcap * (f32(1) - t) / (f32(1) + t)
-        row[j] = y if x > f32(0) else -y
+        y = (f32(1) - t) / (f32(1) + t)
+        y = y if x > f32(0) else -y
+        x2 = x * x
+        near = x * (f32(1) - x2 * (T3 - x2 * (T5 - x2 * T7)))  # where 1 - t would lose digits
+        row[j] = softcap * (near if x2 < SMALL else y)
 
 
 @inlined
@@ -67,13 +73,13 @@ def lane_tops(row, tops):
 
 @inlined
 def weigh(row, level):
-    """Turn scores into exp(score - level), in place: the sums of these p, of p score and of p^2."""
+    """Turn scores into exp(score - level), in place: the sums of these p, of p (score - level) and of p^2."""
     mass, entropy, squares = f32(0), f32(0), f32(0)
     for j in range(len(row)):
-        s = row[j]
-        p = exponential(s - level)
+        x = max(row[j] - level, LOWEST)
+        p = exponential(x)
         mass += p
-        entropy += p * s
+        entropy += p * x
         squares += p * p
         row[j] = p
     return mass, entropy, squares

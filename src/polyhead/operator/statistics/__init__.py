@@ -114,7 +114,7 @@ def named(request: Request, lse: Tensor, observe: Observe, sums: Sums, told: Cal
 
     return Statistics(
         links=links,
-        entropy=plain(sums.mass * level - sums.entropy) if observe.entropy else None,
+        entropy=plain(sums.entropy) if observe.entropy else None,
         squares=plain(sums.squares) if observe.squares else None,
         distance=plain(distance),
         offset=plain(offset),

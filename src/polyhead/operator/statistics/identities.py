@@ -83,7 +83,7 @@ def look(request: Request, lse: Tensor, observe: Observe) -> Sums:
     entropy = squares = unasked
     offset = offset2 = distance = None
     if observe.entropy:
-        entropy = mass * (scores.rows[..., :K] * mean_key).sum(-1, dtype=torch.float64)
+        entropy = mass * (level - (scores.rows[..., :K] * mean_key).sum(-1, dtype=torch.float64))
     if observe.squares:  # sum p^2 = exp(lse(2 s) - 2 lse(s))
         squares = (attended(scores.times(2.0))[1] - 2 * level).exp()
     if observe.distance:

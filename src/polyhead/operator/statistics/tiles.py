@@ -9,14 +9,28 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from polyhead.operator.answers import Grid, Sums
 from polyhead.operator.kernels import blockwise
-from polyhead.operator.kernels.blockwise import Plan, columns_of, hide, part, rows_of, score, shift
+from polyhead.operator.kernels.blockwise import (
+    Plan,
+    columns_of,
+    finish,
+    fold,
+    hide,
+    part,
+    rows_of,
+    score,
+    shift,
+    unfold,
+)
 from polyhead.operator.observe import Observe
 from polyhead.operator.request import Request
 from polyhead.operator.rules import Rule
+
+VECTOR = 16  # columns of a product that a library computes at a time, or a multiple
 
 
 def can(request: Request, observe: Observe) -> str | None:
@@ -51,12 +65,12 @@ def look(request: Request, lse: Tensor, observe: Observe, tile: tuple[int, int] 
         q, level = part(query, rows, plan), shift(lse[:, :, span].to(plan.dtype))[..., None]
         for columns in columns_of(plan, rows):
             at = slice(columns.start, columns.stop)
-            seen = score(plan, q, part(key, columns, plan), request.weights, rows, columns)
+            seen = finish(plan, products(plan, q, part(key, columns, plan)), request.weights, rows, columns)
             s = seen.scores
             p = hide((s - level).exp(), seen.visible)  # [B, H, t, s]
             wide = p.double()
             mass[:, :, span] += wide.sum(-1)
-            entropy[:, :, span] += (wide * s.masked_fill(p == 0, 0.0)).sum(-1)  # -inf and 0 make no NaN
+            entropy[:, :, span] += (wide * (level - s).masked_fill(p == 0, 0.0)).sum(-1)  # no Inf times 0
             squares[:, :, span] += wide.square().sum(-1)
             if offset is not None and offset2 is not None and distance is not None:
                 x = plan.frame.distance(rows, columns).double()  # [1 or B, 1, t, s]
@@ -74,6 +88,13 @@ def look(request: Request, lse: Tensor, observe: Observe, tile: tuple[int, int] 
                 bars, r, c = pool(wide, grids[1], rows, columns, torch.amax)
                 max_map[:, :, r, c] = torch.maximum(max_map[:, :, r, c], bars)
     return Sums(mass, entropy, squares, offset, offset2, distance, scores, keys, received, mean_map, max_map)
+
+
+def products(plan: Plan, q: Tensor, k: Tensor) -> Tensor:
+    """Scaled products [B, H, t, s], alike to the bit for equal keys: a library computes the last few columns in another
+    way than full vectors of them, so that none are left over."""
+    full = F.pad(k, (0, 0, 0, -k.shape[2] % VECTOR))
+    return unfold(fold(q * plan.scale, k.shape[1]) @ full.mT, q.shape[1])[..., : k.shape[2]]
 
 
 def stronger(scores: Tensor, keys: Tensor, tile: Tensor, columns: range) -> tuple[Tensor, Tensor]:
