@@ -32,9 +32,9 @@ class WriteError(PolyheadError):
     """A file or folder cannot be written: the disk is full, or refuses. `why`, in the system's words."""
 
     def __init__(self, path: object, why: str) -> None:
-        super().__init__(
-            f"{path} could not be written ({why}); make room there or choose another place, then run the same again"
-        )
+        full = any(word in why.lower() for word in ("space", "quota", "too large"))
+        mend = "make room there or choose another place" if full else "choose another place"
+        super().__init__(f"{path} could not be written ({why}); {mend}, then run the same again")
         self.why = why
 
 

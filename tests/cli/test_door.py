@@ -138,7 +138,7 @@ def test_a_missing_folder_for_the_output_is_named(tmp_path: Path, capsys: pytest
 
     with pytest.raises(SystemExit):
         guarded(verb)()
-    assert capsys.readouterr().err == f"polyhead: There is no '{tmp_path / 'no' / 'out.txt'}'; check the path.\n"
+    assert capsys.readouterr().err == f"polyhead: There is no '{tmp_path / 'no'}'; check the path.\n"
 
 
 def test_a_fault_of_the_input_is_not_taken_for_one_of_the_output(tmp_path: Path):

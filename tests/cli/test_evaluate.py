@@ -45,7 +45,7 @@ def test_repeated_filters_of_a_column_add_up(polyhead: Polyhead, model: Path, pa
 def test_broken_lines_are_left_out_by_choice_and_counted(polyhead: Polyhead, model: Path, tmp_path: Path):
     file = tmp_path / "a\u202e[red].tsv"
     file.write_bytes("雨\train\n\n我爱\n".encode() + b"\xff\tx\n" + "我爱\tI love\n".encode())
-    refused(polyhead("evaluate", file, "-m", model), "line 3: has 1 column", "skip broken lines")
+    refused(polyhead("evaluate", file, "-m", model), "line 3: has 1 column", "--skip-broken")
     answer = polyhead("evaluate", file, "-m", model, "--skip-broken", "--json")
     scores = json.loads(answer.out)
     assert (answer.code, scores["n"], scores["left_out"]) == (0, 2, 2)

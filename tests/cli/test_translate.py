@@ -146,6 +146,17 @@ def test_more_answers_than_the_usual_beam_widen_it(polyhead: Polyhead, model: Pa
     assert len(polyhead("translate", "-m", model, "雨", "--nbest", 6).lines) == 6
 
 
+def test_a_line_that_is_too_long_is_found_before_anything_is_translated(
+    polyhead: Polyhead, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("polyhead.cli.translate.WINDOW", 2)
+    monkeypatch.setattr(Translator, "__call__", lambda *_, **how: pytest.fail("it began"))
+    file = tmp_path / "long.txt"
+    file.write_text("雨\n" * 4 + "雨" * 500 + "\n", "utf-8")
+    refused(polyhead("translate", "-m", model, "-i", file, "-o", tmp_path / "out.txt"), "line 5 has ")
+    assert not (tmp_path / "out.txt").exists()
+
+
 HOSTILE_WORDS = "a[red]\u202eb\u2066\u200b\u061c\x1b[2J\x9b31m\U000e0041 👨\u200d👩 苹果"
 
 

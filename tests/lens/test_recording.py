@@ -183,16 +183,30 @@ def test_without_an_output_projection_the_norms_are_those_of_the_values_and_say_
 
 def test_a_layer_that_shows_no_inputs_is_refused_where_they_are_to_be_kept() -> None:
     model = Bare()
-    with watch(model, level="inputs"), pytest.raises(ArgumentError, match="does not show what it reads"):
+    with pytest.raises(ArgumentError, match="does not show what it reads"), watch(model, level="inputs"):
         model(*torch.randn(3, 1, 2, 5, 4))
 
 
 def test_another_models_attention_is_not_recorded() -> None:
-    with watch(marian(), level="inputs") as recording:
+    model = marian()
+    with watch(model, level="inputs") as recording:
         marian()(SOURCE, TARGET)
-    assert len(recording) == 0
-    with pytest.raises(ArgumentError, match="recorded are no calls at all"):
-        recording[CROSS]
+        model(SOURCE, TARGET)
+    assert len(recording) == len(NAMES)
+
+
+@pytest.mark.parametrize("into", [False, True])
+def test_a_recording_of_nothing_is_refused_and_leaves_no_file(tmp_path: Path, into: bool) -> None:
+    file = tmp_path / "run" if into else None
+    refused = pytest.raises(ArgumentError, match="nothing was recorded: Linear made no call")
+    with refused, watch(nn.Linear(2, 2), into=file):
+        marian()(SOURCE, TARGET)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_error_inside_the_block_is_told_as_it_is() -> None:
+    with pytest.raises(KeyError, match="mine"), watch(marian()):
+        raise KeyError("mine")
 
 
 def test_neither_values_nor_the_graph_of_a_training_run_are_kept() -> None:

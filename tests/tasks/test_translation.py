@@ -132,7 +132,7 @@ def test_the_plan_counts_the_parameters_and_writes_nothing(toy: Path, capsys: py
 
 @pytest.mark.parametrize(
     ("content", "sentence"),
-    [("", "gives no sentence pair"), ("only one column\n", "line 1: has 1 column"), (None, "nowhere.tsv")],
+    [("", "is empty, expected"), ("only one column\n", "line 1: has 1 column"), (None, "nowhere.tsv")],
 )
 def test_data_that_cannot_be_used_is_one_sentence(toy: Path, content: str | None, sentence: str) -> None:
     name = "nowhere.tsv"
@@ -142,7 +142,23 @@ def test_data_that_cannot_be_used_is_one_sentence(toy: Path, content: str | None
     with pytest.raises(DataError) as refused:
         train(toy / "toy.toml", overrides=[("data.train", f'[{{path = "{name}"}}]')], out=toy / "none")
     assert sentence in str(refused.value)
-    assert not (toy / "none" / "config.json").exists()
+    assert not (toy / "none").exists()
+
+
+def test_the_recipe_for_ones_own_sentences_trains(toy: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    pairs = (toy / "train.tsv").read_text("utf-8").splitlines()
+    (data / "train.tsv").write_text("\n".join([*pairs, "a line of one column"]), "utf-8")
+    (data / "valid.tsv").write_text("\n".join(pairs[:3]), "utf-8")
+    small = {"d_model": 16, "n_heads": 2, "n_decoder_heads": 2, "d_ff": 16, "decoder_d_ff": 16}
+    changed = {"data.folder": data, "data.cache": tmp_path / "cache", "tokenizer.size": 340, "train.steps": 2}
+    changed |= {f"model.{key}": size for key, size in small.items()}
+    recipe = Path(__file__).parents[2] / "recipes" / "own.toml"
+    result = train(recipe, overrides=[(key, str(value)) for key, value in changed.items()], out=tmp_path / "own")
+    assert result and result.steps == 2
+    card = (tmp_path / "own" / "README.md").read_text("utf-8")
+    assert "polyhead translate --model runs/own" in card and "tokenizer.target_size" not in card
 
 
 def held_out(toy: Path, name: str, lines: list[tuple[str, str]]) -> str:

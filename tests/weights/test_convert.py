@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -48,6 +49,15 @@ def test_a_program_in_a_pickle_is_refused_and_never_run(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="something other than tensors"):
         convert(folder, tmp_path / "new")
     assert not (tmp_path / "trapped").exists() and not (tmp_path / "new").exists()
+
+
+def test_a_pickle_of_another_protocol_is_one_sentence(tmp_path: Path) -> None:
+    """PyTorch would warn of it besides; warnings are errors here."""
+    folder = old_folder(tmp_path / "old", {"a": torch.ones(1)})
+    [path] = folder.glob("*.bin")
+    path.write_bytes(pickle.dumps({"a": 1}, protocol=4))
+    with pytest.raises(CheckpointError, match=path.name):
+        convert(folder, tmp_path / "new")
 
 
 @pytest.mark.parametrize("held", [[1, 2], {"a": 3}])

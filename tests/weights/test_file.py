@@ -125,6 +125,12 @@ def test_everything_that_does_not_fit_is_named_at_once(tmp_path: Path) -> None:
     assert "\n" not in message
 
 
+def test_of_many_tensors_that_do_not_fit_some_are_named_and_all_counted(tmp_path: Path) -> None:
+    saved(tmp_path, **{f"model__h__{i}__ln__weight": torch.zeros(6) for i in range(10, 30)})
+    with pytest.raises(CheckpointError, match=r"model\.h\.10\.ln\.weight.*; and 15 more$"):
+        load_into(small(1), tmp_path, NAMES)
+
+
 def test_a_copy_that_differs_from_its_original_is_refused(tmp_path: Path) -> None:
     saved(tmp_path, lm_head__weight=torch.ones(11, 6))
     with pytest.raises(CheckpointError, match=r"lm_head.weight and model.wte.weight with different values"):

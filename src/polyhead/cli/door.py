@@ -95,7 +95,7 @@ def output(path: Path | None) -> Iterator[TextIO]:
         with writable(path), path.open("w", encoding="utf-8", newline="\n") as stream:
             yield stream
     elif not path.parent.is_dir():
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path.parent))
     else:
         with whole(path) as part, part.open("w", encoding="utf-8", newline="\n") as stream:
             yield stream

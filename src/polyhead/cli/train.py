@@ -31,12 +31,12 @@ def train(
 
     Every key of the recipe can be changed with --section.key value; a number leads into a list. A training that was
     stopped, at whatever moment, goes on where it was when the same command is given again. --start MODEL begins from a
-    saved model instead of from chance.
+    saved model instead of from chance. Sentences as numbers are kept in data.cache, runs/cache unless set.
 
     **Examples**
 
-        polyhead train recipes/zh-en.toml --plan
-        polyhead train recipes/zh-en.toml --out runs/mine --train.epochs 5 --model.n_layers 2 --data.train.0.weight 0.5
+        polyhead train recipes/own.toml --plan
+        polyhead train recipes/own.toml --out runs/mine --train.epochs 5 --model.n_layers 2 --data.train.0.weight 0.5
         polyhead train my.toml --start zh-en --train.lr 3e-4
     """
     if str(recipe).startswith("-"):

@@ -31,10 +31,16 @@ def translate(
     model: options.Model = "zh-en",
     beam: options.Beam = None,
     nbest: Annotated[
-        int, typer.Option("--nbest", min=1, max=1000, help="Translations for each line: line number, score, text.")
+        int,
+        typer.Option(
+            "--nbest", min=1, max=1000, help="Translations for each line: line number, score, text; two may read alike."
+        ),
     ] = 1,
     max_new: Annotated[
-        int | None, typer.Option("--max-new", min=1, help="The most tokens a translation may have.")
+        int | None,
+        typer.Option(
+            "--max-new", min=1, help="The most tokens of a translation; twice its source's and 30 unless given."
+        ),
     ] = None,
     temperature: Annotated[
         float | None, typer.Option("--temperature", help="Draw translations, at this temperature, with no beam.")
@@ -80,15 +86,15 @@ def translate(
         print("Type a sentence and press Enter; Ctrl-D ends.", file=sys.stderr)
     with output(output_file) as out, progress(input_file, output_file) as tell:
         show = shower(out)
-        first = 1
-        for window in windows(incoming, 1 if live else WINDOW):
-            numbers = range(first, first + len(window))
+        if input_file and input_file.is_file():  # what is too long is found before hours of work, not after
+            for numbers, window in numbered(lines(input_file), WINDOW):
+                translator.read(window, numbers=numbers, file=str(input_file))
+        for numbers, window in numbered(incoming, 1 if live else WINDOW):
             answers = translator(window, numbers=numbers, file=str(input_file or ""), progress=tell)
             for number, found in zip(numbers, answers, strict=True):
                 rows = [record(found)] if as_json else written(found, number, nbest, show)
                 out.writelines(row + "\n" for row in rows)
             out.flush()
-            first += len(window)
 
 
 def sample(beam: int | None, nbest: int, temperature: float | None, **how: Any) -> Search | None:
@@ -126,10 +132,12 @@ def record(found: Translation) -> str:
     return to_json({"source": found.source, "translation": found.text, "candidates": candidates})
 
 
-def windows(incoming: Iterable[str], size: int) -> Iterator[list[str]]:
-    incoming = iter(incoming)
+def numbered(incoming: Iterable[str], size: int) -> Iterator[tuple[range, list[str]]]:
+    """The lines, so many at a time, and their numbers."""
+    incoming, first = iter(incoming), 1
     while window := list(islice(incoming, size)):
-        yield window
+        yield range(first, first + len(window)), window
+        first += len(window)
 
 
 def progress(input_file: Path | None, output_file: Path | None) -> Any:

@@ -37,7 +37,7 @@ class PackedLinear(nn.Module):
 
 def joined(parts: Sequence[nn.Linear]) -> Callable[[Tensor, Tensor], tuple[Tensor, ...]]:
     """`SelfAttention.projected` where places are added to nothing: three products of the same x as one, apart again."""
-    biases: list[Tensor] = [part.bias for part in parts if part.bias is not None]
+    biases: list[Tensor] = [bias for part in parts if (bias := getattr(part, "bias", None)) is not None]
     product = PackedLinear(torch.cat([part.weight for part in parts]), torch.cat(biases) if biases else None)
     widths = [part.out_features for part in parts]
 

@@ -23,6 +23,7 @@ from polyhead.errors import ArgumentError, DataError, did_you_mean
 from polyhead.inputs.text import clean
 
 MOST_VISITS = 1000  # of a pair in one epoch; the plan of an epoch holds each of them
+MEND = "mend the line, or have broken ones skipped (--data.on_error skip of train, --skip-broken of evaluate)."
 LONGEST_LINE = 1 << 20  # bytes; what is longer is not a sentence, and its file perhaps not made of lines
 
 Column = int | str
@@ -67,8 +68,9 @@ class Source:
             raise ArgumentError(f"Format '{self.kind}' reads {expected}, but path names {len(self.paths)}.")
         if len(self.columns) != 2 or 0 in (*self.columns, *self.where):
             raise ArgumentError(
-                f"columns {tuple(self.columns)} and where {dict(self.where)} must name two columns (source, target) "
-                "and count them from 1."
+                f"columns are {', '.join(map(str, self.columns))}"
+                f"{''.join(f', rows are chosen by column {column}' for column in self.where)}; "
+                "they must be two (source, target), counted from 1."
             )
         for column, values in self.where.items():
             listed = isinstance(values, Sequence) and not isinstance(values, str)
@@ -156,7 +158,7 @@ def read(source: Source, *, on_error: OnError = "stop", report: Skipped | None =
         if isinstance(row, Broken):
             what = f"{source.name} line {number}: {row.what}"
             if on_error == "stop":
-                raise DataError(f"{what}; mend the line, or choose to skip broken lines.")
+                raise DataError(f"{what}; {MEND}")
             report.count(row.reason, what)
             continue
         if source.distinct:
@@ -167,6 +169,8 @@ def read(source: Source, *, on_error: OnError = "stop", report: Skipped | None =
             seen.add(mark)
         given += 1
         yield Example(*row, number)
+    if not number:
+        raise DataError(f"{source.name} is empty, expected sentence pairs; check the file.")
     if not given:
         left_out = f", of which {report.total:,} were skipped: {report}" if report.total else ""
         asked = f" Rows were asked for where {dict(source.where)}." if source.where else ""

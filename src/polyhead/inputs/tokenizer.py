@@ -109,7 +109,8 @@ class Tokenizer:
             if len(known) + len(alphabet) >= size:
                 raise ArgumentError(
                     f"A vocabulary of {size} has no room: {len(known)} special tokens and bytes and {len(alphabet)} "
-                    f"characters come first; ask for a larger size or a coverage below {coverage}."
+                    f"characters come first; ask for more than {len(known) + len(alphabet)}, or for fewer characters "
+                    f"by a coverage below {coverage}."
                 )
             inner = tokenizers.Tokenizer(models.BPE() if kind == "bpe" else models.Unigram())
             inner.pre_tokenizer = pre_tokenizers.Split(Regex(PARTS), "isolated")

@@ -32,9 +32,9 @@ Part = Literal["cross", "encoder", "decoder"]
 PLACES = {"cross": "decoder.blocks.{}.cross", "encoder": "encoder.blocks.{}.attn", "decoder": "decoder.blocks.{}.attn"}
 START = "<start>"
 NOTES = {
-    "cross": "A row is the step that chose its word of the translation; columns are words of the source.",
-    "encoder": "Rows and columns are words of the source.",
-    "decoder": "A row is the step that chose its word; columns are the words it had read, from the start sign on.",
+    "cross": "A row is the step that chose its {0} of the translation; columns are {0}s of the source.",
+    "encoder": "Rows and columns are {0}s of the source.",
+    "decoder": "A row is the step that chose its {0}; columns are the {0}s it had read, from the start sign on.",
 }
 JOINED = " Pieces of one word are joined: what is looked at adds up, those who look are averaged."
 
@@ -46,12 +46,13 @@ class Words:
     labels: list[str]
     pieces: list[list[int]]
     signs: list[int]
+    unit: str = "word"  # or "piece", where each stands for itself
 
     @classmethod
     def of(cls, text: str, pieces: Sequence[Piece], *, by_words: bool) -> Words:
         places = [(piece.start, piece.end) for piece in pieces]
         if not by_words:
-            return cls([piece.text for piece in pieces], [[i] for i in range(len(pieces))], _empty(places))
+            return cls([piece.text for piece in pieces], [[i] for i in range(len(pieces))], _empty(places), "piece")
         words = group(text, places)
         labels = [word(text, places, numbers) or pieces[numbers[0]].text for numbers in words]
         return cls(labels, words, _empty([places[numbers[0]] for numbers in words]))
@@ -67,7 +68,7 @@ class Words:
         words += [last[:-1]] if len(last) > 1 else []
         shifted = [[i + 1 for i in numbers] for numbers in words]
         signs = [0, *(i + 1 for i in self.signs if i < len(words))]
-        return Words([START, *self.labels[: len(words)]], [[0], *shifted], signs)
+        return Words([START, *self.labels[: len(words)]], [[0], *shifted], signs, self.unit)
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ class Seen:
                 lines += terminal.head_map(weights[head], axes, title=title, canvas=canvas, values=values)
             else:
                 raise ArgumentError(f"The layer has heads 0 to {len(weights) - 1}, but head is {head}.")
-        note = NOTES[part] + (JOINED if rows.joined or columns.joined else "")
+        note = NOTES[part].format(rows.unit) + (JOINED if rows.joined or columns.joined else "")
         return Text("\n").join([*lines, Text(note, "dim")])
 
     def __str__(self) -> str:

@@ -116,7 +116,8 @@ def watch(
     into     a file that calls are written to as they are made, so that memory does not grow with the run. It appears,
              and the calls can be read, when the block ends well; a run that fails or is killed leaves none.
 
-    Raises ArgumentError, and for `into` WriteError, and ArgumentError where a rule is code.
+    Raises ArgumentError, also where nothing was there to record and, with `into`, where a rule is code; and for `into`
+    WriteError.
     """
     if level not in LEVELS:
         raise ArgumentError(f"level must be one of {', '.join(LEVELS)}; found {level!r}.{did_you_mean(level, LEVELS)}")
@@ -132,6 +133,7 @@ def watch(
     if into is None:
         with shown(Watcher(names, hold, level, observe)):
             yield recording
+        check(recording, model)
         return
     from polyhead.lens.recording_file import Writer, load
 
@@ -143,8 +145,18 @@ def watch(
 
         with shown(Watcher(names, write, level, observe)):
             yield recording
+        check(recording, model)
         writer.finish(recording)
     recording.entries = load(Path(into)).entries
+
+
+def check(recording: Recording, model: nn.Module) -> None:
+    """Refuse a recording of nothing, which nobody wants."""
+    if not recording.entries:
+        raise ArgumentError(
+            f"nothing was recorded: {type(model).__name__} made no call of polyhead's attention inside the block; "
+            "watch the model that runs there, or record a single call by polyhead.attend"
+        )
 
 
 @contextmanager

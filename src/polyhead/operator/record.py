@@ -14,7 +14,7 @@ from polyhead.operator.request import Request
 from polyhead.operator.statistics import exact, measure
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Record:
     """What `attend` tells beside its output.
 
@@ -30,8 +30,12 @@ class Record:
     lse: Tensor
     kernel: str
     reasons: Mapping[str, str]
-    request: Request = field(repr=False)
-    statistics: Statistics = field(default_factory=Statistics, repr=False)
+    request: Request
+    statistics: Statistics = field(default_factory=Statistics)
+
+    def __repr__(self) -> str:
+        B, H, T = self.lse.shape
+        return f"Record of [{B}, {H}, {T}, {self.request.key.shape[2]}] by {self.kernel}"
 
     def weights(
         self, rows: Sequence[int] | Tensor | None = None, columns: Sequence[int] | Tensor | None = None

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from polyhead.core import Run
-from polyhead.errors import ConfigError, extra
+from polyhead.errors import ConfigError, PolyheadError, extra
 from polyhead.families import family
 from polyhead.files import write_text
 from polyhead.generation import Greedy
@@ -32,7 +32,7 @@ from polyhead.tasks.recipe import TRANSLATED, Data, read_recipe
 from polyhead.tasks.translator import Translator
 from polyhead.tasks.vocabulary import tokenizers
 from polyhead.training.card import Card, Cost, DataSet, Score, hardware, render
-from polyhead.training.checkpoint import claim
+from polyhead.training.checkpoint import claim, unclaim
 from polyhead.training.loop import Result
 from polyhead.training.loop import train as run
 from polyhead.training.loss import label_smoothed
@@ -182,9 +182,13 @@ class TranslationTask:
             ),
             limits=(*about.limits, TWO_VOCABULARIES) if two else about.limits,
             pipeline="translation",
-            usage=about.usage,
+            usage=about.usage or f"polyhead translate --model runs/{self.recipe.name} -i lines.txt",
             start=start or "",
-            settings={"start": start, **flat(self.config, prefix="model.")},
+            settings={
+                "start": start,
+                **flat(self.config, prefix="model."),
+                **({"tokenizer.target_size": None} if self.config.joint else {}),  # one vocabulary has one size
+            },
             judged=dict.fromkeys(TRANSLATED, greedy),
         )  # fmt: skip
 
@@ -251,7 +255,11 @@ def train(
             print(describe(plan(prepare(settings, folder, scratch=Path(scratch)), settings.train)))
         return None
     with claim(folder):
-        task = prepare(settings, folder)
+        try:
+            task = prepare(settings, folder)
+        except PolyheadError:
+            unclaim(folder)
+            raise
         result = run(task, settings.train, folder, resume=resume, recipe=settings, card=task.card(), claimed=True)
         if settings.data.test and result.best and result.why != "interrupted":
             write_text(folder / "README.md", task.card_with_test(result))

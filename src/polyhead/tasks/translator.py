@@ -102,15 +102,7 @@ class Translator:
         the numbers. Raises DataError, before anything is translated, if a line is longer than the model's positions.
         """
         numbers = range(1, len(lines) + 1) if numbers is None else numbers
-        sources = [clean(line) for line in lines]
-        ids = self.tokenizer.source.encode_batch(sources)
-        for number, text, row in zip(numbers, sources, ids, strict=True):
-            if len(row) > self.config.max_len and text:
-                place = f"{file} line {number}" if file else f"Line {number}"
-                raise DataError(
-                    f"{place} has {len(row)} tokens, but the model reads at most {self.config.max_len}; "
-                    "split it into sentences"
-                )
+        sources, ids = self.read(lines, numbers=numbers, file=file)
         answers: dict[int, list[Hypothesis]] = {i: [] for i, text in enumerate(sources) if not text}
         if progress and answers:
             progress(len(answers))
@@ -127,6 +119,21 @@ class Translator:
             candidates = tuple(Candidate(next(texts), answer.score) for answer in answers[i])
             result.append(Translation(line, candidates[0].text if candidates else "", candidates))
         return result
+
+    def read(
+        self, lines: Sequence[str], *, numbers: Sequence[int], file: str = ""
+    ) -> tuple[list[str], list[list[int]]]:
+        """Lines cleaned, and their ids. Raises DataError if one is longer than the model's positions."""
+        sources = [clean(line) for line in lines]
+        ids = self.tokenizer.source.encode_batch(sources)
+        for number, text, row in zip(numbers, sources, ids, strict=True):
+            if len(row) > self.config.max_len and text:
+                place = f"{file} line {number}" if file else f"Line {number}"
+                raise DataError(
+                    f"{place} has {len(row)} tokens, but the model reads at most {self.config.max_len}; "
+                    "split it into sentences"
+                )
+        return sources, ids
 
     @torch.inference_mode()
     def batch(self, ids: Sequence[Sequence[int]], *, numbers: Sequence[int] | None = None) -> list[list[Hypothesis]]:

@@ -158,8 +158,10 @@ def _data(card: Card) -> list[str]:
 
 def _cost(card: Card, cost: Cost) -> list[str]:
     before = f"Continued from {card.start}, whose own training is not counted: " if card.start else ""
+    took = f"{cost.hours:.2f} hours" if cost.hours >= 0.1 else f"{60 * cost.hours:.1f} minutes"
     return [
-        f"{before}{cost.hours:.2f} hours on {cost.hardware}: {cost.steps:,} steps over {cost.epochs} epochs, "
+        f"{before}{took} on {cost.hardware}: {cost.steps:,} step{'s' * (cost.steps != 1)} over {cost.epochs} "
+        f"epoch{'s' * (cost.epochs != 1)}, "
         f"{cost.tokens:,} tokens (source and target, padding not counted)."
     ]
 

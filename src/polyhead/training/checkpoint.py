@@ -59,6 +59,16 @@ def claim(out: Path) -> BinaryIO:
             ) from None
 
 
+def unclaim(out: Path) -> None:
+    """Leave no trace of a claim, where nothing else was written."""
+    training = out / "training"
+    if [path.name for path in training.iterdir()] == ["lock"]:
+        (training / "lock").unlink()
+        with suppress(OSError):  # the folder was there before, with something in it
+            training.rmdir()
+            out.rmdir()
+
+
 def save(
     training: Path, step: int, *, parts: Mapping[str, Mapping[str, Tensor]], facts: Mapping[str, Any], keep: int
 ) -> Path:

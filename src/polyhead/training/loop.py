@@ -143,7 +143,8 @@ class Session:
         if self.settings.tensorboard:
             self.sinks.append(TensorBoard(self.training / "tensorboard", self.state.step))
         count = sum(parameter.numel() for parameter in self.task.model.parameters())
-        self.screen.say(f"{count:,} parameters, {self.learner.precision}, {torch.get_num_threads()} threads")
+        threads = torch.get_num_threads()
+        self.screen.say(f"{count:,} parameters, {self.learner.precision}, {threads} thread{'s' * (threads > 1)}")
         self.began = self.state.step, self.state.seconds
         self.then = self.saved_at = monotonic()
         if found:

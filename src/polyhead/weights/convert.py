@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any, cast
 
@@ -45,7 +46,9 @@ def convert(folder: str | Path, out: str | Path) -> None:
 
 def _tensors_of(path: Path) -> dict[str, Tensor]:
     try:
-        held: Any = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of pickles that are refused below, in one sentence
+            held: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise CheckpointError(
             f"{path} holds something other than tensors, which may be a program, and was not opened"

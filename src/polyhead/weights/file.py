@@ -17,6 +17,7 @@ from polyhead.weights.names import Names, Part
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 LARGEST_SHARD = 4 << 30  # bytes
+NAMED = 5  # tensors that do not fit, before the others are only counted
 
 
 class TensorFiles:
@@ -123,6 +124,8 @@ def load_into(model: nn.Module, folder: Path, names: Names) -> None:
             wanted_kind = "floating-point" if tensor.is_floating_point() else "whole"
             wrong.append(f"{part.name} holds numbers of type {dtype}, the model wants {wanted_kind} ones")
     if wrong:
+        if len(wrong) > NAMED + 1:
+            wrong = [*wrong[:NAMED], f"and {len(wrong) - NAMED} more"]
         raise CheckpointError(f"{folder} does not fit the model its config.json describes: {'; '.join(wrong)}")
     with torch.no_grad():
         for ours, tensor in saved_tensors(model).items():

@@ -188,7 +188,7 @@ def test_a_weight_that_is_not_a_number_is_shown_as_a_question_mark(canvas: Canva
 @CANVASES
 def test_rows_that_look_nowhere_are_drawn_as_zeros(canvas: Canvas):
     assert plain(head_map(np.zeros((6, 6)), WORDS, title="x", canvas=canvas))[1].endswith(" 100%")
-    assert "0%" in plain(head_grid(np.zeros((2, 6, 6)), WORDS, title="x", canvas=canvas))[4]
+    assert "0%" in plain(head_grid(np.zeros((2, 6, 6)), WORDS, title="x", canvas=canvas))[6]
     assert "0%" in plain(links(np.zeros((2, 6, 6)), WORDS, title="x", canvas=canvas))[3]
 
 

@@ -101,13 +101,14 @@ REASONS: list[tuple[str, Request, str]] = [
     ("compiled", ask(*(x.double() for x in tensors(6))), "compute in float32, and float64 was given"),
     ("compiled", ask(*tensors(0)), "nothing to look at"),
     ("compiled", asking_for("hidden NaN or Inf", 6), "value holds NaN or Inf"),
-    ("compiled", ask(tensors(6)[0] / 0, *tensors(6)[1:]), "query or key holds NaN or Inf"),
-    ("compiled", ask(*tensors(6), bias=torch.full((6, 6), torch.inf)), "the bias holds NaN or Inf"),
+    ("compiled", ask(tensors(6)[0] / 0, *tensors(6)[1:]), "query or key holds NaN, Inf or numbers so large"),
+    ("compiled", ask(*tensors(6), bias=torch.full((6, 6), torch.inf)), "the bias holds NaN, Inf or numbers below"),
     ("compiled", ask(*(x.to("meta") for x in tensors(6))), "run on a CPU, and the tensors are on meta"),
     ("compiled", asking_for("score_mod", 6), "the loops take no function of scores"),
     ("fused", asking_for("score_mod", 6), "SDPA takes no function of scores"),
     ("fused", asking_for("softcap", 6), "no softcap"),
     ("fused", asking_for("sinks", 6), "no sinks"),
+    ("compiled", ask(*tensors(6), bias=torch.full((6, 6), -3e38)), "numbers below -1e"),
     ("fused", ask(*tensors(0)), "nothing to attend"),
     ("fused", far(window=(3, 3)), r"T \* S = 17640000 pairs, more than 1048576"),
     ("fused", far(dropout=0.5), "with dropout SDPA would write out all 35280000 scores, more than 16777216"),
@@ -183,10 +184,10 @@ def test_explain_matches_what_runs(feature: str):
 def test_explain_prints_as_a_table_with_an_arrow():
     x = torch.randn(1, 2, 5, 4)
     lines = str(explain(x, x, x, softcap=2.0)).splitlines()
-    assert [line.split()[0] for line in lines] == ["explicit", "compiled", "fused", "->", "reference", "50"]
+    assert [line.split()[0] for line in lines] == ["explicit", "compiled", "fused", "->", "reference", "50", "beside"]
     assert lines[3].startswith("-> blockwise ") and lines[3].endswith(" B  can serve")
     assert "SDPA has no softcap" in lines[2]
-    assert lines[5] == "50 pairs may look: 800 FLOP, 640 B in and out; beside a name, its room"
+    assert lines[5] == "50 pairs may look: 800 FLOP, 640 B in and out"
     assert explain(x, x, x, kernel="reference").chosen == "reference"
     assert explain(x, x, x, sinks=torch.zeros(2), kernel="fused").chosen is None
 

@@ -82,6 +82,8 @@ def head_grid(weights: Weights, axes: Axes, *, title: str, canvas: Canvas) -> li
     zoom = 2 if small.shape[2] <= 12 else 1
     panel = min(max(small.shape[2] * zoom, 18), canvas.width)
     lines = [Text(f"{title}: {SENTENCE}."), canvas.legend(top)]
+    for side_of, words in (("rows, from above:", axes.rows), ("columns, from left:", axes.columns)):
+        lines.append(Text(fit(" ".join([side_of, *canvas.labels(words)]), canvas.width, canvas.ellipsis), "dim"))
     if side > 1:
         lines.append(Text(f"Each cell is the largest of {side} x {side} weights."))
     panels = [

@@ -85,7 +85,13 @@ class Explanation:
             arrow, room = "->" if name == self.chosen else "  ", told(self.room[name], "B")
             rows.append(f"{arrow} {name:<10} {room:>8}  {reason or 'can serve'}")
         pairs, flops, traffic = told(self.cost.pairs, ""), told(self.cost.flops, "FLOP"), told(self.cost.traffic, "B")
-        return "\n".join([*rows, f"{pairs} pairs may look: {flops}, {traffic} in and out; beside a name, its room"])
+        return "\n".join(
+            [
+                *rows,
+                f"{pairs} pairs may look: {flops}, {traffic} in and out",
+                "beside each name: the memory that it takes",
+            ]
+        )
 
 
 def told(number: int, unit: str) -> str:

@@ -1,8 +1,8 @@
 """PyTorch's scaled_dot_product_attention behind one door: a request enters; what SDPA gets wrong or slow is refused.
 
 What it gets wrong (measured, torch 2.13): its causal mask is anchored top-left; NaN in a hidden key or value leaks; its
-log-sum-exp of an empty row is 0; its causal mask is multiplied by the scale, so that one of 0 or less gives NaN. What it
-gets slow: a few arguments make it write out all scores, without a word.
+log-sum-exp of an empty row is 0; its causal mask is multiplied by the scale, so that one of 0 or less gives NaN. What
+it gets slow: a few arguments make it write out all scores, without a word.
 """
 
 from __future__ import annotations
