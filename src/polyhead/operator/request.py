@@ -218,7 +218,7 @@ def check_tensors(query: Tensor, key: Tensor, value: Tensor) -> None:
         )
     if not G or not H or H % G:
         raise ArgumentError(
-            f"the heads of query ({H}) must be at least 1 and a multiple of the heads of key and value ({G})"
+            f"the heads of query ({H}) must be a multiple of the heads of key and value ({G}), and at least 1"
         )
     if not K:
         raise ArgumentError(f"query must have a head width K of at least 1; found {list(query.shape)}")
