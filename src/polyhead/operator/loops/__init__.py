@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -80,7 +80,7 @@ def look(request: Request, observe: Observe, lse: Tensor | None = None) -> Found
     T, Kv = request.query.shape[2], request.value.shape[3]
     answers = Answers(request, observe, known=lse is not None)
     call = call_of(request, lse)
-    threads = threads_for(request)
+    threads = thread_count()
     for rows, veil, bias in parts(request):
         call = call._replace(veil=veil, bias=bias)
         desk = blocks.desk(call, BLOCK, threads)
@@ -89,7 +89,7 @@ def look(request: Request, observe: Observe, lse: Tensor | None = None) -> Found
     return answers.found(request.query.dtype, Kv)
 
 
-def threads_for(request: Request) -> int:
+def thread_count() -> int:
     """As many as PyTorch would take, and no more than numba has."""
     import numba
 
@@ -107,8 +107,9 @@ def run(threads: int, *work: Any) -> None:
 
     arguments = work if threads > 1 else (*work[:3], np.int64(0), *work[3:])
     loop = blocks.look if threads > 1 else blocks.work
-    with compiling() if not loop.signatures else nullcontext():
-        loop.compile(tuple(map(numba.typeof, arguments)))
+    if not loop.signatures:
+        with compiling():
+            loop.compile(tuple(map(numba.typeof, arguments)))
     if threads > 1:
         numba.set_num_threads(threads)
     loop(*arguments)
