@@ -107,12 +107,16 @@ class Ablation:
         return self.options.work / self.name
 
     def overrides(self, steps: int) -> list[tuple[str, str]]:
-        """What all share, so that budgets are equal and nothing but the last weights counts; then the one thing."""
+        """What all share, so that budgets are equal and nothing but the last weights counts; then the one thing.
+
+        The rate rises over a quarter of the steps: with a tenth, chance decides when a short training leaves its first
+        plateau, and two that differ by their seed alone end 13 BLEU apart (docs/log.md).
+        """
         work, threads = self.options.work / "cache", self.options.threads
         shared = {
             "data.folder": str(self.options.data), "data.cache": str(work), "data.test": "[]",
             "data.batch_tokens": "1500",  # a short post-norm training needs updates before it needs large batches
-            "train.epochs": "0", "train.steps": str(steps), "train.warmup": "0.1", "train.threads": str(threads),
+            "train.epochs": "0", "train.steps": str(steps), "train.warmup": "0.25", "train.threads": str(threads),
             "train.watch": "loss", "evaluate.rows": "0", "train.evaluate_every": f"{max(1, steps // 10)} steps",
             "train.checkpoint_every": "2 minutes",
         }  # fmt: skip
