@@ -245,7 +245,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         run([Ablation(name, options) for name in names], options)
     finished = {name: facts for name in VARIANTS if (facts := Ablation(name, options).result())}
     report.tables, report.raw = [table(finished)], finished
-    report.finish("`base-again` differs from `base` by its seed only: gains smaller than its own say nothing.")
+    report.finish(
+        "`base-again` differs from `base` by its seed only: what its own gain exceeds or equals says nothing."
+    )
 
 
 def run(ablations: Sequence[Ablation], options: argparse.Namespace) -> None:
