@@ -12,6 +12,10 @@ from torch import nn
 from polyhead.core.dropout import dropout
 from polyhead.core.init import initialise
 from polyhead.core.packed import PackedLinear, packable, packed
+from polyhead.core.position import AddedInEveryLayer, Position, Rotary
+from polyhead.core.recipe import Recipe
+from polyhead.core.run import Run
+from polyhead.core.stack import Stack
 from polyhead.families.marian import Config, Marian
 from polyhead.readout.words import Words, shifted
 
@@ -68,6 +72,20 @@ def test_packed_products_are_the_same_products() -> None:
         with torch.inference_mode():
             for name in ("up", "head"):
                 torch.testing.assert_close(twin[name](x), model[name](x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.skipif(not packable(nn.Linear(2, 2)), reason="this PyTorch has no packed products")
+@pytest.mark.parametrize("position", [Position(), AddedInEveryLayer(), Rotary()])
+@pytest.mark.parametrize("how", [{"activation": "relu"}, {"activation": "gelu"}, {"gated": True}, {"bias": False}])
+def test_a_packed_stack_says_what_the_stack_says(position: Position, how: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    stack = Stack(Recipe(n_layers=2, d_model=24, n_heads=2, n_kv_heads=1, d_ff=40, position=position, **how)).eval()
+    for parameter in stack.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    x, added = torch.randn(2, 3, 7, 24)
+    run = Run(added=added if isinstance(position, AddedInEveryLayer) else None)
+    with torch.inference_mode():
+        torch.testing.assert_close(packed(stack)(x, run), stack(x, run), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.skipif(not packable(nn.Linear(2, 2)), reason="this PyTorch has no packed products")
