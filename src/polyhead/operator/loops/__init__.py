@@ -30,6 +30,7 @@ FEW = 1 << 18  # fewer scores are soon looked at in any way, before the loops ar
 BLOCK = 48  # rows of one head whose scores a thread has in its cache, over all keys
 SHARES = 16  # of a head at most; what rows add to columns is added up share by share, in their order
 LEAST = 1056  # rows of a share
+ALONE = 4  # blocks of a share where rows add to no column: small, so that threads end together
 SOON = 2.0  # seconds that a person waits without a word
 LARGEST = 1e29  # scores beyond would come near the one that stands for -inf
 WRITTEN = 1 << 22  # pairs of a mask or bias that are written out at a time
@@ -77,7 +78,6 @@ def look(request: Request, observe: Observe, lse: Tensor | None = None) -> Found
     """Look at every weight: for what is observed and, where the log-sum-exp is not known yet, for the output."""
     from polyhead.operator.loops import blocks
 
-    T, Kv = request.query.shape[2], request.value.shape[3]
     answers = Answers(request, observe, known=lse is not None)
     call = call_of(request, lse)
     threads = thread_count()
@@ -85,8 +85,8 @@ def look(request: Request, observe: Observe, lse: Tensor | None = None) -> Found
         call = call._replace(veil=veil, bias=bias)
         desk = blocks.desk(call, BLOCK, threads)
         with ONE:
-            run(threads, call, answers.arrays, desk, rows.start, rows.stop, share_of(T))
-    return answers.found(request.query.dtype, Kv)
+            run(threads, call, answers.arrays, desk, rows.start, rows.stop, answers.share)
+    return answers.found(request.query.dtype, request.value.shape[3])
 
 
 def thread_count() -> int:
@@ -135,7 +135,9 @@ class Answers:
         from polyhead.operator.loops import blocks, rows, vectors
 
         (B, H, T, _), (S, Kv) = request.query.shape, request.value.shape[2:]
-        N, k = -(-T // share_of(T)), observe.links
+        adds = observe.received or observe.mean_map is not None or observe.max_map is not None
+        self.share = share_of(T) if adds else ALONE * BLOCK
+        N, k = -(-T // self.share), observe.links
         means, peaks = (Cells.of(grid, T, S) for grid in (observe.mean_map, observe.max_map))
 
         def room(wanted: object, *shape: int, like: Any = np.float64, fill: Any = 0) -> np.ndarray:
@@ -187,12 +189,10 @@ def call_of(request: Request, lse: Tensor | None) -> Any:
     low, high = seen(request) or (torch.zeros(1, T, dtype=torch.long), torch.full((1, T), S))
     nearest = -T - frame.highest  # the farthest left that a key may lie of its query
     near = along(request.bias, range(nearest, S - frame.lowest + 1))
-    value = none
-    if lse is None:
-        value = array(F.pad(request.value.float(), (0, -request.value.shape[3] % vectors.PANEL)))
     return blocks.Call(
-        query=array(request.query.float() * request.scale), keys=panels(request.key, vectors.PANEL),
-        value=value, n_keys=S, seen=array(torch.stack((low, high.expand_as(low)))),
+        query=array(request.query.float()), scale=np.float32(request.scale), keys=panels(request.key, vectors.PANEL),
+        value=none if lse is not None else array(filled(request.value.float(), 3, vectors.PANEL)),
+        n_keys=S, seen=array(torch.stack((low, high.expand_as(low)))),
         shift=np.atleast_1d(np.asarray(frame.diagonal, np.int64).reshape(-1)),
         softcap=np.float32(request.softcap or 0), along=np.zeros((0, 0), np.float32) if near is None else array(near),
         nearest=nearest, veil=none.astype(bool), bias=none,
@@ -207,8 +207,13 @@ def array(x: Tensor) -> np.ndarray:
 
 def panels(key: Tensor, width: int) -> np.ndarray:
     """Keys [B, G, S, K] as panels [B, G, P, K, width] of so many keys side by side."""
-    padded = F.pad(key.detach().float(), (0, 0, 0, -key.shape[2] % width))
-    return array(padded.unflatten(2, (-1, width)).mT)
+    return array(filled(key.detach().float(), 2, width).unflatten(2, (-1, width)).mT)
+
+
+def filled(x: Tensor, dim: int, width: int) -> Tensor:
+    """x with zeros along one axis up to a multiple of width; itself where there is none to add."""
+    lacking = -x.shape[dim] % width
+    return F.pad(x, (0, 0) * (x.dim() - 1 - dim) + (0, lacking)) if lacking else x
 
 
 def seen(request: Request) -> tuple[Tensor, Tensor] | None:

@@ -13,8 +13,8 @@ import numpy as np
 from numba import njit, prange
 
 from polyhead.operator.loops import rows
-from polyhead.operator.loops.rows import HIDDEN, VISIBLE, add, clear, compiled
-from polyhead.operator.loops.vectors import GROUP, PANEL, add_tile, exponential, f32, set_tile, take
+from polyhead.operator.loops.rows import HIDDEN, VISIBLE, add, compiled, fill
+from polyhead.operator.loops.vectors import GROUP, LN2, PANEL, add_tile, exponential, f32, set_tile, take
 
 DEPTH = 512  # weights that are multiplied with values and added up in registers, before they join the output
 MASS, ENTROPY, SQUARES, OFFSET, OFFSET2, DISTANCE = range(6)  # sums over a row, as `Sums` names them
@@ -24,7 +24,8 @@ BARS, PEAKS, TOTAL = range(3)  # of each column: the sum so far, zero between ce
 class Call(NamedTuple):
     """What is read, as arrays side by side in memory; of no size where there is none. B or H may be 1: all alike."""
 
-    query: np.ndarray  # [B, H, T, K] float32, scaled
+    query: np.ndarray  # [B, H, T, K] float32
+    scale: np.float32
     keys: np.ndarray  # [B, G, P, K, PANEL] float32: the keys by panels, the last one filled with zeros
     value: np.ndarray  # [B, G, S, Kv] float32, Kv a multiple of PANEL
     n_keys: int  # S
@@ -133,7 +134,7 @@ def one_block(call, answers, desk, part, b, h, t, n, i):
         share = weigh(call, answers, desk, b, h, t + m, first, row)
         desk.shares[m] = share
         if len(answers.sums) > DISTANCE:
-            mass, offset, offset2, distance = rows.place(row, first - shift - t - m)
+            mass, offset, offset2, distance = rows.place(row, np.float64(first - shift - t - m))
             answers.sums[MASS, b, h, t + m] = mass * share
             answers.sums[OFFSET, b, h, t + m] = offset * share
             answers.sums[OFFSET2, b, h, t + m] = offset2 * share
@@ -144,8 +145,8 @@ def one_block(call, answers, desk, part, b, h, t, n, i):
             rows.raise_to(row, share, desk.columns[PEAKS, first:last])
         if a < z:
             add_columns(answers, desk, part, b, h, t + m, a, z, m == n - 1)
-        clear(scores[a:first])
-        clear(scores[last:z])
+        fill(scores[a:first], f32(0))
+        fill(scores[last:z], f32(0))
     if answers.out.size:
         output(call, answers, desk, b, h, t, n, a, z)
 
@@ -156,7 +157,7 @@ def multiply(call, desk, b, h, t, n, a, z):
     (_, H, _, K), G, wide = call.query.shape, call.keys.shape[1], desk.scores.shape[1]
     for m in range(len(desk.queries)):
         for k in range(K):
-            desk.queries[m, k] = call.query[b, h, t + m, k] if m < n else f32(0)
+            desk.queries[m, k] = call.scale * call.query[b, h, t + m, k] if m < n else f32(0)
     for p in range(a // PANEL, -(-z // PANEL)):
         keys = call.keys[b, h // (H // G), p].ctypes.data
         for m in range(0, n, GROUP):
@@ -185,17 +186,17 @@ def finish(call, b, h, i, first, x, row):
 def weigh(call, answers, desk, b, h, t, first, row):
     """Find a row's links, turn its scores into weights and sum these; what they are to be multiplied by to sum to 1."""
     known = call.level.size > 0
-    level = HIDDEN if known and not answers.best.size else rows.lane_tops(row, desk.tops)
     if answers.best.size:
+        rows.lane_tops(row, desk.tops)
         rows.find_links(
             row, first, answers.best[b, h, t], answers.keys[b, h, t], desk.tops, desk.candidates, desk.places
         )
     sink = call.sinks[h] if call.sinks.size and not known else HIDDEN
-    level = call.level[b, h, t] if known else max(level, sink)
+    level = call.level[b, h, t] if known else max(rows.highest(row), sink)
     mass, entropy, squares = rows.weigh(row, level)
     share, beyond = f32(1), f32(0)  # the log-sum-exp is so far beyond the level
     if not known and level < VISIBLE:  # it sees nothing
-        clear(row)
+        fill(row, f32(0))
         answers.lse[b, h, t] = -np.inf
         mass = entropy = squares = f32(0)
     elif not known:
@@ -204,7 +205,7 @@ def weigh(call, answers, desk, b, h, t, first, row):
         answers.lse[b, h, t] = level + beyond
         share = f32(1) / whole
     answers.sums[MASS, b, h, t] = mass * share
-    answers.sums[ENTROPY, b, h, t] = (mass * beyond - entropy) * share
+    answers.sums[ENTROPY, b, h, t] = (mass * beyond - LN2 * entropy) * share
     answers.sums[SQUARES, b, h, t] = squares * share * share
     return share
 
@@ -217,18 +218,18 @@ def add_columns(answers, desk, part, b, h, t, a, z, last):
         rows.add_cells(desk.columns[BARS, a:z], a, answers.mean_ends, cells)
         if answers.received.size:
             add(desk.columns[BARS, a:z], f32(1), desk.columns[TOTAL, a:z])
-        clear(desk.columns[BARS, a:z])
+        fill(desk.columns[BARS, a:z], f32(0))
     if answers.max_map.size and (last or answers.max_rows[t + 1] != answers.max_rows[t]):
         rows.raise_cells(
             desk.columns[PEAKS, a:z], a, answers.max_ends, answers.max_map[part, b, h, answers.max_rows[t]]
         )
-        clear(desk.columns[PEAKS, a:z])
+        fill(desk.columns[PEAKS, a:z], f32(0))
     if answers.received.size and last:
         received = answers.received[part, b, h]
         for j in range(a, z):
             received[j] += desk.columns[TOTAL, j] + desk.columns[BARS, j]
-        clear(desk.columns[TOTAL, a:z])
-        clear(desk.columns[BARS, a:z])
+        fill(desk.columns[TOTAL, a:z], f32(0))
+        fill(desk.columns[BARS, a:z], f32(0))
 
 
 @compiled
@@ -237,7 +238,7 @@ def output(call, answers, desk, b, h, t, n, a, z):
     H, G, wide = call.query.shape[1], call.value.shape[1], desk.scores.shape[1]
     Kv = call.value.shape[3]
     for m in range(len(desk.out)):
-        clear(desk.out[m])
+        fill(desk.out[m], f32(0))
     for j in range(a, z, DEPTH):
         value = call.value[b, h // (H // G), j].ctypes.data
         for v in range(0, Kv, PANEL):

@@ -11,11 +11,11 @@ import operator
 import numpy as np
 from numba import njit
 
-from polyhead.operator.loops.vectors import LOWEST, exponential, f32, i32
+from polyhead.operator.loops.vectors import LOG2E, LOWEST, exponential, f32, i32, larger, power
 
 HIDDEN = np.float32(-1e30)  # the score of a hidden pair: finite, and its weight is exactly 0
 VISIBLE = np.nextafter(HIDDEN, np.float32(0))  # the lowest score that is not hidden
-LANES, SEGMENTS = 64, 16  # a row is looked at in chunks of 16 segments of 64 lanes; the maxima of lanes first
+LANES, SEGMENTS = 64, 16  # links are looked for in chunks of 16 segments of 64 lanes; by the maxima of lanes first
 CHUNK = LANES * SEGMENTS
 ROOM = 4 * LANES  # candidates for a row's links; where more come, as with equal scores, they are looked at one by one
 
@@ -44,40 +44,37 @@ def cap(row, softcap):
 
 
 @inlined
+def highest(row):
+    """The largest score of a row."""
+    top = HIDDEN
+    for j in range(len(row)):
+        top = larger(top, row[j])
+    return top
+
+
+@inlined
 def lane_tops(row, tops):
-    """The largest score of a row, and of its lanes: of every 64th score of each chunk, tops[:chunks], and of all,
-    tops[chunks]."""
-    whole, chunks = len(row) // CHUNK, -(-len(row) // CHUNK)
-    for c in range(whole):  # with the count known, the compiler keeps maxima in registers
-        lanes = row[c * CHUNK : (c + 1) * CHUNK].reshape(SEGMENTS, LANES)
-        for g in range(LANES):
-            m = lanes[0, g]
-            for n in range(1, SEGMENTS):
-                m = max(m, lanes[n, g])
-            tops[c, g] = m
-    if whole < chunks:
-        for g in range(LANES):
-            tops[whole, g] = HIDDEN
-        for start in range(whole * CHUNK, len(row), LANES):
-            for g in range(min(LANES, len(row) - start)):
-                tops[whole, g] = max(tops[whole, g], row[start + g])
-    highest = HIDDEN
-    for g in range(LANES):
-        top = HIDDEN
-        for c in range(chunks):
-            top = max(top, tops[c, g])
-        tops[chunks, g] = top
-        highest = max(highest, top)
-    return highest
+    """The largest score of each lane: of every 64th score of each chunk, tops[:chunks], and of all, tops[chunks]."""
+    chunks = -(-len(row) // CHUNK)
+    fill(tops[chunks], HIDDEN)
+    for c in range(chunks):
+        chunk, lanes = row[c * CHUNK : min((c + 1) * CHUNK, len(row))], tops[c]
+        fill(lanes, HIDDEN)
+        for start in range(0, len(chunk) - LANES + 1, LANES):
+            segment = chunk[start : start + LANES]
+            for g in range(LANES):
+                lanes[g] = larger(lanes[g], segment[g])
+        raise_to(chunk[len(chunk) // LANES * LANES :], f32(1), lanes)
+        raise_to(lanes, f32(1), tops[chunks])
 
 
 @inlined
 def weigh(row, level):
-    """Turn scores into exp(score - level), in place: the sums of these p, of p (score - level) and of p^2."""
+    """Turn scores into exp(score - level), in place: the sums of these p, of p log2 p and of p^2."""
     mass, entropy, squares = f32(0), f32(0), f32(0)
     for j in range(len(row)):
-        x = max(row[j] - level, LOWEST)
-        p = exponential(x)
+        x = max((row[j] - level) * LOG2E, LOWEST)
+        p = power(x)
         mass += p
         entropy += p * x
         squares += p * p
@@ -87,25 +84,20 @@ def weigh(row, level):
 
 @inlined
 def place(row, x):
-    """The sums of p, p y, p y^2 and p |y| over a row of weights, where y is each one's offset, x that of the first."""
-    middle = min(max(-x, 0), len(row))  # before it, keys lie on the left
-    most, left, before = moments(row[:middle], np.float64(x))
-    rest, right, after = moments(row[middle:], np.float64(x + middle))
-    return most + rest, left + right, before + after, right - left
+    """The sums of p, p y, p y^2 and p |y| over a row of weights, where y is each one's offset, x that of the first.
 
-
-@inlined
-def moments(run, x):
-    """Sums of p, p y and p y^2 over a run of weights; all of the same weights and in float64, since a spread is a small
-    difference of large sums."""
-    mass, a, b = 0.0, 0.0, 0.0
-    for j in range(len(run)):
-        p = np.float64(run[j])
-        y = np.float64(j) + x
+    All of the same weights and in float64, since a spread is a small difference of large sums.
+    """
+    mass, offset, offset2, distance = 0.0, 0.0, 0.0, 0.0
+    for j in range(len(row)):
+        p = np.float64(row[j])
+        y = np.float64(i32(j)) + x  # of 32 bits, or it would not become vectors everywhere
+        far = p * y
         mass += p
-        a += p * y
-        b += p * y * y
-    return mass, a, b
+        offset += far
+        offset2 += far * y
+        distance += abs(far)
+    return mass, offset, offset2, distance
 
 
 @inlined
@@ -116,16 +108,16 @@ def add(row, share, total):
 
 
 @inlined
-def clear(row):
+def fill(row, x):
     for j in range(len(row)):
-        row[j] = f32(0)
+        row[j] = x
 
 
 @inlined
 def raise_to(row, share, peaks):
     """Raise peaks to share * row."""
     for j in range(len(row)):
-        peaks[j] = max(peaks[j], share * row[j])
+        peaks[j] = larger(peaks[j], share * row[j])
 
 
 def into_cells(join):
@@ -144,7 +136,7 @@ def into_cells(join):
     return joined
 
 
-add_cells, raise_cells = into_cells(operator.add), into_cells(max)
+add_cells, raise_cells = into_cells(operator.add), into_cells(larger)
 
 
 @compiled

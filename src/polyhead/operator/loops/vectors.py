@@ -21,9 +21,11 @@ LANES = 16 if FEATURES.get("avx512f") else 8 if FEATURES.get("fma") else 4  # fl
 GROUP, PANEL = 6, 2 * LANES  # rows and columns of a tile whose sums stay in registers: 12 vectors
 
 f32, i32 = np.float32, np.int32
-LOWEST = f32(-87.0)  # the exponential of anything lower is taken as 0
-LOG2E = f32(1.4426950408889634)
-C1, C2, C3, C4, C5, C6, C7 = (f32(math.log(2.0) ** n / math.factorial(n)) for n in range(1, 8))
+LN2, LOG2E = f32(math.log(2.0)), f32(math.log2(math.e))
+LOWEST = f32(-127)  # 2 to this or less is taken as 0
+ONE = f32(1)
+# 2^z = 1 + C1 z + ... + C5 z^5 within 1e-7 of it for |z| <= 1/2: the polynomial whose largest relative error is least
+C1, C2, C3, C4, C5 = map(f32, (0.69314698, 0.24022242, 0.05550734, 0.00967151, 0.00132647))
 
 INT, FLOAT = ir.IntType(64), ir.FloatType()
 VECTOR = ir.VectorType(FLOAT, LANES)
@@ -41,18 +43,43 @@ def as_float(typing, x):
     return types.float32(types.int32), lambda context, builder, sig, args: builder.bitcast(args[0], FLOAT)
 
 
+@intrinsic
+def larger(typing, x, y):
+    """The larger of two float32, neither of them NaN; loops of it become vectors, which those of max do not."""
+
+    def build(context, builder, sig, args):
+        above = builder.fcmp_ordered(">", *args, flags=("nnan", "nsz"))
+        return builder.select(above, *args, flags=("nnan", "nsz"))
+
+    return types.float32(types.float32, types.float32), build
+
+
+@intrinsic
+def nearest(typing, x):
+    """The whole number nearest to a float32, as one."""
+
+    def build(context, builder, sig, args):
+        return builder.call(builder.module.declare_intrinsic("llvm.rint", [FLOAT]), args)
+
+    return types.float32(types.float32), build
+
+
 @njit(inline="always")
-def exponential(x):
-    """e^x for x up to 87, within 2e-7 of it: 2^n (by the exponent's bits) times 2^z by its series, |z| <= 1/2.
+def power(t):
+    """2^t for t from LOWEST, where it is exactly 0, to 127: 2^n (by the exponent's bits) times 2^z, |z| <= 1/2.
 
     Cody and Waite's reduction, as a polynomial and a shift, since a call of the library's would not become vectors.
     """
-    t = max(x, LOWEST) * LOG2E
-    n = i32(t - f32(0.5))  # to the nearest, for t <= 0
-    z = t - f32(n)
-    y = f32(1) + z * (C1 + z * (C2 + z * (C3 + z * (C4 + z * (C5 + z * (C6 + z * C7))))))
-    y = as_float(as_bits(y) + (n << i32(23)))
-    return y if x > LOWEST else f32(0)
+    n = nearest(t)
+    z = t - n
+    y = ONE + z * (C1 + z * (C2 + z * (C3 + z * (C4 + z * C5))))
+    return as_float(as_bits(y) + (i32(n) << i32(23)))
+
+
+@njit(inline="always")
+def exponential(x):
+    """e^x for x up to 88, off by 2e-7 and 6e-8 |x| of it; 0 from -88.03 down."""
+    return power(max(x * LOG2E, LOWEST))
 
 
 @intrinsic
