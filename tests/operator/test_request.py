@@ -52,7 +52,7 @@ TENSORS = [
 KEYWORDS: list[tuple[dict[str, Any], str]] = [
     ({"mask": torch.zeros(T, S)}, r"mask must be boolean \(True = may look\); found torch.float32: .* bias="),
     ({"mask": whole(T, S)}, r"mask must be boolean .*; found torch.int64: write mask != 0"),
-    ({"mask": [[True]]}, r"mask must be a boolean tensor, a rule or None; found list"),
+    ({"mask": [[True]]}, r"mask must be a boolean tensor, a rule, a BlockMask or None; found list"),
     ({"mask": whole(B, S).bool()}, r"mask must broadcast to .* = \[2, 4, 3, 5\]; found \[1, 1, 2, 5\] .*lengths="),
     ({"mask": whole(1, 1, 1, 1, 1).bool()}, r"mask must have at most 4 axes, .*; found \[1, 1, 1, 1, 1\]"),
     ({"mask": whole(1, 1).bool().to("meta")}, r"mask must be on the device of query, cpu; found meta"),

@@ -161,7 +161,10 @@ def test_a_mask_mod_means_what_flex_attention_makes_of_it() -> None:
     torch.testing.assert_close(out, wanted)
     torch.testing.assert_close(record.statistics.received, dense.statistics.received)
     torch.testing.assert_close(record.weights(), dense.weights())
-    for kernel in ("explicit", "compiled", "fused", "blockwise", "reference"):
+    blocks = create_block_mask(packed_and_sliding, B, H, n, n, device="cpu")
+    assert torch.equal(out, attend(query, key, value, mask=blocks)[0])
+    for kernel in ("explicit", "compiled", "fused", "blockwise", "flex", "reference"):
+        torch.testing.assert_close(attend(query, key, value, mask=mod, kernel=kernel)[0], out)
         torch.testing.assert_close(
             attend(query, key, value, mask=mod & Window(2, 0), kernel=kernel)[0],
             attend(query, key, value, mask=written, window=(2, 0))[0],
@@ -189,7 +192,7 @@ def capped_and_sloped(score: Tensor, b: Tensor, h: Tensor, i: Tensor, j: Tensor)
 
 
 def test_a_score_mod_is_the_softcap_and_bias_that_it_says_forward_and_backward() -> None:
-    for kernel in ("auto", "explicit", "blockwise", "reference"):
+    for kernel in ("auto", "explicit", "blockwise", "flex", "reference"):
         found: list[list[Tensor]] = []
         for how in ({"bias": ScoreMod(capped_and_sloped)}, {"softcap": 2.0, "bias": Alibi(SLOPES)}):
             dice = torch.Generator().manual_seed(0)

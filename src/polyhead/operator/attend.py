@@ -16,7 +16,7 @@ from polyhead.operator.kernels import Explanation, blockwise
 from polyhead.operator.observe import Observe
 from polyhead.operator.record import Record
 from polyhead.operator.request import ask, chosen
-from polyhead.operator.rules import Bias, Rule, ScoreMod
+from polyhead.operator.rules import Bias, Mask, ScoreMod
 from polyhead.operator.statistics import measure
 from polyhead.operator.statistics.gradient import attach
 
@@ -26,7 +26,7 @@ def attention(
     key: Tensor,  # [B, G, S, K]
     value: Tensor,  # [B, G, S, Kv]
     *,
-    mask: Tensor | Rule | None = None,
+    mask: Mask | None = None,
     causal: bool = False,
     window: tuple[int | None, int | None] | None = None,
     bias: Tensor | Bias | ScoreMod | None = None,
@@ -45,7 +45,8 @@ def attention(
     c tanh(x / c), bias, mask, softmax with sinks in its denominator, dropout, times value.
 
     mask      boolean, True = may look, broadcast to [B, H, T, S]; or a rule: Causal, Window, Prefix, Lengths, Segments,
-              Dense, composed with &. causal, window, segments and lengths are short for rules and all hold together.
+              Dense, MaskMod, composed with &; or FlexAttention's BlockMask. causal, window, segments and lengths are
+              short for rules, and all hold together.
     causal    query i sees key j if j <= i + (S - T): the last query sees every key.
     window    (left, right): how many keys before and after its own place a query sees; None is no bound.
     bias      added to the scores: a float tensor broadcast to [B, H, T, S] (-inf hides), Alibi or Buckets; or a
@@ -73,7 +74,7 @@ def attend(
     key: Tensor,  # [B, G, S, K]
     value: Tensor,  # [B, G, S, Kv]
     *,
-    mask: Tensor | Rule | None = None,
+    mask: Mask | None = None,
     causal: bool = False,
     window: tuple[int | None, int | None] | None = None,
     bias: Tensor | Bias | ScoreMod | None = None,
@@ -113,7 +114,7 @@ def explain(
     key: Tensor,  # [B, G, S, K]
     value: Tensor,  # [B, G, S, Kv]
     *,
-    mask: Tensor | Rule | None = None,
+    mask: Mask | None = None,
     causal: bool = False,
     window: tuple[int | None, int | None] | None = None,
     bias: Tensor | Bias | ScoreMod | None = None,
@@ -139,7 +140,7 @@ def rows(
     query: Tensor,  # [B, H, T, K]
     key: Tensor,  # [B, G, S, K]
     lse: Tensor,  # [B, H, T]
-    rule: Tensor | Rule | None = None,
+    rule: Mask | None = None,
     rows: Sequence[int] | Tensor | None = None,
     columns: Sequence[int] | Tensor | None = None,
     *,

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from polyhead.errors import ArgumentError
 from polyhead.operator import rules
-from polyhead.operator.rules import Bias, Causal, DenseBias, Frame, Lengths, Rule, ScoreMod, Segments, Window
+from polyhead.operator.rules import Bias, Causal, DenseBias, Frame, Lengths, Mask, Rule, ScoreMod, Segments, Window
 
 CAUSAL = Causal()
 
@@ -92,7 +92,7 @@ def ask(
     key: Tensor,
     value: Tensor,
     *,
-    mask: Tensor | Rule | None = None,
+    mask: Mask | None = None,
     causal: bool = False,
     window: tuple[int | None, int | None] | None = None,
     bias: Tensor | Bias | ScoreMod | None = None,
@@ -149,7 +149,7 @@ def frame_of(query: Tensor, key: Tensor, rule: Rule | None) -> Frame:
 
 
 def compose(
-    mask: Tensor | Rule | None,
+    mask: Mask | None,
     causal: bool,
     window: tuple[int | None, int | None] | None,
     segments: Tensor | tuple[Tensor, Tensor] | None,

@@ -18,7 +18,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
-from typing import cast
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor
@@ -164,13 +164,26 @@ class Rule:
         return self & other
 
 
-def rule(mask: object) -> Rule:
+class BlockMask(Protocol):
+    """FlexAttention's BlockMask, of which its function is read; known without an import of FlexAttention."""
+
+    @property
+    def mask_mod(self) -> Callable[..., Tensor]: ...
+
+
+Mask = Tensor | Rule | BlockMask  # what mask= accepts
+
+
+def rule(mask: Mask) -> Rule:
     """What `mask=` accepts, as a rule."""
     if isinstance(mask, Rule):
         return mask
     if isinstance(mask, Tensor):
         return Dense(mask)
-    raise ArgumentError(f"mask must be a boolean tensor, a rule or None; found {type(mask).__name__}")
+    function = getattr(mask, "mask_mod", None)
+    if function is None:
+        raise ArgumentError(f"mask must be a boolean tensor, a rule, a BlockMask or None; found {type(mask).__name__}")
+    return MaskMod(function)
 
 
 @dataclass(frozen=True, eq=False)

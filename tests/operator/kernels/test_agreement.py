@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from torch import Tensor
 
 from polyhead.operator import attend
-from polyhead.operator.kernels import blockwise, compiled, explicit, fused, reference
+from polyhead.operator.kernels import blockwise, compiled, explicit, flex, fused, reference
 from polyhead.operator.request import Request
 from tests.operator.cases import Built, Case, build, cases, close
 
@@ -97,6 +97,16 @@ def test_compiled_agrees_with_the_reference_or_says_why_not(case: Case):
     assert (reason is not None) == empty(case), reason
     if reason is None:
         agree(built, compiled.run)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(cases((*WHOLE, *HALF)))
+def test_flex_agrees_with_the_reference_or_says_why_not(case: Case):
+    built = build(case)
+    reason = flex.can(built.request())
+    assert (reason is not None) == (case.sinks or empty(case)), reason
+    if reason is None:
+        agree(built, flex.run)
 
 
 @pytest.mark.parametrize(("T", "S"), [(1, 2500), (1300, 700), (2200, 2200)])

@@ -16,7 +16,7 @@ from torch import Tensor
 from polyhead.errors import ArgumentError
 from polyhead.operator import Alibi, Buckets, Prefix, ScoreMod, attend, attention, explain, loops
 from polyhead.operator import kernels as table
-from polyhead.operator.kernels import BY_NAME, KERNELS, TABLE, blockwise, compiled, explicit, fused, reference
+from polyhead.operator.kernels import BY_NAME, KERNELS, TABLE, blockwise, compiled, explicit, flex, fused, reference
 from polyhead.operator.kernels.cost import cost
 from polyhead.operator.request import Request, ask
 from tests.operator.cases import Case, build, cases
@@ -117,6 +117,12 @@ REASONS: list[tuple[str, Request, str]] = [
     ("fused", ask(*(x.mT.contiguous().mT for x in tensors(FAR))), "features that do not lie side by side"),
     ("fused", ask(*tensors(6, G=1), dropout=0.5), "with dropout SDPA would repeat the keys and values of each group"),
     ("fused", asking_for("hidden NaN or Inf", 6), "NaN or Inf"),
+    ("flex", ask(*(x.to("meta") for x in tensors(6))), "would have to be compiled on meta, which is untried"),
+    ("flex", asking_for("sinks", 6), "FlexAttention has no sinks"),
+    ("flex", asking_for("dropout", 6), "FlexAttention drops no weights"),
+    ("flex", ask(*tensors(0)), "makes no mask of nothing"),
+    ("flex", far(), "would write out all 35280000 scores, more than 8388608"),
+    ("flex", asking_for("hidden NaN or Inf", 6), "NaN or Inf in an input"),
     ("reference", far(), "writes out all B .* = 35280000 scores, more than 4194304"),
 ]
 
@@ -133,7 +139,9 @@ def test_every_reason_in_the_source_is_met_above(monkeypatch: pytest.MonkeyPatch
     met = " ".join(BY_NAME[kernel].can(request) or "" for kernel, request, _ in REASONS)
     monkeypatch.setattr(loops, "find_spec", lambda name: None)  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
     met += str(BY_NAME["compiled"].can(far()))
-    for module in (explicit, loops, compiled, fused, blockwise, reference):
+    monkeypatch.setattr(flex, "find_spec", lambda name: None)  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
+    met += str(BY_NAME["flex"].can(far()))
+    for module in (explicit, loops, compiled, fused, blockwise, flex, reference):
         for function in ast.walk(ast.parse(inspect.getsource(module))):
             if isinstance(function, ast.FunctionDef) and function.name in ("can", "why_unfused"):
                 for said in (node.value for node in ast.walk(function) if isinstance(node, ast.Return)):
@@ -143,7 +151,9 @@ def test_every_reason_in_the_source_is_met_above(monkeypatch: pytest.MonkeyPatch
 
 def test_if_no_kernel_can_serve_every_reason_is_listed(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(table, "KERNELS", tuple(k for k in KERNELS if k.name != "blockwise"))
-    with pytest.raises(ArgumentError, match=r"explicit: .*; fused: SDPA has no sinks; reference: it is the spec"):
+    with pytest.raises(
+        ArgumentError, match=r"explicit: .*; fused: SDPA has no sinks; flex: .*; reference: it is the spec"
+    ):
         table.choose(asking_for("sinks", 6), "auto")
 
 
@@ -184,10 +194,19 @@ def test_explain_matches_what_runs(feature: str):
 def test_explain_prints_as_a_table_with_an_arrow():
     x = torch.randn(1, 2, 5, 4)
     lines = str(explain(x, x, x, softcap=2.0)).splitlines()
-    assert [line.split()[0] for line in lines] == ["explicit", "compiled", "fused", "->", "reference", "50", "beside"]
+    assert [line.split()[0] for line in lines] == [
+        "explicit",
+        "compiled",
+        "fused",
+        "->",
+        "flex",
+        "reference",
+        "50",
+        "beside",
+    ]
     assert lines[3].startswith("-> blockwise ") and lines[3].endswith(" B  can serve")
     assert "SDPA has no softcap" in lines[2]
-    assert lines[5] == "50 pairs may look: 800 FLOP, 640 B in and out"
+    assert lines[6] == "50 pairs may look: 800 FLOP, 640 B in and out"
     assert explain(x, x, x, kernel="reference").chosen == "reference"
     assert explain(x, x, x, sinks=torch.zeros(2), kernel="fused").chosen is None
 

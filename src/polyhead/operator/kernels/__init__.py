@@ -10,7 +10,7 @@ from torch import Tensor
 
 from polyhead.errors import ArgumentError, did_you_mean
 from polyhead.operator.answers import Sums
-from polyhead.operator.kernels import blockwise, compiled, explicit, fused, reference
+from polyhead.operator.kernels import blockwise, compiled, explicit, flex, fused, reference
 from polyhead.operator.kernels.cost import Cost, cost
 from polyhead.operator.observe import Observe
 from polyhead.operator.request import Request
@@ -33,35 +33,36 @@ KERNELS = (
     Kernel("compiled", compiled.can, compiled.run, compiled.room, compiled.slower, compiled.see),
     Kernel("fused", fused.can, fused.run, fused.room),
     Kernel("blockwise", blockwise.can, blockwise.run, blockwise.room),
+    Kernel("flex", flex.can, flex.run, flex.room, flex.slower),
     Kernel("reference", reference.can, reference.run, reference.room, reference.slower),
 )
 BY_NAME = {kernel.name: kernel for kernel in KERNELS}
 
 # What each kernel can do, at a glance; a test holds the table against the kernels. "small": while the scores or the
-# mask that it would write out are within its bound (explicit.SCORES, fused.PLANE, fused.SCORES, reference.SCORES).
+# mask that it would write out are within its bound (SCORES of explicit, fused, flex and reference, PLANE of fused).
 TABLE = {
-    #                        explicit  compiled  fused    blockwise  reference
-    "no mask":              ("small",  "yes",    "yes",   "yes",     "small"),
-    "causal, T = S":        ("small",  "yes",    "yes",   "yes",     "small"),
-    "causal, T != S":       ("small",  "yes",    "small", "yes",     "small"),
-    "window":               ("small",  "yes",    "small", "yes",     "small"),
-    "prefix":               ("small",  "yes",    "small", "yes",     "small"),
-    "lengths":              ("small",  "yes",    "yes",   "yes",     "small"),
-    "lengths of queries":   ("small",  "yes",    "small", "yes",     "small"),
-    "segments":             ("small",  "yes",    "small", "yes",     "small"),
-    "mask tensor":          ("small",  "yes",    "small", "yes",     "small"),
-    "bias tensor":          ("small",  "yes",    "small", "yes",     "small"),
-    "bias that learns":     ("small",  "yes",    "small", "yes",     "small"),
-    "alibi":                ("small",  "yes",    "small", "yes",     "small"),
-    "buckets":              ("small",  "yes",    "small", "yes",     "small"),
-    "softcap":              ("small",  "yes",    "no",    "yes",     "small"),
-    "score_mod":            ("small",  "no",     "no",    "yes",     "small"),
-    "sinks":                ("no",     "yes",    "no",    "yes",     "small"),
-    "dropout":              ("small",  "no",     "small", "yes",     "small"),
-    "grouped heads":        ("small",  "yes",    "yes",   "yes",     "small"),
-    "Kv != K":              ("small",  "yes",    "small", "yes",     "small"),
-    "hidden NaN or Inf":    ("no",     "no",     "no",    "yes",     "small"),
-    "differentiable twice": ("small",  "yes",    "no",    "yes",     "no"),
+    #                        explicit  compiled  fused    blockwise  flex      reference
+    "no mask":              ("small",  "yes",     "yes",    "yes",     "small",  "small"),
+    "causal, T = S":        ("small",  "yes",     "yes",    "yes",     "small",  "small"),
+    "causal, T != S":       ("small",  "yes",     "small",  "yes",     "small",  "small"),
+    "window":               ("small",  "yes",     "small",  "yes",     "small",  "small"),
+    "prefix":               ("small",  "yes",     "small",  "yes",     "small",  "small"),
+    "lengths":              ("small",  "yes",     "yes",    "yes",     "small",  "small"),
+    "lengths of queries":   ("small",  "yes",     "small",  "yes",     "small",  "small"),
+    "segments":             ("small",  "yes",     "small",  "yes",     "small",  "small"),
+    "mask tensor":          ("small",  "yes",     "small",  "yes",     "small",  "small"),
+    "bias tensor":          ("small",  "yes",     "small",  "yes",     "small",  "small"),
+    "bias that learns":     ("small",  "yes",     "small",  "yes",     "small",  "small"),
+    "alibi":                ("small",  "yes",     "small",  "yes",     "small",  "small"),
+    "buckets":              ("small",  "yes",     "small",  "yes",     "small",  "small"),
+    "softcap":              ("small",  "yes",     "no",     "yes",     "small",  "small"),
+    "score_mod":            ("small",  "no",      "no",     "yes",     "small",  "small"),
+    "sinks":                ("no",     "yes",     "no",     "yes",     "no",     "small"),
+    "dropout":              ("small",  "no",      "small",  "yes",     "no",     "small"),
+    "grouped heads":        ("small",  "yes",     "yes",    "yes",     "small",  "small"),
+    "Kv != K":              ("small",  "yes",     "small",  "yes",     "small",  "small"),
+    "hidden NaN or Inf":    ("no",     "no",      "no",     "yes",     "no",     "small"),
+    "differentiable twice": ("small",  "yes",     "no",     "yes",     "small",  "no"),
 }  # fmt: skip
 
 
