@@ -12,11 +12,23 @@ import pytest
 import torch
 from hypothesis import given, settings
 from torch import Tensor
+from torch.nn.attention import SDPBackend
 
 from polyhead.errors import ArgumentError
 from polyhead.operator import Alibi, Buckets, Prefix, ScoreMod, attend, attention, explain, loops
 from polyhead.operator import kernels as table
-from polyhead.operator.kernels import BY_NAME, KERNELS, TABLE, blockwise, compiled, explicit, flex, fused, reference
+from polyhead.operator.kernels import (
+    BY_NAME,
+    KERNELS,
+    TABLE,
+    aten,
+    blockwise,
+    compiled,
+    explicit,
+    flex,
+    fused,
+    reference,
+)
 from polyhead.operator.kernels.cost import cost
 from polyhead.operator.request import Request, ask
 from tests.operator.cases import Case, build, cases
@@ -234,5 +246,35 @@ def test_flash_and_sdpa_give_the_same_bits():
     for how in requests:
         query, key, value = torch.randn(2, 4, 6, 8), torch.randn(2, 2, 6, 8), torch.randn(2, 2, 6, 8)
         request = ask(query, key, value, **how)
-        assert fused.on_flash(request, fused.written(request) if "causal" not in how else None, "causal" in how)
+        mask = None if "causal" in how else fused.written(request)
+        assert fused.teller(request, mask, "causal" in how) is aten.flash_on_cpu
         assert torch.equal(fused.run(request, True)[0], fused.run(request, False)[0])
+
+
+@pytest.mark.parametrize("kernel", [aten.flash, aten.cudnn, aten.efficient])
+def test_a_gpu_kernel_as_pytorch_describes_it_gives_one_number_a_row(kernel: aten.Call):
+    """Tensors without memory pass PyTorch's own description of each; numbers are checked by benchmarks/gpu.sh."""
+    query, key = (torch.empty(2, heads, 45, 64, device="meta", dtype=torch.bfloat16) for heads in (4, 4))
+    out, lse = kernel(query, key, key, None, True, 0.1)
+    assert (out.shape, out.dtype) == (query.shape, torch.bfloat16)
+    assert (lse.shape, lse.dtype) == ((2, 4, 45), torch.float32)
+
+
+def test_the_log_sum_exp_is_that_of_the_backend_which_sdpa_takes(monkeypatch: pytest.MonkeyPatch):
+    x = torch.randn(1, 2, 6, 8)
+    wanted = attend(x, x, x, kernel="fused")[1].lse
+
+    def as_if(*backend: object) -> None:
+        monkeypatch.setattr(aten, "chosen", lambda *_: backend[0])  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
+
+    def seven(query: Tensor, *_: object) -> tuple[Tensor, Tensor]:
+        return query, query.new_full(query.shape[:3], 7.0)
+
+    as_if(SDPBackend.EFFICIENT_ATTENTION)
+    monkeypatch.setitem(aten.CALLS, ("cpu", SDPBackend.EFFICIENT_ATTENTION), ("softmax", seven))
+    assert (attend(x, x, x, kernel="fused")[1].lse == 7).all()
+    assert (attend(x, x, x, kernel="fused", dropout=0.5)[1].lse != 7).all()
+    monkeypatch.setitem(aten.CALLS, ("cpu", SDPBackend.EFFICIENT_ATTENTION), ("gone_from_this_release", seven))
+    torch.testing.assert_close(attend(x, x, x, kernel="fused")[1].lse, wanted)
+    as_if(SDPBackend.MATH)
+    torch.testing.assert_close(attend(x, x, x, kernel="fused")[1].lse, wanted)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from polyhead.operator import Alibi, Observe, ScoreMod, Statistics, Window, attend, attention, explain
-from polyhead.operator.kernels import reference
+from polyhead.operator.kernels import aten, reference
 from polyhead.operator.request import ask
 from polyhead.operator.statistics import WAYS, identities, measure, reduced
 from tests.operator.cases import TOLERANCE, Built, Case, build, cases
@@ -264,7 +264,9 @@ def test_the_call_on_cuda_meets_the_demands_of_its_kernel(how: str, monkeypatch:
     _, record = attend(query, key, key, **MASKS[how](45, "cpu"))
     wanted = measure(record.request, record.lse, TOLD, way="identities")
     monkeypatch.setitem(identities.CALLS, "cpu", identities.CALLS["cuda"])
-    monkeypatch.setattr(torch.ops.aten, identities.CALLS["cuda"].name, memory_efficient)
+    backend = identities.CALLS["cuda"].backend
+    monkeypatch.setitem(aten.CALLS, ("cpu", backend), aten.CALLS["cuda", backend])
+    monkeypatch.setattr(torch.ops.aten, "_scaled_dot_product_efficient_attention", memory_efficient)
     found = measure(record.request, record.lse, TOLD, way="identities")
     for name in ("squares", "distance", "offset", "received", "mean_map"):
         torch.testing.assert_close(getattr(found, name), getattr(wanted, name), rtol=1e-4, atol=1e-4)

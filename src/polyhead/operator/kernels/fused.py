@@ -14,14 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from polyhead.operator.kernels import blockwise
+from polyhead.operator.kernels import aten, blockwise
 from polyhead.operator.request import Request
 from polyhead.operator.rules import Causal, Extent, broadcast
 
 PLANE = 1 << 20  # most pairs T * S of a mask or bias that is written out, one byte or float each
 SCORES = 1 << 24  # most scores B * H * T * S where SDPA would write them out
-
-FLASH = 1  # SDPA's number for its flash kernel, the only one on a CPU that also gives the log-sum-exp
 
 
 def can(request: Request) -> str | None:
@@ -69,9 +67,13 @@ def run(request: Request, lse: bool) -> tuple[Tensor, Tensor | None]:
     query, key, value = request.query, request.key, request.value
     causal = top_left(request)
     mask = None if causal else written(request)
+    # A CPU's call below SDPA gives the same bits as SDPA (a test holds them together). Elsewhere nobody says so, and
+    # the one call is made whether its log-sum-exp is wanted or not.
+    if lse or query.device.type != "cpu":
+        call = teller(request, mask, causal)
+        if call is not None:
+            return told(request, call, mask, causal)
     grouped = query.shape[1] != key.shape[1]
-    if lse and on_flash(request, mask, causal):
-        return with_lse(request, mask, causal)
     out = F.scaled_dot_product_attention(
         query, key, value, mask, request.dropout, causal, scale=request.scale, enable_gqa=grouped
     )
@@ -122,32 +124,28 @@ def why_unfused(request: Request) -> str | None:
     return None
 
 
-def on_flash(request: Request, mask: Tensor | None, causal: bool) -> bool:
-    """Whether SDPA itself would take its flash kernel for this request on a CPU."""
+def teller(request: Request, mask: Tensor | None, causal: bool) -> aten.Call | None:
+    """The operation that SDPA itself would take for this request, if it tells its log-sum-exp."""
     query, key, value = request.query, request.key, request.value
-    if query.device.type != "cpu":
-        return False
-    grouped = query.shape[1] != key.shape[1]
-    chosen = torch._fused_sdp_choice(  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
-        query, key, value, mask, request.dropout, causal, scale=request.scale, enable_gqa=grouped
-    )
-    return chosen == FLASH
+    device = query.device.type
+    if device not in ("cpu", "cuda") or request.dropout > 0:
+        return None
+    if device == "cuda" and (mask is not None or query.shape[3] % 8 or value.shape[3] != query.shape[3]):
+        return None  # SDPA would pad them first
+    backend = aten.chosen(query, key, value, mask, request.dropout, causal, request.scale)
+    return aten.call_of(device, backend)
 
 
-def with_lse(request: Request, mask: Tensor | None, causal: bool) -> tuple[Tensor, Tensor]:
-    """The same kernel as SDPA runs, asked directly, so that its log-sum-exp comes out too."""
+def told(request: Request, call: aten.Call, mask: Tensor | None, causal: bool) -> tuple[Tensor, Tensor]:
+    """Output and log-sum-exp of the operation, which takes masks as floats and says 0 of an empty row."""
     empty = None
     if mask is not None and mask.dtype == torch.bool:
         empty = ~mask.any(-1)
         mask = torch.zeros_like(mask, dtype=request.query.dtype).masked_fill_(~mask, -torch.inf)
     elif mask is not None:
         empty = (mask == -torch.inf).all(-1)
-    out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-        request.query, request.key, request.value, 0.0, causal, attn_mask=mask, scale=request.scale
-    )
-    if empty is not None:
-        lse = lse.masked_fill(empty, -torch.inf)  # the kernel says 0
-    return out, lse.contiguous()
+    out, lse = call(request.query, request.key, request.value, mask, causal, request.scale)
+    return out, (lse if empty is None else lse.masked_fill(empty, -torch.inf)).contiguous()
 
 
 def fuses(request: Request) -> bool:
@@ -170,9 +168,7 @@ def backward(request: Request) -> Callable[..., tuple[Tensor | None, ...]]:
         out: Tensor, lse: Tensor, d_out: Tensor, *, learns: bool,
     ) -> tuple[Tensor | None, ...]:  # fmt: skip
         lse = lse.masked_fill(lse == -torch.inf, 0.0)  # as the kernel says of an empty row
-        d_query, d_key, d_value = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
-            d_out, query, key, value, out, lse, 0.0, causal, attn_mask=mask, scale=request.scale
-        )
-        return d_query, d_key, d_value, None, None
+        found = aten.flash_on_cpu_backward(d_out, query, key, value, out, lse, mask, causal, request.scale)
+        return *found, None, None
 
     return run

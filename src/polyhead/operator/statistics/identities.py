@@ -15,9 +15,10 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention import SDPBackend
 
 from polyhead.operator.answers import Grid, Sums
-from polyhead.operator.kernels import fused
+from polyhead.operator.kernels import aten, fused
 from polyhead.operator.kernels.blockwise import shift, spans
 from polyhead.operator.observe import Observe
 from polyhead.operator.request import CAUSAL, Request, finite, usable
@@ -34,7 +35,7 @@ HIDDEN = -1e30  # as good as -inf to a softmax; but a row of nothing else stays 
 def can(request: Request, observe: Observe) -> str | None:
     """None, or why no identity gives what is asked, or no fused kernel serves."""
     device = request.query.device.type
-    if device not in CALLS or not hasattr(torch.ops.aten, CALLS[device].name):
+    if device not in CALLS or aten.call_of(device, CALLS[device].backend) is None:
         return f"no fused kernel of PyTorch tells its log-sum-exp on {device}"
     if device != "cpu" and request.query.dtype == torch.float64:
         return f"PyTorch fuses nothing in float64 on {device}"
@@ -222,36 +223,30 @@ def attended(scores: Scores, values: Tensor | None = None) -> tuple[Tensor, Tens
 
 
 def on_cpu(scores: Scores, values: Tensor) -> tuple[Tensor, Tensor]:
-    """The flash kernel for CPUs, where queries, keys and values must be of one width."""
+    """Queries, keys and values must be of one width."""
     width = max(values.shape[-1], scores.rows.shape[-1])
     query, key, value = (F.pad(x, (0, width - x.shape[-1])) for x in (scores.rows, scores.columns, values))
-    return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-        query, key, value.expand_as(key), 0.0, scores.causal, attn_mask=scores.plane, scale=1.0
-    )
+    return aten.flash_on_cpu(query, key, value.expand_as(key), scores.plane, scores.causal, 1.0)
 
 
 def on_cuda(scores: Scores, values: Tensor) -> tuple[Tensor, Tensor]:
-    """The memory-efficient kernel, the only one for float32. Rows of tensors and of the plane must start on 16 bytes,
-    and its log-sum-exp is as long as a multiple of 32."""
+    """Rows of tensors and of the plane must start on 16 bytes."""
     query, key, value = (F.pad(x, (0, -x.shape[-1] % 8)) for x in (scores.rows, scores.columns, values))
     (B, H, T, _), S, plane = query.shape, key.shape[2], scores.plane
     if plane is not None:
         plane = F.pad(plane, (0, -S % 16))[..., :S].expand(B, H, T, S)
-    out, lse, *_ = torch.ops.aten._scaled_dot_product_efficient_attention(
-        query, key, value.expand(B, H, S, -1), plane, True, 0.0, scores.causal, scale=1.0
-    )
-    return out, lse[..., :T]
+    return aten.efficient(query, key, value.expand(B, H, S, -1), plane, scores.causal, 1.0)
 
 
 @dataclass(frozen=True)
 class Call:
-    """A fused kernel of PyTorch that tells its log-sum-exp."""
+    """A fused kernel that takes float32 and tells its log-sum-exp."""
 
-    name: str  # of the operation it needs
+    backend: SDPBackend
     run: Callable[[Scores, Tensor], tuple[Tensor, Tensor]]
 
 
 CALLS = {
-    "cpu": Call("_scaled_dot_product_flash_attention_for_cpu", on_cpu),
-    "cuda": Call("_scaled_dot_product_efficient_attention", on_cuda),
+    "cpu": Call(SDPBackend.FLASH_ATTENTION, on_cpu),
+    "cuda": Call(SDPBackend.EFFICIENT_ATTENTION, on_cuda),
 }
