@@ -88,6 +88,15 @@ def test_a_packed_stack_says_what_the_stack_says(position: Position, how: dict[s
         torch.testing.assert_close(packed(stack)(x, run), stack(x, run), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_a_model_of_any_type_is_packed_or_left_as_it_is(dtype: torch.dtype) -> None:
+    """Not every processor packs bfloat16."""
+    model = nn.Sequential(nn.Linear(16, 24)).to(dtype)
+    x = torch.randn(3, 16, dtype=dtype)
+    with torch.inference_mode():
+        torch.testing.assert_close(packed(model)(x), model(x), rtol=2e-2, atol=2e-2)
+
+
 @pytest.mark.skipif(not packable(nn.Linear(2, 2)), reason="this PyTorch has no packed products")
 def test_packing_leaves_the_model_alone_and_shares_its_embedding() -> None:
     model = tied_model()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import warnings
 
 import pytest
@@ -12,9 +13,10 @@ from torch import Tensor
 
 import polyhead
 from polyhead import ArgumentError, MaskMod, Observe, ScoreMod
+from polyhead.operator import loops
 from polyhead.operator.statistics import WAYS
 
-KERNELS = ("compiled", "fused", "blockwise", "explicit", "reference", "auto")
+KERNELS = ("compiled", "fused", "blockwise", "explicit", "flex", "reference", "auto")
 LOWEST = torch.finfo(torch.float32).min
 
 
@@ -100,6 +102,27 @@ def test_lengths_may_be_counted_in_small_numbers(small: torch.dtype):
     assert torch.equal(of(small), of(torch.int64))
 
 
+@pytest.mark.parametrize("small", [torch.uint8, torch.int8])
+def test_lengths_in_small_numbers_hide_beside_a_rule_whatever_the_keys(small: torch.dtype):
+    """1,536 keys are 0 in eight bits."""
+    query, key, value = tensors(1536, H=1)
+    lengths = torch.tensor([100], dtype=small)
+    out = polyhead.attention(query, key, value, lengths=lengths, causal=True, kernel="compiled")
+    torch.testing.assert_close(out, polyhead.attention(query, key, value, lengths=lengths.long(), causal=True))
+    assert polyhead.explain(query, key, value, lengths=lengths, causal=True).cost.pairs == 1536 * 100 - 99 * 100 // 2
+
+
+@pytest.mark.parametrize("far", [sys.maxsize, 2**62])
+def test_a_window_may_be_as_wide_as_a_number(far: int):
+    query, key, value = tensors(40, H=1)
+    for rule in (polyhead.Window(far, far), polyhead.Window(0, far), polyhead.Window(far, 0)):
+        wanted, plain = polyhead.attend(query, key, value, mask=rule, kernel="blockwise")
+        out, record = polyhead.attend(query, key, value, mask=rule, kernel="compiled", observe=Observe(received=True))
+        torch.testing.assert_close(out, wanted)
+        torch.testing.assert_close(record.lse, plain.lse)
+        assert float(record.statistics.received.sum()) == pytest.approx(40)  # pyright: ignore
+
+
 def test_distances_keep_their_digits_when_half_precision_trains():
     query, _, _ = tensors(257, H=1)
     key, _, value = (x.bfloat16() for x in tensors(3, H=1, seed=1))
@@ -122,6 +145,22 @@ def test_of_equal_keys_the_leftmost_comes_first(way: str, S: int):
     links = measure(record.request, record.lse, Observe(links=2), way=way).links
     assert links is not None and way in [each.name for each in WAYS]
     assert torch.equal(links.keys, torch.arange(2).expand(1, 2, 5, 2))
+
+
+@pytest.mark.parametrize("way", ["loops", "tiles"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("T", "S"), [(1, 300), (7, 64), (3, 252), (5, 513), (1, 520), (257, 260)])
+def test_of_keys_that_are_all_one_the_leftmost_comes_first(way: str, dtype: torch.dtype, T: int, S: int):
+    from polyhead.operator.statistics import measure
+
+    for seed in range(4):
+        query, key, _ = tensors(T, S=S, seed=seed)
+        query, key = query.to(dtype), key[:, :, :1].expand(key.shape).to(dtype)
+        _, record = polyhead.attend(query, key, key, causal=T > 1)
+        if loops.can(record.request) is not None and way == "loops":
+            continue
+        links = measure(record.request, record.lse, Observe(links=1), way=way).links
+        assert links is not None and not links.keys.any()
 
 
 @pytest.mark.parametrize("kernel", ["compiled", "blockwise"])

@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from polyhead.errors import ArgumentError, DataError
@@ -59,9 +62,37 @@ def test_a_record_whose_numbers_changed_is_refused(tmp_path: Path) -> None:
         Record.load(path)
 
 
-def test_another_file_is_refused(tmp_path: Path) -> None:
-    from safetensors.torch import save_file
+@settings(max_examples=80, deadline=None)
+@given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+def test_a_file_with_one_wrong_bit_is_refused(place: float, bit: int) -> None:
+    with TemporaryDirectory() as folder:
+        path, record = saved(Path(folder))
+        changed = bytearray(path.read_bytes())
+        changed[int(place * len(changed))] ^= 1 << bit
+        path.write_bytes(changed)
+        try:
+            again = Record.load(path)
+        except DataError as refused:
+            assert "\n" not in str(refused)
+            return
+        assert torch.equal(again.weights(), record.weights())  # a bit that means nothing, such as one of a blank
 
+
+def test_a_row_that_no_sample_meets_is_held_against_its_checksum(tmp_path: Path) -> None:
+    query, key = torch.randn(2, 1, 2, 40, 4)
+    attend(query, key, key)[1].save(tmp_path / "call")
+    whole = (tmp_path / "call").read_bytes()
+    for wrong in (50.0, torch.nan, torch.inf):
+        with safe_open(tmp_path / "call", framework="pt") as file:  # pyright: ignore
+            held, words = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()
+        held["lse"][0, 0, 1] = wrong
+        save_file(held, tmp_path / "call", words)
+        with pytest.raises(DataError, match="lse is not what was written"):
+            Record.load(tmp_path / "call")
+        (tmp_path / "call").write_bytes(whole)
+
+
+def test_another_file_is_refused(tmp_path: Path) -> None:
     save_file({"query": torch.zeros(1)}, tmp_path / "model.safetensors")
     with pytest.raises(DataError, match="is not a record that this version of polyhead wrote"):
         Record.load(tmp_path / "model.safetensors")

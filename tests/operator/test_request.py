@@ -131,6 +131,11 @@ def test_rows_outside_the_map_are_refused_in_one_sentence(how: dict[str, Any], s
         (r"rectangles must be pairs of ranges inside the map of \d x \d; found rows range\(0, 99\)",
          Observe(rectangles=[(range(99), range(1))])),
         (r"rows must lie between 0 and \d; found 99", Observe(rows=[99])),
+        (r"rows must be a list of whole numbers or None; found 'a'", Observe(rows="a")),  # pyright: ignore
+        (r"mass 'a' must be a range or list of keys, .* found 'xyz'", Observe(mass={"a": "xyz"})),  # pyright: ignore
+        (r"mass 'a' must be a range or list of keys, .* found None", Observe(mass={"a": None})),  # pyright: ignore
+        (r"rectangles must be pairs of ranges \(rows, columns\); found range\(0, 3\)",
+         Observe(rectangles=[range(3)])),  # pyright: ignore
     ],
 )  # fmt: skip
 def test_what_a_map_cannot_give_is_refused(sentence: str, asked: Any):
@@ -142,6 +147,7 @@ def test_what_a_map_cannot_give_is_refused(sentence: str, asked: Any):
     [
         ("links must be a whole number of at least 0; found -1", {"links": -1}),
         (r"mean_map must be \(rows, columns\), whole numbers above 0; found \(0, 3\)", {"mean_map": (0, 3)}),
+        (r"mass must be parts of the map by name, .* found \[1\]", {"mass": [1]}),
         ("heads must be one of 'each', 'group sum', 'group mean', 'mean'; found 'sum'", {"heads": "sum"}),
     ],
 )

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from polyhead.operator import Bias, Cache, Rule, attention
+from polyhead.operator import Bias, Cache, Rule, ScoreMod, attention
 
 
 class Observer(Protocol):
@@ -38,7 +38,7 @@ class Run:
     mask: Rule | Tensor | None = None
     memory: Tensor | None = None
     memory_mask: Rule | Tensor | None = None
-    bias: Bias | Tensor | None = None
+    bias: Bias | ScoreMod | Tensor | None = None
     positions: Tensor | None = None
     added: Tensor | None = None
     memory_added: Tensor | None = None

@@ -137,7 +137,7 @@ class Recording:
                 return call()
         raise ArgumentError(
             f"'{name}' was not recorded; recorded are {', '.join(self.names()) or 'no calls at all'}."
-            + did_you_mean(name, self.names())
+            + did_you_mean(str(name), self.names())
         )
 
     def __iter__(self) -> Iterator[Call]:

@@ -26,17 +26,21 @@ from polyhead.lens.inputs import Inputs
 from polyhead.lens.recording import LEVELS, Call, Norms, Recording
 from polyhead.operator.record_file import (
     BROKEN,
+    checksum,
     fitting_lse,
     folded_request,
     folded_statistics,
+    opened,
     packed,
+    sealed,
+    unchanged,
     unfolded_request,
     unfolded_statistics,
     unpacked,
 )
 from polyhead.operator.request import Request
 
-FORMAT = "polyhead.recording", "1"
+FORMAT = "polyhead.recording", "2"
 TYPES = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64",
     torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL",
@@ -70,6 +74,8 @@ class Writer:
     def add(self, call: Call) -> None:
         """Write a call's tensors; raises WriteError."""
         facts, tensors = folded(call)
+        tensors = {name: x.detach().cpu().contiguous() for name, x in tensors.items()}
+        facts["checksums"] = {name: checksum(x) for name, x in tensors.items()}
         with writable(self.path):
             for name, x in sorted(tensors.items(), key=lambda item: -item[1].element_size()):
                 self.put(name, x)
@@ -78,7 +84,7 @@ class Writer:
 
     def put(self, name: str, x: Tensor) -> None:
         start = self.bytes.tell()
-        self.bytes.write(x.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        self.bytes.write(x.flatten().view(torch.uint8).numpy().data)
         self.head[f"{len(self.calls)}/{name}"] = {
             "dtype": TYPES[x.dtype],
             "shape": list(x.shape),
@@ -93,7 +99,7 @@ class Writer:
             "rulers": fitting_rulers(recording.rulers),
             "calls": self.calls,
         }
-        words = {"format": "pt", FORMAT[0]: FORMAT[1], "run": json.dumps(run)}
+        words = {"format": "pt", FORMAT[0]: FORMAT[1], **sealed("run", run)}
         head = json.dumps({"__metadata__": words} | self.head).encode()
         head += b" " * (-len(head) % 8)
         if len(head) > HEAD:
@@ -119,7 +125,7 @@ def load(path: Path) -> Recording:
         told: dict[str, str] = file.metadata() or {}
         if told.get(FORMAT[0]) != FORMAT[1]:
             raise DataError(f"{path} is not a recording that this version of polyhead wrote; save the recording again")
-        run = json.loads(told["run"])
+        run = opened("run", told)
         held: dict[str, list[str]] = {}
         for name in file.keys():
             place, _, of = name.partition("/")
@@ -138,7 +144,9 @@ def opener(path: Path, file: Any, facts: dict[str, Any], held: list[str]) -> Cal
     @cache
     def read() -> Call:
         with reading(path):
-            return unfolded(facts, {name.partition("/")[2]: file.get_tensor(name) for name in held})
+            tensors = {name.partition("/")[2]: file.get_tensor(name) for name in held}
+            unchanged(tensors, facts["checksums"])
+            return unfolded(facts, tensors)
 
     return read
 

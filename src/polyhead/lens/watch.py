@@ -16,7 +16,7 @@ from polyhead.core.run import watching
 from polyhead.errors import ArgumentError, did_you_mean
 from polyhead.lens.inputs import Inputs, settled, signed_sums
 from polyhead.lens.recording import LEVELS, Call, Level, Norms, Recording
-from polyhead.operator import Observe, Record, attend, attention
+from polyhead.operator import Observe, Record, Statistics, attend, attention
 from polyhead.operator.value_norms import value_norms
 
 SUMMARY = Observe(entropy=True, received=True, mean_map=(64, 64))
@@ -32,8 +32,11 @@ class Watcher:
     observe: Observe | None = None
     read: dict[nn.Module, dict[str, Tensor]] = field(default_factory=dict[nn.Module, dict[str, Tensor]])
     open: dict[nn.Module, Call] = field(default_factory=dict[nn.Module, Call])  # until their outputs are known
+    outer: Watcher | None = None  # who looked on already when this one came
 
     def see(self, at: nn.Module, place: str, x: Tensor) -> Tensor:
+        if self.outer is not None:
+            self.outer.see(at, place, x)
         if self.level == "inputs" and getattr(at, "original", at) in self.names:
             if place == "x":
                 self.read[at] = {}
@@ -44,12 +47,26 @@ class Watcher:
         return x
 
     def attend(self, at: nn.Module, query: Tensor, key: Tensor, value: Tensor, **how: Any) -> Tensor:
-        layer = getattr(at, "original", at)
-        name = self.names.get(layer)
-        if name is None:  # another model's
+        watchers = [each for each in self.all() if getattr(at, "original", at) in each.names]
+        if not watchers:  # another model's
             return attention(query, key, value, **how)
-        output, record = attend(query, key, value, **how, observe=self.asked(key.shape[2]))
+        first, *others = watchers
+        output, record = attend(query, key, value, **how, observe=first.asked(key.shape[2]))
         record = record.detached()
+        first.note(at, record)
+        for each in others:
+            observe = each.asked(key.shape[2])
+            each.note(at, replace(record, statistics=Statistics() if observe is None else record.observe(observe)))
+        return output
+
+    def all(self) -> list[Watcher]:
+        """This one, and those who looked on already."""
+        return [self, *([] if self.outer is None else self.outer.all())]
+
+    def note(self, at: nn.Module, record: Record) -> None:
+        """Keep of a call of this layer what the level asks."""
+        layer = getattr(at, "original", at)
+        name, query, value = self.names[layer], record.request.query, record.request.value
         kind = "cross" if isinstance(layer, CrossAttention) else "self"
         norms = norms_of(layer, query.shape[1], value)
         call = Call(name, kind, record.kernel, record.reasons, record.lse, norms, record.statistics, None)
@@ -61,7 +78,6 @@ class Watcher:
                 self.keep(replace(call, kept=kept))
             case "inputs":
                 self.open[at] = replace(call, kept=self.inputs(at, name, record))
-        return output
 
     def asked(self, keys: int) -> Observe | None:
         """What is observed of a call with so few keys: it has no more links than keys."""
@@ -161,7 +177,8 @@ def check(recording: Recording, model: nn.Module) -> None:
 
 @contextmanager
 def shown(watcher: Watcher) -> Iterator[None]:
-    """Let a watcher look on."""
+    """Let a watcher look on, beside those who do already."""
+    watcher.outer = cast(Watcher | None, watching.get())
     token = watching.set(watcher)
     try:
         yield

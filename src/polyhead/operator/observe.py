@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from polyhead.errors import ArgumentError
+from polyhead.operator.request import whole_numbers
 from polyhead.operator.rules import Dense, Frame, Keys, Rule, check_count
 
 Region = Rule | Tensor | Sequence[int] | range
@@ -57,6 +58,8 @@ class Observe:
 
     def __post_init__(self) -> None:
         check_count("links", self.links)
+        if not isinstance(cast(object, self.mass), Mapping):
+            raise ArgumentError(f'mass must be parts of the map by name, {{"first": range(1)}}; found {self.mass!r}')
         for name, grid in (("mean_map", self.mean_map), ("max_map", self.max_map)):
             if grid is not None:
                 check_grid(name, grid)
@@ -77,8 +80,11 @@ class Observe:
         for name, region in self.mass.items():
             part = self.region(name, region, frame)
             part.check(frame)
-        for rows, columns in self.rectangles:
-            for name, span, n in (("rows", rows, frame.n_queries), ("columns", columns, frame.n_keys)):
+        for rectangle in self.rectangles:
+            if not isinstance(cast(object, rectangle), tuple) or len(rectangle) != 2:
+                raise ArgumentError(f"rectangles must be pairs of ranges (rows, columns); found {rectangle!r}")
+            spans = zip(("rows", "columns"), rectangle, (frame.n_queries, frame.n_keys), strict=True)
+            for name, span, n in spans:
                 if not (is_range(span) and 0 <= span.start and span.stop <= n):
                     raise ArgumentError(
                         f"rectangles must be pairs of ranges inside the map of {frame.n_queries} x {frame.n_keys};"
@@ -92,13 +98,12 @@ class Observe:
             return region
         if isinstance(region, Tensor) and region.dtype == torch.bool:
             return Dense(region)
-        keys = torch.as_tensor(list(region) if isinstance(region, range) else region, device=frame.device)
-        keys = keys if keys.numel() else keys.long()
-        if keys.dim() != 1 or keys.is_floating_point() or keys.dtype == torch.bool:
+        keys = whole_numbers(region, frame.device)
+        if keys is None:
             raise ArgumentError(
                 f"mass '{name}' must be a range or list of keys, a boolean tensor or a rule; found {region!r}"
             )
-        return Keys(keys.to(torch.long))
+        return Keys(keys)
 
     @staticmethod
     def everything(links: int = 8, grid: tuple[int, int] = (64, 64)) -> Observe:

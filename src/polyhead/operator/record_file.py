@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, cast
+from zlib import crc32
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -23,7 +24,7 @@ from polyhead.operator.record import Record
 from polyhead.operator.request import Request, ask
 from polyhead.operator.statistics import exact
 
-FORMAT = "polyhead.record", "1"
+FORMAT = "polyhead.record", "2"
 KINDS = {
     kind.__name__: kind
     for kind in (
@@ -31,7 +32,10 @@ KINDS = {
         rules.DenseBias, rules.Alibi, rules.Buckets,
     )
 }  # fmt: skip
-BROKEN = SafetensorError, OSError, ArgumentError, LookupError, TypeError, ValueError, AttributeError  # a damaged file
+BROKEN = (  # what reading a damaged file ends in
+    SafetensorError, OSError, ArgumentError, LookupError, TypeError, ValueError, AttributeError, RuntimeError,
+    OverflowError,
+)  # fmt: skip
 SAMPLE = 8  # rows whose sums are checked when a record is opened
 NEAR = {
     torch.float64: 1e-9,
@@ -51,7 +55,35 @@ def save(record: Record, path: Path) -> None:
         "statistics": folded_statistics(record.statistics, tensors),
     }
     held = {name: x.detach().cpu().clone() for name, x in tensors.items()}  # a safetensors file holds nothing twice
-    write_tensors(path, held, {FORMAT[0]: FORMAT[1], "record": json.dumps(facts)})
+    facts["checksums"] = {name: checksum(x) for name, x in held.items()}
+    write_tensors(path, held, {FORMAT[0]: FORMAT[1], **sealed("record", facts)})
+
+
+def sealed(name: str, facts: Mapping[str, Any]) -> dict[str, str]:
+    """Facts as JSON for the head of a file, and a checksum of that."""
+    words = json.dumps(facts)
+    return {name: words, "checksum": str(crc32(words.encode()))}
+
+
+def opened(name: str, told: Mapping[str, str]) -> dict[str, Any]:
+    """The facts behind `sealed`; raises ValueError where they are not what was written."""
+    if str(crc32(told[name].encode())) != told["checksum"]:
+        raise ValueError(f"the {name} in its head is not what was written")
+    return json.loads(told[name])
+
+
+def checksum(x: Tensor) -> int:
+    """Of a tensor on the CPU: its numbers, their type and its shape (CRC-32, against damage and not against design)."""
+    numbers = x.detach().contiguous().flatten().view(torch.uint8).numpy().data
+    return crc32(numbers, crc32(f"{x.dtype} {list(x.shape)}".encode()))
+
+
+def unchanged(tensors: Mapping[str, Tensor], checksums: Mapping[str, int]) -> None:
+    """Raise ValueError unless these are the tensors that were written."""
+    changed = [name for name, x in tensors.items() if checksum(x) != checksums.get(name)]
+    changed += [name for name in checksums if name not in tensors]
+    if changed:
+        raise ValueError(f"{changed[0]} is not what was written")
 
 
 def folded_request(request: Request, tensors: dict[str, Tensor]) -> dict[str, Any]:
@@ -118,7 +150,8 @@ def load(path: Path) -> Record:
             if told.get(FORMAT[0]) != FORMAT[1]:
                 raise DataError(f"{path} is not a record that this version of polyhead wrote; save the record again")
             tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}
-        facts = json.loads(told["record"])
+        facts = opened("record", told)
+        unchanged(tensors, facts["checksums"])
         request, statistics = (
             unfolded_request(facts["call"], tensors),
             unfolded_statistics(facts["statistics"], tensors),

@@ -175,14 +175,27 @@ def chosen(name: str, indices: Sequence[int] | Tensor | None, n: int, device: to
     """Indices as a tensor, all of them if None; refuses those outside the map."""
     if indices is None:
         return torch.arange(n, device=device)
-    found = torch.as_tensor(indices, device=device)
-    if not found.numel():
-        return found.to(torch.long).reshape(0)
-    if found.dim() != 1 or found.is_floating_point() or found.dtype == torch.bool:
+    found = whole_numbers(indices, device)
+    if found is None:
         raise ArgumentError(f"{name} must be a list of whole numbers or None; found {indices!r}")
-    low, high = int(found.min()), int(found.max())
+    low, high = (int(found.min()), int(found.max())) if found.numel() else (0, -1)
     if low < 0 or high >= n:
         raise ArgumentError(f"{name} must lie between 0 and {n - 1}; found {low if low < 0 else high}")
+    return found
+
+
+def whole_numbers(indices: object, device: torch.device) -> Tensor | None:
+    """Indices [n], int64, of a range, a list or a tensor; None where they are not that."""
+    if isinstance(indices, range):
+        return torch.arange(indices.start, indices.stop, indices.step, device=device)
+    try:
+        found = torch.as_tensor(indices, device=device)
+    except (TypeError, ValueError, RuntimeError):
+        return None
+    if not found.numel() and found.dim() == 1:
+        return found.to(torch.long)
+    if found.dim() != 1 or found.is_floating_point() or found.is_complex() or found.dtype == torch.bool:
+        return None
     return found.to(torch.long)
 
 

@@ -27,6 +27,7 @@ from polyhead.errors import ArgumentError
 
 Span = range | Tensor  # rows or columns of a tile: a run of them, or any indices [t]
 Extent = tuple[int, int, int, int]  # a broadcast shape of [B, H, T, S]
+FAR = 1 << 40  # farther than any key stands from its query
 Interval = tuple[Tensor, Tensor]  # of each query, the first key it sees and one past the last: [1 or B, t]
 
 
@@ -205,13 +206,14 @@ class Every(Rule):
         return range(max(span.start for span in spans), min(span.stop for span in spans))
 
     def interval(self, frame: Frame, rows: range) -> Interval | None:
-        low, high = stand(frame, rows).new_zeros(1, len(rows)), frame.n_keys
+        low = torch.zeros(1, len(rows), dtype=torch.long, device=frame.device)
+        high = torch.full_like(low, frame.n_keys)
         for each in self.rules:
             found = each.interval(frame, rows)
             if found is None:
                 return None
-            low, high = torch.maximum(low, found[0]), torch.minimum(torch.as_tensor(high), found[1])
-        return low, torch.as_tensor(high).expand_as(low)
+            low, high = torch.maximum(low, found[0]), torch.minimum(high, found[1])
+        return low, high.expand_as(low)
 
     def check(self, frame: Frame) -> None:
         for each in self.rules:
@@ -281,8 +283,8 @@ class Window(Rule):
 
     def interval(self, frame: Frame, rows: range) -> Interval:
         place = stand(frame, rows)
-        low = torch.zeros_like(place) if self.left is None else place - self.left
-        return low, torch.full_like(place, frame.n_keys) if self.right is None else place + self.right + 1
+        low = torch.zeros_like(place) if self.left is None else place - min(self.left, FAR)
+        return low, torch.full_like(place, frame.n_keys) if self.right is None else place + min(self.right, FAR) + 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -350,7 +352,7 @@ class Lengths(Rule):
         return clip(0, largest(self.keys), frame)
 
     def interval(self, frame: Frame, rows: range) -> Interval:
-        high = self.keys[:, None].expand(-1, len(rows))
+        high = self.keys.long()[:, None].expand(-1, len(rows))  # a narrow type would not hold the places it meets
         if self.queries is not None:
             high = high.where(index(rows, frame.device) < self.queries[:, None], 0)
         return torch.zeros_like(high), high

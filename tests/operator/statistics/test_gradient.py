@@ -127,9 +127,49 @@ def test_gradients_of_what_is_told_of_several_heads(heads: Any) -> None:
     assert torch.autograd.gradcheck(told, (query,))
 
 
-def test_a_largest_weight_refuses_its_gradient() -> None:
-    query = torch.randn(1, 1, 4, 2, requires_grad=True)
-    found = attend(query, query, query, observe=Observe(max_map=(2, 2)))[1].statistics
-    assert found.max_map is not None
+@pytest.mark.parametrize("learns", ["query", "key", "bias", "sinks"])
+def test_a_largest_weight_refuses_its_gradient(learns: str) -> None:
+    x = {
+        "query": torch.randn(1, 1, 4, 2),
+        "key": torch.randn(1, 1, 4, 2),
+        "bias": torch.randn(4, 4),
+        "sinks": torch.ones(1),
+    }
+    x[learns].requires_grad_()
+    wish = Observe(max_map=(2, 2), entropy=True)
+    found = attend(x["query"], x["key"], x["key"].detach(), bias=x["bias"], sinks=x["sinks"], observe=wish)[1]
+    assert found.statistics.max_map is not None and found.statistics.entropy is not None
     with pytest.raises(ArgumentError, match="max_map carries no gradient"):
-        found.max_map.sum().backward()
+        (found.statistics.max_map.sum() + found.statistics.entropy.sum()).backward()
+
+
+def test_the_gradient_of_a_gradient_is_refused_and_not_dropped() -> None:
+    query = torch.randn(1, 1, 4, 2, requires_grad=True)
+    out, record = attend(query, query, query, observe=Observe(entropy=True), kernel="blockwise")
+    assert record.statistics.entropy is not None
+    for told in (record.statistics.entropy, record.lse):
+        with pytest.raises(ArgumentError, match="are differentiable once; take their gradient without create_graph"):
+            torch.autograd.grad(told.sum(), query, create_graph=True)
+    (first,) = torch.autograd.grad(out.square().sum(), query, create_graph=True)  # the output's stays
+    assert first.requires_grad
+
+
+@pytest.mark.parametrize("sink", [0.0, 12.0, 18.0, 30.0])
+def test_gradients_of_places_are_right_where_a_sink_takes_nearly_all(sink: float) -> None:
+    query, key = torch.randn(1, 1, 4, 8), torch.randn(1, 1, 6, 8)
+
+    def gradient(dtype: torch.dtype) -> Tensor:
+        q = query.to(dtype).requires_grad_()
+        wish, sinks = Observe(distance=True), torch.tensor([sink], dtype=dtype)
+        found = attend(q, key.to(dtype), key.to(dtype), sinks=sinks, observe=wish)[1].statistics
+        told = sum((x.sum() for x in (found.distance, found.offset, found.spread) if x is not None), q.new_zeros(()))
+        return torch.autograd.grad(told, q)[0]
+
+    q = query.double().requires_grad_()
+    p = (q @ key.double().mT * 8**-0.5).softmax(-1)  # what a mean over the keys alone is a mean of
+    x = torch.arange(6)[None] - torch.arange(4)[:, None] - 2.0
+    mean, far = (p * x).sum(-1), (p * x.abs()).sum(-1)
+    spread = ((p * x.square()).sum(-1) - mean.square()).sqrt()
+    (wanted,) = torch.autograd.grad((mean + far + spread).sum(), q)
+    torch.testing.assert_close(gradient(torch.float32).double(), wanted, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(gradient(torch.float64), wanted, rtol=1e-6, atol=1e-6)

@@ -13,7 +13,6 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from polyhead.errors import ArgumentError
 from polyhead.operator.answers import Grid, Statistics
@@ -31,6 +30,8 @@ from polyhead.operator.kernels.blockwise import (
 )
 from polyhead.operator.observe import Observe
 from polyhead.operator.request import Request, chosen
+from polyhead.operator.rules import Window
+from polyhead.operator.statistics import tiles
 
 Slope = Callable[["Look"], Tensor]  # a tile's g, broadcastable to [B, H, t, s], times what the loss says
 
@@ -70,7 +71,7 @@ def attach(request: Request, lse: Tensor, observe: Observe, found: Statistics) -
     changes["mass"] = {name: named[f"mass.{name}"] for name in found.mass}
     changes["rectangles"] = tuple(named[f"rectangles.{n}"] for n in range(len(found.rectangles)))
     if found.max_map is not None:
-        changes["max_map"] = cast(Any, Refused).apply("max_map", found.max_map, request.query)
+        changes["max_map"] = cast(Any, Refused).apply("max_map", found.max_map, *inputs)
     return lse, replace(found, **changes)
 
 
@@ -105,11 +106,17 @@ class Attached(torch.autograd.Function):
         return tuple(x.clone() for x in values)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *d_outputs: Any) -> tuple[Tensor | None, ...]:  # pyright: ignore
+    def backward(ctx: Any, *d_outputs: Any) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            raise ArgumentError(
+                "statistics and the log-sum-exp of a record are differentiable once; take their gradient without"
+                " create_graph=True, or compute them from the formula where the gradient of a gradient is needed"
+            )
         job: Job = ctx.job
         d_lse, *d_values = d_outputs
-        slopes = [slope_of(job, name, d) for name, d in zip(job.names, d_values, strict=True) if d is not None]
+        told = [(name, d) for name, d in zip(job.names, d_values, strict=True) if d is not None]
+        whole = keys_share(job) if any(name in PLACES for name, _ in told) else None
+        slopes = [slope_of(job, name, d, whole) for name, d in told]
         learns = ctx.needs_input_grad[4]
         return None, None, *backward(job.request, job.lse, d_lse, slopes, learns=learns)
 
@@ -118,7 +125,7 @@ class Refused(torch.autograd.Function):
     """A number whose gradient is refused by name, where it would otherwise be dropped without a word."""
 
     @staticmethod
-    def forward(ctx: Any, name: str, x: Tensor, query: Tensor) -> Tensor:
+    def forward(ctx: Any, name: str, x: Tensor, *inputs: Any) -> Tensor:
         ctx.name = name
         return x.clone()
 
@@ -129,16 +136,27 @@ class Refused(torch.autograd.Function):
         )
 
 
-def slope_of(job: Job, name: str, d: Tensor) -> Slope:
-    """dF/dp of one statistic, times d, what the loss says of it."""
+PLACES = ("offset", "distance", "spread")  # means over the keys alone, sinks aside
+
+
+def keys_share(job: Job) -> Tensor | None:
+    """What the weights of all keys sum to in each row, [B, H, T] float64, 1 where they sum to 0; None: 1 everywhere.
+
+    Added up, for 1 less the sink's share would be rounding where the sink takes most.
+    """
+    if job.request.sinks is None:
+        return None
+    whole = tiles.mass_of(job.request, job.lse, Window(None, None))
+    return whole.masked_fill(whole == 0, 1.0)
+
+
+def slope_of(job: Job, name: str, d: Tensor, whole: Tensor | None) -> Slope:
+    """dF/dp of one statistic, times d, what the loss says of it; `whole` is what the weights of a row's keys sum to."""
     request, found, frame = job.request, job.found, job.request.frame
     kind, _, which = name.partition(".")
     if kind in ("received", "mean_map", "mass", "rows", "columns", "rectangles"):
         d = spread_over(d, request.query.shape[1], request.key.shape[1], job.observe.heads)
-    whole = 1.0
-    if request.sinks is not None:
-        whole = 1 - (request.sinks[:, None] - shift(job.lse)).exp()
-        whole = whole.masked_fill(whole <= 0, 1.0)
+    d_mean = d if whole is None else d / whole
 
     def per_row(x: Tensor | None) -> Tensor:
         assert x is not None
@@ -151,13 +169,13 @@ def slope_of(job: Job, name: str, d: Tensor) -> Slope:
             return lambda at: 2 * at.of_rows(d) * at.weights
         case "offset":
             mean = per_row(found.offset)
-            return lambda at: at.of_rows(d / whole) * (at.offset - at.of_rows(mean))
+            return lambda at: at.of_rows(d_mean) * (at.offset - at.of_rows(mean))
         case "distance":
             far = per_row(found.distance)
-            return lambda at: at.of_rows(d / whole) * (at.offset.abs() - at.of_rows(far))
+            return lambda at: at.of_rows(d_mean) * (at.offset.abs() - at.of_rows(far))
         case "spread":
             mean, wide = per_row(found.offset), per_row(found.spread)
-            d_variance = (d / (2 * wide * whole)).masked_fill(wide == 0, 0.0)
+            d_variance = (d_mean / (2 * wide)).masked_fill(wide == 0, 0.0)
             return lambda at: (
                 at.of_rows(d_variance) * ((at.offset - at.of_rows(mean)).square() - at.of_rows(wide.square()))
             )

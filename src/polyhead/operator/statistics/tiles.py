@@ -9,7 +9,6 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from polyhead.operator.answers import Grid, Sums
@@ -24,13 +23,14 @@ from polyhead.operator.kernels.blockwise import (
     rows_of,
     score,
     shift,
+    spans,
     unfold,
 )
 from polyhead.operator.observe import Observe
 from polyhead.operator.request import Request
 from polyhead.operator.rules import Rule
 
-VECTOR = 16  # columns of a product that a library computes at a time, or a multiple
+AT_ONCE = 1 << 24  # products of numbers that are written out for scores in float64
 
 
 def can(request: Request, observe: Observe) -> str | None:
@@ -65,6 +65,7 @@ def look(request: Request, lse: Tensor, observe: Observe, tile: tuple[int, int] 
         q, level = part(query, rows, plan), shift(lse[:, :, span].to(plan.dtype))[..., None]
         for columns in columns_of(plan, rows):
             at = slice(columns.start, columns.stop)
+            products = alike if observe.links else plain
             seen = finish(plan, products(plan, q, part(key, columns, plan)), request.weights, rows, columns)
             s = seen.scores
             p = hide((s - level).exp(), seen.visible)  # [B, H, t, s]
@@ -90,11 +91,26 @@ def look(request: Request, lse: Tensor, observe: Observe, tile: tuple[int, int] 
     return Sums(mass, entropy, squares, offset, offset2, distance, scores, keys, received, mean_map, max_map)
 
 
-def products(plan: Plan, q: Tensor, k: Tensor) -> Tensor:
-    """Scaled products [B, H, t, s], alike to the bit for equal keys: a library computes the last few columns in another
-    way than full vectors of them, so that none are left over."""
-    full = F.pad(k, (0, 0, 0, -k.shape[2] % VECTOR))
-    return unfold(fold(q * plan.scale, k.shape[1]) @ full.mT, q.shape[1])[..., : k.shape[2]]
+def plain(plan: Plan, q: Tensor, k: Tensor) -> Tensor:
+    """Scaled products [B, H, t, s] of q [B, H, t, K] and k [B, G, s, K]."""
+    return unfold(fold(q * plan.scale, k.shape[1]) @ k.mT, q.shape[1])
+
+
+def alike(plan: Plan, q: Tensor, k: Tensor) -> Tensor:
+    """The same, and alike to the bit for equal keys wherever they stand, so that the leftmost of them is found.
+
+    A library's product is not: columns at an edge are added up in another order. What is left of that is lost when
+    products in float64 are rounded to float32; those of float64 are written out and added up number by number.
+    """
+    G, H = k.shape[1], q.shape[1]
+    q = fold(q * plan.scale, G)
+    if plan.dtype != torch.float64:
+        return unfold((q.double() @ k.double().mT).to(plan.dtype), H)
+    found = q.new_empty(*q.shape[:3], k.shape[2])
+    for some in spans(range(q.shape[2]), max(1, AT_ONCE // max(1, k.numel()))):
+        at = slice(some.start, some.stop)
+        found[:, :, at] = (q[:, :, at, None] * k[:, :, None]).sum(-1)
+    return unfold(found, H)
 
 
 def stronger(scores: Tensor, keys: Tensor, tile: Tensor, columns: range) -> tuple[Tensor, Tensor]:
