@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,15 @@ import torch.nn.functional as F
 from common import serve
 from torch import Tensor
 
-from polyhead.operator import Observe, attend
+from polyhead.operator import Observe, Window, attend
 
 STATUS = Path("/proc/self/status")
 TILE = 128, 1024  # rows and columns of the products alone
-ROWS = Observe(links=8, entropy=True, squares=True, distance=True)
-ALL = Observe(links=8, entropy=True, squares=True, distance=True, received=True, mean_map=(256, 256))
+ROWS = Observe(
+    links=8, entropy=True, squares=True, distance=True,
+    mass={"first": range(1), "self": Window(0, 0), "near": Window(32, 32), "group": range(100, 500)},
+)  # fmt: skip
+ALL = replace(ROWS, received=True, mean_map=(256, 256))
 
 
 def blind(query: Tensor, key: Tensor, value: Tensor, causal: bool) -> Tensor:

@@ -75,7 +75,8 @@ class Sums:
 
     mass, entropy (sum p (lse - s)), squares, offset (sum p x), offset2 (sum p x^2), distance (sum p |x|): float64
     [B, H, T], where x is key's place - query's place. scores, keys [B, H, T, k]: the links. received [B, H, S] float64.
-    mean_map [B, H, R, C]: sums. max_map [B, H, R, C].
+    mean_map [B, H, R, C]: sums. max_map [B, H, R, C]. parts [B, H, T], float64: the weight on those parts of the map,
+    by name, that were told on the way.
     """
 
     mass: Tensor
@@ -89,6 +90,7 @@ class Sums:
     received: Tensor | None
     mean_map: Tensor | None
     max_map: Tensor | None
+    parts: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
 
 
 @dataclass(frozen=True)

@@ -77,8 +77,7 @@ class Observe:
         """Raise ArgumentError where the map of this call cannot give what is asked."""
         if self.links > frame.n_keys:
             raise ArgumentError(f"links must be at most the number of keys, {frame.n_keys}; found {self.links}")
-        for name, region in self.mass.items():
-            part = self.region(name, region, frame)
+        for part in self.regions(frame).values():
             part.check(frame)
         for rectangle in self.rectangles:
             if not isinstance(cast(object, rectangle), tuple) or len(rectangle) != 2:
@@ -90,6 +89,10 @@ class Observe:
                         f"rectangles must be pairs of ranges inside the map of {frame.n_queries} x {frame.n_keys};"
                         f" found {name} {span!r}"
                     )
+
+    def regions(self, frame: Frame) -> dict[str, Rule]:
+        """The parts of the map whose weight is asked, as rules."""
+        return {name: self.region(name, region, frame) for name, region in self.mass.items()}
 
     @staticmethod
     def region(name: str, region: Region, frame: Frame) -> Rule:

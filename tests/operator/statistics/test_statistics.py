@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from polyhead.operator import Alibi, Observe, ScoreMod, Statistics, Window, attend, attention, explain
+from polyhead.operator import Alibi, Causal, Observe, ScoreMod, Statistics, Window, attend, attention, explain
 from polyhead.operator.kernels import aten, reference
 from polyhead.operator.request import ask
 from polyhead.operator.statistics import WAYS, identities, measure, reduced
@@ -140,10 +140,13 @@ def test_the_ways_agree_over_many_blocks(seed: int, T: int, S: int, causal: bool
     torch.manual_seed(seed)
     query, key = torch.randn(1, 2, T, 8), torch.randn(1, 1, S, 8)
     _, record = attend(query, key, key, causal=causal)
-    asked = Observe.everything(links=8, grid=(7, 33))
+    some = {"list": [5, 6, 7, 99, 900, 5], "half": range(50, 700), "near": Window(30, 3), "rule": Causal(), "none": []}
+    asked = replace(Observe.everything(links=8, grid=(7, 33)), mass=some)
     a, b = (measure(record.request, record.lse, asked, way=way) for way in ("loops", "tiles"))
     for name in ("entropy", "squares", "distance", "offset", "spread", "received", "mean_map", "max_map"):
         torch.testing.assert_close(getattr(a, name), getattr(b, name), rtol=2e-4, atol=2e-4)
+    for name in some:
+        torch.testing.assert_close(a.mass[name], b.mass[name], rtol=1e-5, atol=1e-6)
     assert a.links is not None and b.links is not None
     torch.testing.assert_close(a.links.weights, b.links.weights, rtol=1e-4, atol=1e-6)
     assert (a.links.keys == b.links.keys).double().mean() > 0.999  # scores that differ in their last bit may swap

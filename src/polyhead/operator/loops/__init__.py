@@ -24,7 +24,7 @@ from polyhead.operator.answers import Grid, Sums
 from polyhead.operator.kernels.blockwise import spans
 from polyhead.operator.observe import Observe
 from polyhead.operator.request import Request, norm, usable
-from polyhead.operator.rules import Bias, Rule
+from polyhead.operator.rules import Bias, Interval, Keys, Rule
 
 FEW = 1 << 18  # fewer scores are soon looked at in any way, before the loops are loaded
 BLOCK = 48  # rows of one head whose scores a thread has in its cache, over all keys
@@ -78,8 +78,9 @@ def look(request: Request, observe: Observe, lse: Tensor | None = None) -> Found
     """Look at every weight: for what is observed and, where the log-sum-exp is not known yet, for the output."""
     from polyhead.operator.loops import blocks
 
-    answers = Answers(request, observe, known=lse is not None)
-    call = call_of(request, lse)
+    spans_ = spans_of(request, observe)
+    answers = Answers(request, observe, list(spans_), known=lse is not None)
+    call = call_of(request, lse, [*spans_.values()])
     threads = thread_count()
     for rows, veil, bias in parts(request):
         call = call._replace(veil=veil, bias=bias)
@@ -131,7 +132,7 @@ def compiling() -> Iterator[None]:
 class Answers:
     """Room for what is asked, and its names."""
 
-    def __init__(self, request: Request, observe: Observe, *, known: bool):
+    def __init__(self, request: Request, observe: Observe, parts: list[str], *, known: bool):
         from polyhead.operator.loops import blocks, rows, vectors
 
         (B, H, T, _), (S, Kv) = request.query.shape, request.value.shape[2:]
@@ -143,11 +144,12 @@ class Answers:
         def room(wanted: object, *shape: int, like: Any = np.float64, fill: Any = 0) -> np.ndarray:
             return np.full(shape if wanted else (0,) * len(shape), fill, like)
 
-        self.observe, f32 = observe, np.float32
+        self.parts, f32 = parts, np.float32
         self.arrays = blocks.Answers(
             out=np.empty((0, 0, 0, 0) if known else (B, T, H, -(-Kv // vectors.PANEL) * vectors.PANEL), f32),
             lse=np.empty((0, 0, 0) if known else (B, H, T), f32),
             sums=np.empty((6 if observe.distance else 3, B, H, T)),
+            parts=np.zeros((len(parts), B, H, T)),
             best=room(k, B, H, T, k, like=f32, fill=rows.HIDDEN), keys=room(k, B, H, T, k, like=np.int64, fill=-1),
             received=room(observe.received, N, B, H, S),
             mean_map=room(observe.mean_map, N, B, H, *means.shape, like=f32),
@@ -175,12 +177,13 @@ class Answers:
                 mass=mass, entropy=entropy, squares=squares, offset=offset, offset2=offset2, distance=distance,
                 scores=told(arrays.best), keys=told(arrays.keys), received=whole(arrays.received, np.add),
                 mean_map=whole(arrays.mean_map, np.add), max_map=whole(arrays.max_map, np.maximum),
+                parts=dict(zip(self.parts, torch.from_numpy(arrays.parts), strict=True)),
             ),
         )  # fmt: skip
 
 
-def call_of(request: Request, lse: Tensor | None) -> Any:
-    """What the loops read of a request, side by side in memory."""
+def call_of(request: Request, lse: Tensor | None, parts: list[list[Interval]]) -> Any:
+    """What the loops read of a request and of the parts of its map, side by side in memory."""
     from polyhead.operator.loops import blocks, vectors
 
     T, S = request.query.shape[2], request.key.shape[2]
@@ -198,6 +201,8 @@ def call_of(request: Request, lse: Tensor | None) -> Any:
         nearest=nearest, veil=none.astype(bool), bias=none,
         sinks=np.zeros(0, np.float32) if request.sinks is None else array(request.sinks.float()),
         level=np.zeros((0, 0, 0), np.float32) if level is None else array(level),
+        spans=array(stacked([span for part in parts for span in part], T)),
+        owners=np.repeat(np.arange(len(parts)), [len(part) for part in parts]),
     )  # fmt: skip
 
 
@@ -214,6 +219,31 @@ def filled(x: Tensor, dim: int, width: int) -> Tensor:
     """x with zeros along one axis up to a multiple of width; itself where there is none to add."""
     lacking = -x.shape[dim] % width
     return F.pad(x, (0, 0) * (x.dim() - 1 - dim) + (0, lacking)) if lacking else x
+
+
+def spans_of(request: Request, observe: Observe) -> dict[str, list[Interval]]:
+    """Each part of the map whose weight is asked, as spans of keys of each query; without those that are none."""
+    T, found = request.query.shape[2], dict[str, list[Interval]]()
+    for name, region in observe.regions(request.frame).items():
+        if isinstance(region, Keys):
+            found[name] = [(first.expand(1, T), last.expand(1, T)) for first, last in runs(region.keys)]
+        elif (span := region.interval(request.frame, range(T))) is not None:
+            found[name] = [span]
+    return found
+
+
+def runs(keys: Tensor) -> list[Interval]:
+    """The runs that keys form, each from its first to one past its last."""
+    keys = keys.unique()
+    breaks = torch.nonzero(keys.diff() > 1).flatten() + 1
+    return [(run[:1], run[-1:] + 1) for run in torch.tensor_split(keys, breaks) if len(run)]
+
+
+def stacked(spans_: list[Interval], rows: int) -> Tensor:
+    """Spans as one tensor [N, 2, 1 or B, T]."""
+    if not spans_:
+        return torch.zeros(0, 2, 1, rows, dtype=torch.long)
+    return torch.stack(torch.broadcast_tensors(*(end for span in spans_ for end in span))).unflatten(0, (-1, 2))
 
 
 def seen(request: Request) -> tuple[Tensor, Tensor] | None:

@@ -101,6 +101,15 @@ def place(row, x):
 
 
 @inlined
+def total(row):
+    """The sum of a run of weights."""
+    found = f32(0)
+    for j in range(len(row)):
+        found += row[j]
+    return found
+
+
+@inlined
 def add(row, share, total):
     """Add share * row to a total."""
     for j in range(len(row)):

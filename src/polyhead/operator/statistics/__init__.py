@@ -57,17 +57,20 @@ def measure(request: Request, lse: Tensor, observe: Observe, sums: Sums | None =
 
     every = range(frame.n_queries), range(frame.n_keys)
     with torch.autocast(device, enabled=False):
-        found = Statistics()
+        found, parts = Statistics(), dict[str, Tensor]()
         if observe.scans:
             name, reasons = "kernel", dict[str, str]()
             if sums is None:
                 taken, reasons = pick(request, observe, way)
                 name, sums = taken.name, taken.look(request, lse, observe)
             found = replace(named(request, lse, observe, sums, told), way=name, reasons=reasons)
-        regions = {name: observe.region(name, region, frame) for name, region in observe.mass.items()}
+            parts = dict(sums.parts)
+        for name, region in observe.regions(frame).items():
+            if name not in parts:
+                parts[name] = tiles.mass_of(request, lse, region)
         return replace(
             found,
-            mass={name: told(tiles.mass_of(request, lse, region)) for name, region in regions.items()},
+            mass={name: told(parts[name]) for name in observe.mass},
             rows=None if observe.rows is None else weights(observe.rows, every[1]),
             columns=None if observe.columns is None else weights(every[0], observe.columns),
             rectangles=tuple(weights(*rectangle) for rectangle in observe.rectangles),

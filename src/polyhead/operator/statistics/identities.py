@@ -8,7 +8,7 @@ in the third digit. Memory is O(tokens x 128). The way for GPUs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -22,7 +22,7 @@ from polyhead.operator.kernels import aten, fused
 from polyhead.operator.kernels.blockwise import shift, spans
 from polyhead.operator.observe import Observe
 from polyhead.operator.request import CAUSAL, Request, finite, usable
-from polyhead.operator.rules import Causal, Frame, Rule, Window, index, stand
+from polyhead.operator.rules import Causal, Frame, Keys, Rule, Window, index, stand
 
 COLUMNS = 128  # of values in one call
 CELLS = COLUMNS // 3  # of places: three columns each, so that one call tells of all
@@ -98,6 +98,8 @@ def look(request: Request, lse: Tensor, observe: Observe) -> Sums:
         scores=None, keys=None, max_map=None,
         received=received_of(scores, lse) if observe.received else None,
         mean_map=None if observe.mean_map is None else pooled(scores, mass, observe.mean_map),
+        parts=on_keys(scores, mass, {n: part for n, part in observe.regions(request.frame).items()
+                                     if isinstance(part, Keys)}),
     )  # fmt: skip
 
 
@@ -141,6 +143,19 @@ def received_of(scores: Scores, lse: Tensor) -> Tensor:
     turned = replace(scores, rows=beside(scores.rows, fall), columns=with_ones(scores.columns)).turned()
     found = attended(turned)[1].exp()
     return found.flip(2) if scores.causal else found
+
+
+def on_keys(scores: Scores, mass: Tensor, parts: Mapping[str, Keys]) -> dict[str, Tensor]:
+    """The weight on each of these groups of keys, [B, H, T] float64: a column of values that is 1 there."""
+    found: dict[str, Tensor] = {}
+    for some in spans(range(len(parts)), COLUMNS):
+        names = [*parts][some.start : some.stop]
+        inside = scores.columns.new_zeros(scores.columns.shape[2], len(names))
+        for n, name in enumerate(names):
+            inside[parts[name].keys, n] = 1.0
+        means, _ = attended(scores, inside)
+        found |= dict(zip(names, (mass[..., None] * means).unbind(-1), strict=True))
+    return found
 
 
 def pooled(scores: Scores, mass: Tensor, cells: tuple[int, int]) -> Tensor:
