@@ -100,7 +100,7 @@ def drawn(found: Sequence[dict[str, Any]], path: Path) -> None:
     places[0, 0].set_yticks([1, 2, 4, 8, 16, 32], ["1x", "2x", "4x", "8x", "16x", "32x"])
     places[0, 0].minorticks_off()
     places[1, 0].set_ylabel("memory of the call, MiB")
-    places[1, 0].legend(fontsize=8)
+    figure.legend(*places[1, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
     figure.savefig(path, dpi=100)
     print(f"drawn: {path}")
 

@@ -20,10 +20,13 @@ if TYPE_CHECKING:
     )
     from polyhead.generation.beam import Beam
     from polyhead.generation.search import Greedy, Sample
+    from polyhead.lens.recording import Recording
     from polyhead.lens.see import see
     from polyhead.lens.watch import watch
     from polyhead.operator.attend import attend, attention, explain, rows
+    from polyhead.operator.norms import value_norms
     from polyhead.operator.observe import Observe
+    from polyhead.operator.record import Record
     from polyhead.operator.rules import (
         Alibi,
         Buckets,
@@ -54,11 +57,14 @@ _HOME = {
     "load": "tasks.load",
     "save": "tasks.load",
     "watch": "lens.watch",
+    "Recording": "lens.recording",
     "attention": "operator.attend",
     "attend": "operator.attend",
     "rows": "operator.attend",
     "explain": "operator.attend",
+    "value_norms": "operator.norms",
     "Observe": "operator.observe",
+    "Record": "operator.record",
     "Causal": "operator.rules",
     "Window": "operator.rules",
     "Prefix": "operator.rules",
@@ -100,6 +106,8 @@ __all__ = [
     "Observe",
     "PolyheadError",
     "Prefix",
+    "Record",
+    "Recording",
     "Sample",
     "ScoreMod",
     "Segments",
@@ -117,6 +125,7 @@ __all__ = [
     "see",
     "train",
     "translate",
+    "value_norms",
     "watch",
 ]
 

@@ -15,9 +15,9 @@ from polyhead.cli.main import VERBS
 from tests.structure.page import PACKAGE, parsed
 
 NAMES = [
-    *("attention", "attend", "Observe", "rows", "explain"),
+    *("attention", "attend", "Observe", "rows", "explain", "value_norms"),
     *("Causal", "Window", "Prefix", "Lengths", "Segments", "Dense", "MaskMod", "ScoreMod", "Alibi", "Buckets"),
-    *("load", "save", "watch"),
+    *("load", "save", "watch", "Record", "Recording"),
     *("translate", "see", "evaluate", "info", "train", "convert"),
     *("Greedy", "Beam", "Sample"),
     *("PolyheadError", "ArgumentError", "ConfigError", "DataError", "CheckpointError", "WriteError"),

@@ -17,7 +17,7 @@ from polyhead.errors import ArgumentError, did_you_mean
 from polyhead.lens.inputs import Inputs, settled, signed_sums
 from polyhead.lens.recording import LEVELS, Call, Level, Norms, Recording
 from polyhead.operator import Observe, Record, Statistics, attend, attention
-from polyhead.operator.value_norms import value_norms
+from polyhead.operator.norms import value_norms
 
 SUMMARY = Observe(entropy=True, received=True, mean_map=(64, 64))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -24,7 +24,7 @@ from polyhead.operator.answers import Grid, Sums
 from polyhead.operator.kernels.blockwise import spans
 from polyhead.operator.observe import Observe
 from polyhead.operator.request import Request, norm, usable
-from polyhead.operator.rules import Bias, Interval, Keys, Rule
+from polyhead.operator.rules import Bias, Keys, Rule
 
 FEW = 1 << 18  # fewer scores are soon looked at in any way, before the loops are loaded
 BLOCK = 48  # rows of one head whose scores a thread has in its cache, over all keys
@@ -78,9 +78,9 @@ def look(request: Request, observe: Observe, lse: Tensor | None = None) -> Found
     """Look at every weight: for what is observed and, where the log-sum-exp is not known yet, for the output."""
     from polyhead.operator.loops import blocks
 
-    spans_ = spans_of(request, observe)
-    answers = Answers(request, observe, list(spans_), known=lse is not None)
-    call = call_of(request, lse, [*spans_.values()])
+    areas = areas_of(request, observe)
+    answers = Answers(request, observe, list(areas), known=lse is not None)
+    call = call_of(request, lse, list(areas.values()))
     threads = thread_count()
     for rows, veil, bias in parts(request):
         call = call._replace(veil=veil, bias=bias)
@@ -182,7 +182,7 @@ class Answers:
         )  # fmt: skip
 
 
-def call_of(request: Request, lse: Tensor | None, parts: list[list[Interval]]) -> Any:
+def call_of(request: Request, lse: Tensor | None, areas: list[Area]) -> Any:
     """What the loops read of a request and of the parts of its map, side by side in memory."""
     from polyhead.operator.loops import blocks, vectors
 
@@ -201,8 +201,8 @@ def call_of(request: Request, lse: Tensor | None, parts: list[list[Interval]]) -
         nearest=nearest, veil=none.astype(bool), bias=none,
         sinks=np.zeros(0, np.float32) if request.sinks is None else array(request.sinks.float()),
         level=np.zeros((0, 0, 0), np.float32) if level is None else array(level),
-        spans=array(stacked([span for part in parts for span in part], T)),
-        owners=np.repeat(np.arange(len(parts)), [len(part) for part in parts]),
+        spans=array(spans_in(areas, T)), span_owners=owners(areas, lambda area: area.ndim > 2),
+        runs=array(runs_in(areas)), run_owners=owners(areas, lambda area: area.ndim == 2),
     )  # fmt: skip
 
 
@@ -221,29 +221,40 @@ def filled(x: Tensor, dim: int, width: int) -> Tensor:
     return F.pad(x, (0, 0) * (x.dim() - 1 - dim) + (0, lacking)) if lacking else x
 
 
-def spans_of(request: Request, observe: Observe) -> dict[str, list[Interval]]:
-    """Each part of the map whose weight is asked, as spans of keys of each query; without those that are none."""
-    T, found = request.query.shape[2], dict[str, list[Interval]]()
+Area = Tensor  # a part of the map: runs of keys [n, 2] that all queries share, or a span of keys of each, [1, 2, B, T]
+
+
+def areas_of(request: Request, observe: Observe) -> dict[str, Area]:
+    """Each part of the map whose weight is asked, but for those that are neither groups nor spans of keys."""
+    T, found = request.query.shape[2], dict[str, Area]()
     for name, region in observe.regions(request.frame).items():
         if isinstance(region, Keys):
-            found[name] = [(first.expand(1, T), last.expand(1, T)) for first, last in runs(region.keys)]
+            found[name] = runs_of(region.keys)
         elif (span := region.interval(request.frame, range(T))) is not None:
-            found[name] = [span]
+            found[name] = torch.stack(torch.broadcast_tensors(*span))[None]
     return found
 
 
-def runs(keys: Tensor) -> list[Interval]:
+def runs_of(keys: Tensor) -> Area:
     """The runs that keys form, each from its first to one past its last."""
     keys = keys.unique()
-    breaks = torch.nonzero(keys.diff() > 1).flatten() + 1
-    return [(run[:1], run[-1:] + 1) for run in torch.tensor_split(keys, breaks) if len(run)]
+    ends = torch.nonzero(keys.diff() > 1).flatten()
+    first, last = torch.cat((keys[:1], keys[ends + 1])), torch.cat((keys[ends], keys[-1:]))
+    return torch.stack((first, last + 1), -1)
 
 
-def stacked(spans_: list[Interval], rows: int) -> Tensor:
-    """Spans as one tensor [N, 2, 1 or B, T]."""
-    if not spans_:
-        return torch.zeros(0, 2, 1, rows, dtype=torch.long)
-    return torch.stack(torch.broadcast_tensors(*(end for span in spans_ for end in span))).unflatten(0, (-1, 2))
+def runs_in(areas: list[Area]) -> Tensor:
+    return torch.cat([torch.zeros(0, 2, dtype=torch.long), *(area for area in areas if area.ndim == 2)])
+
+
+def spans_in(areas: list[Area], rows: int) -> Tensor:
+    spans_ = [area for area in areas if area.ndim > 2]
+    return torch.cat(torch.broadcast_tensors(*spans_)) if spans_ else torch.zeros(0, 2, 1, rows, dtype=torch.long)
+
+
+def owners(areas: list[Area], of_kind: Callable[[Area], bool]) -> np.ndarray:
+    """Which area each of its runs, or spans, belongs to."""
+    return np.array([n for n, area in enumerate(areas) if of_kind(area) for _ in range(len(area))], np.int64)
 
 
 def seen(request: Request) -> tuple[Tensor, Tensor] | None:

@@ -39,7 +39,9 @@ class Call(NamedTuple):
     sinks: np.ndarray  # [H] float32
     level: np.ndarray  # [B, H, T] float32: the log-sum-exp where it is known, +inf in an empty row
     spans: np.ndarray  # [N, 2, B, T] int64: of parts of the map, the first key of each query and one past the last
-    owners: np.ndarray  # [N] int64: which part each span belongs to
+    span_owners: np.ndarray  # [N] int64: which part each of them belongs to
+    runs: np.ndarray  # [M, 2] int64: the same where all queries share them
+    run_owners: np.ndarray  # [M] int64
 
 
 class Answers(NamedTuple):
@@ -48,7 +50,7 @@ class Answers(NamedTuple):
     out: np.ndarray  # [B, T, H, Kv] float32
     lse: np.ndarray  # [B, H, T] float32
     sums: np.ndarray  # [3 or 6, B, H, T] float64
-    parts: np.ndarray  # [M, B, H, T] float64: the weight on each part of the map
+    parts: np.ndarray  # [parts, B, H, T] float64: the weight on each part of the map
     best: np.ndarray  # [B, H, T, k] float32: the k best scores
     keys: np.ndarray  # [B, H, T, k] int64: their places
     received: np.ndarray  # [N, B, H, S] float64
@@ -142,11 +144,14 @@ def one_block(call, answers, desk, part, b, h, t, n, i):
             answers.sums[OFFSET, b, h, t + m] = offset * share
             answers.sums[OFFSET2, b, h, t + m] = offset2 * share
             answers.sums[DISTANCE, b, h, t + m] = distance * share
-        for p in range(len(call.owners)):
+        for p in range(len(call.spans)):
             ends = call.spans[p, :, b if call.spans.shape[2] > 1 else 0, t + m]
-            start = min(max(ends[0], first), last)
-            part_of = row[start - first : max(min(ends[1], last), start) - first]
-            answers.parts[call.owners[p], b, h, t + m] += rows.total(part_of) * share
+            answers.parts[call.span_owners[p], b, h, t + m] += share * rows.within(
+                row, ends[0] - first, ends[1] - first
+            )
+        for p in range(len(call.runs)):
+            ends = call.runs[p]
+            answers.parts[call.run_owners[p], b, h, t + m] += share * rows.within(row, ends[0] - first, ends[1] - first)
         if answers.received.size or answers.mean_map.size:
             add(row, share, desk.columns[BARS, first:last])
         if answers.max_map.size:

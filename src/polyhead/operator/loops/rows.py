@@ -101,11 +101,12 @@ def place(row, x):
 
 
 @inlined
-def total(row):
-    """The sum of a run of weights."""
-    found = f32(0)
-    for j in range(len(row)):
-        found += row[j]
+def within(row, start, stop):
+    """The sum of the weights from start to stop, as far as these lie in the row."""
+    start = min(max(start, 0), len(row))
+    run, found = row[start : max(min(stop, len(row)), start)], f32(0)
+    for j in range(len(run)):
+        found += run[j]
     return found
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from polyhead.errors import ArgumentError
-from polyhead.operator.value_norms import value_norms
+from polyhead.operator.norms import value_norms
 
 
 def naive(value: Tensor, weight: Tensor, heads: int) -> Tensor:
