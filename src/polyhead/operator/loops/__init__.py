@@ -27,10 +27,10 @@ from polyhead.operator.request import Request, norm, usable
 from polyhead.operator.rules import Bias, Keys, Rule
 
 FEW = 1 << 18  # fewer scores are soon looked at in any way, before the loops are loaded
-BLOCK = 48  # rows of one head whose scores a thread has in its cache, over all keys
+BLOCK = 12  # rows of one head whose scores a thread has in its cache, over all keys
 SHARES = 16  # of a head at most; what rows add to columns is added up share by share, in their order
 LEAST = 1056  # rows of a share
-ALONE = 4  # blocks of a share where rows add to no column: small, so that threads end together
+ALONE = 16  # blocks of a share where rows add to no column: small, so that threads end together
 SOON = 2.0  # seconds that a person waits without a word
 LARGEST = 1e29  # scores beyond would come near the one that stands for -inf
 WRITTEN = 1 << 22  # pairs of a mask or bias that are written out at a time
