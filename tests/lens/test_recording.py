@@ -506,8 +506,9 @@ def test_a_call_is_read_when_it_is_asked_for_and_no_other(tmp_path: Path, monkey
     recording = Recording.load(tmp_path / "run")
     assert recording.names() == NAMES and len(recording) == 6
     assert read == []
-    recording[CROSS].weights()
-    recording[CROSS].weights()
+    call = recording[CROSS]
+    call.weights()
+    assert recording[CROSS] is call  # while somebody has it; a file is not kept in memory for nobody
     place = NAMES.index(CROSS)
     assert (
         sorted(set(read))

@@ -123,6 +123,17 @@ def test_a_window_may_be_as_wide_as_a_number(far: int):
         assert float(record.statistics.received.sum()) == pytest.approx(40)  # pyright: ignore
 
 
+@pytest.mark.parametrize(("keys", "queries"), [([20], None), ([-1], None), ([6], [9]), ([6], [-2])])
+def test_lengths_outside_the_call_are_refused(keys: list[int], queries: list[int] | None):
+    """More keys than there are would move the diagonal, and show the future."""
+    query, key, value = tensors(8)
+    lengths: object = torch.tensor(keys)
+    if queries is not None:
+        lengths = torch.tensor(queries), lengths
+    with pytest.raises(ArgumentError, match=r"Lengths (keys|queries) must be from 0 to 8; found (20|-1|9|-2)$"):
+        polyhead.attention(query, key, value, causal=True, lengths=lengths)  # pyright: ignore[reportArgumentType]
+
+
 def test_distances_keep_their_digits_when_half_precision_trains():
     query, _, _ = tensors(257, H=1)
     key, _, value = (x.bfloat16() for x in tensors(3, H=1, seed=1))

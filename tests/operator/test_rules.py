@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.nn.attention.flex_attention import create_block_mask, create_mask, flex_attention
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask, create_mask, flex_attention
 
 from polyhead.errors import ArgumentError
 from polyhead.operator import Alibi, Buckets, Causal, Dense, Lengths, MaskMod, Observe, Prefix, ScoreMod, Window, attend
@@ -169,6 +169,37 @@ def test_a_mask_mod_means_what_flex_attention_makes_of_it() -> None:
             attend(query, key, value, mask=mod & Window(2, 0), kernel=kernel)[0],
             attend(query, key, value, mask=written, window=(2, 0))[0],
         )
+
+
+def test_a_block_mask_is_read_for_the_call_it_was_made_for() -> None:
+    x = torch.randn(2, 3, 7, 4)
+    for made_for in ((None, None, 8, 8), (1, 2, 7, 7), (4, 3, 7, 7)):
+        blocks = create_block_mask(lambda b, h, i, j: i >= j, *made_for, device="cpu")
+        with pytest.raises(
+            ArgumentError, match=r"a BlockMask must be made for \[1 or B, 1 or H, T, S\] = \[2, 3, 7, 7\]"
+        ):
+            attend(x, x, x, mask=blocks)
+    count, places = torch.ones(1, 1, 1, dtype=torch.int32), torch.zeros(1, 1, 1, 1, dtype=torch.int32)
+    with pytest.raises(ArgumentError, match="a BlockMask is read by its mask_mod, and this one has none"):
+        attend(x, x, x, mask=BlockMask.from_kv_blocks(count, places, seq_lengths=(7, 7)))
+
+
+def test_a_function_that_cannot_be_called_is_refused_in_one_sentence() -> None:
+    x = torch.randn(1, 1, 2, 4)
+    with pytest.raises(
+        ArgumentError, match=r"mask_mod\(b, h, i, j\) could not be called with tensors without axes: .*takes 2"
+    ):
+        attend(x, x, x, mask=MaskMod(lambda i, j: i >= j))  # pyright: ignore
+    with pytest.raises(ArgumentError, match=r"score_mod\(score, b, h, i, j\) could not be called .* not callable"):
+        attend(x, x, x, bias=ScoreMod(3))  # pyright: ignore
+
+
+def test_flex_asks_no_head_of_a_function_that_depends_on_none() -> None:
+    x = torch.randn(1, 2, 6, 4)
+    mod = MaskMod(lambda b, h, i, j: (h == 0) | (i >= j), heads=False)
+    torch.testing.assert_close(
+        attend(x, x, x, mask=mod, kernel="flex")[0], attend(x, x, x, mask=mod, kernel="blockwise")[0]
+    )
 
 
 def test_a_mask_mod_that_ignores_batch_and_heads_is_evaluated_once_for_all() -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from polyhead.errors import ArgumentError, DataError, did_you_mean
 from polyhead.lens.inputs import Inputs
 from polyhead.operator import Observe, Record, Statistics
-from polyhead.operator.record_file import checked
+from polyhead.operator.record import checked
 from polyhead.operator.request import Request
 
 Level = Literal["summary", "rows", "inputs"]
@@ -80,10 +80,12 @@ class Call:
         """
         if not isinstance(self.kept, Request):
             raise ArgumentError(f"{self.name} has no weights: {LACKS[self.level].format(self.name)}")
+        record = Record(self.lse, self.kernel, self.reasons, self.kept, self.statistics)
         try:
-            return checked(Record(self.lse, self.kernel, self.reasons, self.kept, self.statistics))
+            checked(record)
         except ValueError as broken:
             raise DataError(f"{self.name} is damaged, or was changed since: {broken}; record the run again") from None
+        return record
 
     def weights(
         self, rows: Sequence[int] | Tensor | None = None, columns: Sequence[int] | Tensor | None = None

@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 import shutil
 import struct
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from tempfile import TemporaryFile
 from types import TracebackType
@@ -30,6 +30,7 @@ from polyhead.operator.record_file import (
     fitting_lse,
     folded_request,
     folded_statistics,
+    numbers_of,
     opened,
     packed,
     sealed,
@@ -84,7 +85,7 @@ class Writer:
 
     def put(self, name: str, x: Tensor) -> None:
         start = self.bytes.tell()
-        self.bytes.write(x.flatten().view(torch.uint8).numpy().data)
+        self.bytes.write(numbers_of(x))
         self.head[f"{len(self.calls)}/{name}"] = {
             "dtype": TYPES[x.dtype],
             "shape": list(x.shape),
@@ -141,11 +142,22 @@ def load(path: Path) -> Recording:
 def opener(path: Path, file: Any, facts: dict[str, Any], held: list[str]) -> Callable[[], Call]:
     """A way to one call of a file, whose tensors stay in the mapped file until they are read."""
 
-    @cache
+    held_by: list[weakref.ref[Call]] = []  # as long as somebody has it, it is the same
+
     def read() -> Call:
+        found = held_by[0]() if held_by else None
+        if found is None:
+            found = fresh()
+            held_by[:] = [weakref.ref(found)]
+        return found
+
+    def fresh() -> Call:
         with reading(path):
             tensors = {name.partition("/")[2]: file.get_tensor(name) for name in held}
-            unchanged(tensors, facts["checksums"])
+            try:
+                unchanged(tensors, facts["checksums"])
+            except ValueError as changed:
+                raise ValueError(f"{facts['name']}: {changed}") from None
             return unfolded(facts, tensors)
 
     return read

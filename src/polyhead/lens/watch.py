@@ -18,6 +18,7 @@ from polyhead.lens.inputs import Inputs, settled, signed_sums
 from polyhead.lens.recording import LEVELS, Call, Level, Norms, Recording
 from polyhead.operator import Observe, Record, Statistics, attend, attention
 from polyhead.operator.norms import value_norms
+from polyhead.operator.request import frame_of
 
 SUMMARY = Observe(entropy=True, received=True, mean_map=(64, 64))
 
@@ -50,6 +51,8 @@ class Watcher:
         watchers = [each for each in self.all() if getattr(at, "original", at) in each.names]
         if not watchers:  # another model's
             return attention(query, key, value, **how)
+        for each in watchers:
+            each.fits(at, query, key)
         first, *others = watchers
         output, record = attend(query, key, value, **how, observe=first.asked(key.shape[2]))
         record = record.detached()
@@ -58,6 +61,18 @@ class Watcher:
             observe = each.asked(key.shape[2])
             each.note(at, replace(record, statistics=Statistics() if observe is None else record.observe(observe)))
         return output
+
+    def fits(self, at: nn.Module, query: Tensor, key: Tensor) -> None:
+        """Refuse, by the name of the layer, a wish that the map of this call cannot give."""
+        observe = self.asked(key.shape[2])
+        if observe is None:
+            return
+        try:
+            observe.check(frame_of(query, key, None))
+        except ArgumentError as refused:
+            raise ArgumentError(
+                f"{self.names[getattr(at, 'original', at)]} cannot tell what is observed: {refused}"
+            ) from None
 
     def all(self) -> list[Watcher]:
         """This one, and those who looked on already."""
@@ -178,7 +193,10 @@ def check(recording: Recording, model: nn.Module) -> None:
 @contextmanager
 def shown(watcher: Watcher) -> Iterator[None]:
     """Let a watcher look on, beside those who do already."""
-    watcher.outer = cast(Watcher | None, watching.get())
+    outer = watching.get()
+    if not isinstance(outer, Watcher | None):
+        raise ArgumentError(f"somebody else looks on already, a {type(outer).__name__}; watch outside of its block")
+    watcher.outer = outer
     token = watching.set(watcher)
     try:
         yield

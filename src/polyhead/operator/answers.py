@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 
@@ -66,7 +67,7 @@ class Statistics:
         """[B, H, T] 1 / sum p^2: how many keys a query would look at evenly to be as spread; 0 where it sees none."""
         if self.squares is None:
             return None
-        return (1 / self.squares).masked_fill(self.squares == 0, 0.0)
+        return 1 / self.squares.masked_fill(self.squares == 0, torch.inf)  # so that gradients are 0 there too
 
 
 @dataclass(frozen=True, eq=False)

@@ -58,8 +58,15 @@ class Observe:
 
     def __post_init__(self) -> None:
         check_count("links", self.links)
-        if not isinstance(cast(object, self.mass), Mapping):
+        if not isinstance(cast(object, self.mass), Mapping) or not all(
+            isinstance(cast(object, n), str) for n in self.mass
+        ):
             raise ArgumentError(f'mass must be parts of the map by name, {{"first": range(1)}}; found {self.mass!r}')
+        for name in ("entropy", "squares", "distance", "received"):
+            if not isinstance(getattr(self, name), bool):
+                raise ArgumentError(f"{name} must be True or False; found {getattr(self, name)!r}")
+        if not isinstance(cast(object, self.rectangles), Sequence):
+            raise ArgumentError(f"rectangles must be pairs of ranges (rows, columns); found {self.rectangles!r}")
         for name, grid in (("mean_map", self.mean_map), ("max_map", self.max_map)):
             if grid is not None:
                 check_grid(name, grid)
@@ -77,8 +84,11 @@ class Observe:
         """Raise ArgumentError where the map of this call cannot give what is asked."""
         if self.links > frame.n_keys:
             raise ArgumentError(f"links must be at most the number of keys, {frame.n_keys}; found {self.links}")
-        for part in self.regions(frame).values():
-            part.check(frame)
+        for name, part in self.regions(frame).items():
+            try:
+                part.check(frame)
+            except ArgumentError as refused:
+                raise ArgumentError(f"mass '{name}': {refused}") from None
         for rectangle in self.rectangles:
             if not isinstance(cast(object, rectangle), tuple) or len(rectangle) != 2:
                 raise ArgumentError(f"rectangles must be pairs of ranges (rows, columns); found {rectangle!r}")

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
+from typing import cast
 
+import torch
 from torch import Tensor
 
+from polyhead.errors import ArgumentError, DataError
 from polyhead.operator.answers import Statistics
 from polyhead.operator.observe import Observe
 from polyhead.operator.request import Request
 from polyhead.operator.statistics import exact, measure
+
+SAMPLE = 8  # rows whose sums are checked when a record is opened
+NEAR = {
+    torch.float64: 1e-9,
+    torch.float32: 1e-3,
+    torch.float16: 1e-2,
+    torch.bfloat16: 5e-2,
+}  # of a row's sum to its due
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -42,8 +54,10 @@ class Record:
     ) -> Tensor:
         """Exact weights [B, H, len(rows), len(columns)] of chosen queries and keys (None: all), at the cost of those.
 
-        Zeros where hidden; a row over all columns sums to 1, less the sink's share. Raises ArgumentError.
+        Zeros where hidden; a row over all columns sums to 1, less the sink's share. Raises ArgumentError, and
+        DataError, see `row_error`.
         """
+        _ = self.row_error  # so that nothing is told of tensors that changed
         frame = self.request.frame
         rows = range(frame.n_queries) if rows is None else rows
         columns = range(frame.n_keys) if columns is None else columns
@@ -52,17 +66,35 @@ class Record:
     def observe(self, observe: Observe) -> Statistics:
         """What `attend` would have told, asked later; numbers to read, without gradients.
 
-        The tensors of the call must still hold what they held. Raises ArgumentError.
+        The tensors of the call must still hold what they held. Raises ArgumentError, and DataError, see `row_error`.
         """
+        if not isinstance(cast(object, observe), Observe):
+            raise ArgumentError(f"observe must be an Observe, such as Observe(links=8); found {observe!r}")
+        _ = self.row_error
         return measure(self.request, self.lse.detach(), observe)
+
+    @cached_property
+    def row_error(self) -> float:
+        """The most that sums of some rows are off from what they must be, looked at once.
+
+        Raises DataError where that is more than rounding: tensors of the call were written over since.
+        """
+        try:
+            return checked(self)
+        except ValueError as broken:
+            raise DataError(
+                f"a query or key of this record was changed after the call, for {broken}; record the call again, and"
+                " hand in copies of tensors that are written over"
+            ) from None
 
     def save(self, path: str | Path) -> None:
         """Write the record and its statistics to one safetensors file, whole or not at all.
 
-        Raises WriteError, and ArgumentError where a rule or a bias is code.
+        Raises WriteError, ArgumentError where a rule or a bias is code, and DataError, see `row_error`.
         """
         from polyhead.operator.record_file import save
 
+        _ = self.row_error
         save(self, Path(path))
 
     @staticmethod
@@ -90,3 +122,30 @@ def _detached(told: Statistics) -> Statistics:
         rectangles=tuple(x.detach() for x in told.rectangles),
         **plain,
     )
+
+
+def checked(record: Record) -> float:
+    """The most that its rows are off from what they must sum to; raises ValueError where that is more than rounding."""
+    off = row_error(record)
+    if not off <= NEAR[record.request.query.dtype]:
+        raise ValueError(f"its weights sum to 1 only within {off:.2g}")
+    return off
+
+
+def row_error(record: Record) -> float:
+    """The most that the sums of some rows spread over the map are off from 1, or from what a sink leaves.
+
+    Rows whose log-sum-exp is NaN or Inf say nothing: their scores were so when the model ran.
+    """
+    request, lse = record.request, record.lse
+    T = request.frame.n_queries
+    if not lse.numel():
+        return 0.0
+    some = torch.linspace(0, T - 1, min(T, SAMPLE)).round().long()
+    level = lse[:, :, some].double()
+    due = torch.ones_like(level)
+    if request.sinks is not None:
+        due = due - (request.sinks.double()[:, None] - level).exp()
+    due = due.masked_fill(level == -torch.inf, 0.0)
+    off = (exact(request, lse, some, range(request.frame.n_keys)).sum(-1) - due).abs()
+    return float(off.masked_fill(~(level < torch.inf), 0.0).max())

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from numbers import Real
 from typing import Any, cast
 
 import torch
@@ -106,6 +107,11 @@ def ask(
 ) -> Request:
     """Check every argument and compose one rule from the keywords; raises ArgumentError."""
     check_tensors(query, key, value)
+    for name, flag in (("causal", causal), ("finite", finite)):
+        if not isinstance(cast(object, flag), bool):
+            raise ArgumentError(f"{name} must be True or False; found {flag!r}")
+    for name, pair in (("segments", segments), ("lengths", lengths)):
+        check_pair(name, pair)
     if not (is_number(dropout) and 0 <= dropout < 1):
         raise ArgumentError(f"dropout must be at least 0 and below 1; found {dropout!r}")
     if softcap is not None and not (is_number(softcap) and softcap > 0):
@@ -121,8 +127,8 @@ def ask(
         value,
         compose(mask, causal, window, segments, lengths),
         None if score_mod else bias if bias is None or isinstance(bias, Bias) else dense_bias(bias),
-        query.shape[3] ** -0.5 if scale is None else scale,
-        softcap,
+        query.shape[3] ** -0.5 if scale is None else float(scale),
+        None if softcap is None else float(softcap),
         sinks,
         dropout,
         finite,
@@ -213,7 +219,14 @@ def dense_bias(bias: object) -> DenseBias:
 
 
 def is_number(x: object) -> bool:
-    return isinstance(x, int | float) and math.isfinite(x)
+    return not isinstance(x, bool) and isinstance(x, Real) and math.isfinite(x)
+
+
+def check_pair(name: str, x: object) -> None:
+    """Refuse tuples of more or fewer than queries and keys."""
+    if isinstance(x, tuple) and len(cast(tuple[Any, ...], x)) != 2:
+        count = len(cast(tuple[Any, ...], x))
+        raise ArgumentError(f"{name} must be a tensor or a pair (queries, keys) of them; found {count} of them")
 
 
 def check_tensors(query: Tensor, key: Tensor, value: Tensor) -> None:

@@ -18,7 +18,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
-from typing import Protocol, cast
+from numbers import Integral
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -104,7 +105,7 @@ def check_broadcast(name: str, x: Tensor, frame: Frame) -> None:
 
 def check_count(name: str, n: object) -> None:
     """Refuse anything but a whole number of at least 0."""
-    if not isinstance(n, int) or n < 0:
+    if isinstance(n, bool) or not isinstance(n, Integral) or n < 0:
         raise ArgumentError(f"{name} must be a whole number of at least 0; found {n!r}")
 
 
@@ -115,14 +116,20 @@ def check_tensor(name: str, x: object) -> Tensor:
     return x
 
 
-def check_per_sequence(name: str, x: object, frame: Frame) -> None:
-    """Refuse anything but one whole number per sequence, [B]."""
+def check_per_sequence(name: str, x: object, frame: Frame, most: int | None = None) -> None:
+    """Refuse anything but one whole number per sequence, [B], from 0 to `most`."""
     x = check_tensor(name, x)
     if tuple(x.shape) != (frame.batch,) or x.is_floating_point() or x.dtype == torch.bool or x.device != frame.device:
         raise ArgumentError(
             f"{name} must be whole numbers of shape [B] = [{frame.batch}] on {frame.device};"
             f" found {list(x.shape)}, {x.dtype}, on {x.device}"
         )
+    if not x.numel() or x.is_meta:
+        return
+    low, high = int(x.min()), int(x.max())
+    if low < 0 or (most is not None and high > most):
+        bounds = "at least 0" if most is None else f"from 0 to {most}"
+        raise ArgumentError(f"{name} must be {bounds}; found {low if low < 0 else high}")
 
 
 # ---------------------------------------------------------------------------------------------------------------- masks
@@ -166,10 +173,13 @@ class Rule:
 
 
 class BlockMask(Protocol):
-    """FlexAttention's BlockMask, of which its function is read; known without an import of FlexAttention."""
+    """FlexAttention's BlockMask, of which function and shape are read; known without an import of FlexAttention."""
 
     @property
     def mask_mod(self) -> Callable[..., Tensor]: ...
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
 
 
 Mask = Tensor | Rule | BlockMask  # what mask= accepts
@@ -181,10 +191,12 @@ def rule(mask: Mask) -> Rule:
         return mask
     if isinstance(mask, Tensor):
         return Dense(mask)
-    function = getattr(mask, "mask_mod", None)
-    if function is None:
+    function, shape = getattr(mask, "mask_mod", None), tuple(getattr(mask, "shape", ()))
+    if function is None or len(shape) != 4:
         raise ArgumentError(f"mask must be a boolean tensor, a rule, a BlockMask or None; found {type(mask).__name__}")
-    return MaskMod(function)
+    if getattr(function, "__name__", "") == "noop_mask":
+        raise ArgumentError("a BlockMask is read by its mask_mod, and this one has none; make it by create_block_mask")
+    return MaskMod(function, batch=shape[0] > 1, heads=shape[1] > 1, shape=shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -358,9 +370,9 @@ class Lengths(Rule):
         return torch.zeros_like(high), high
 
     def check(self, frame: Frame) -> None:
-        check_per_sequence("Lengths keys", self.keys, frame)
+        check_per_sequence("Lengths keys", self.keys, frame, frame.n_keys)
         if self.queries is not None:
-            check_per_sequence("Lengths queries", self.queries, frame)
+            check_per_sequence("Lengths queries", self.queries, frame, frame.n_queries)
 
 
 @dataclass(frozen=True, eq=False)
@@ -459,6 +471,7 @@ class MaskMod(Rule):
     mask_mod: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
     batch: bool = True
     heads: bool = True
+    shape: tuple[int, ...] | None = None  # [1 or B, 1 or H, T, S] for which a BlockMask was made
 
     def visible(self, frame: Frame, rows: Span, columns: Span) -> Tensor:
         ends = (frame.batch if self.batch else 1, frame.heads if self.heads else 1)
@@ -475,11 +488,28 @@ class MaskMod(Rule):
         return (frame.batch if self.batch else 1, frame.heads if self.heads else 1, frame.n_queries, frame.n_keys)
 
     def check(self, frame: Frame) -> None:
-        found = cast(object, self.mask_mod(*torch.zeros(4, dtype=torch.long, device=frame.device)))
+        full = [frame.batch, frame.heads, frame.n_queries, frame.n_keys]
+        if self.shape is not None and any(
+            n not in ends for n, *ends in zip(self.shape, full, [1, 1, *full[2:]], strict=True)
+        ):
+            raise ArgumentError(
+                f"a BlockMask must be made for [1 or B, 1 or H, T, S] = {full} as this call; found {list(self.shape)}"
+            )
+        zeros = torch.zeros(4, dtype=torch.long, device=frame.device)
+        found = tried("mask_mod(b, h, i, j)", lambda: self.mask_mod(*zeros))
         if not (isinstance(found, Tensor) and found.dtype == torch.bool and not found.dim()):
             raise ArgumentError(
                 f"mask_mod must give one boolean tensor without axes (True = may look); found {found!r}"
             )
+
+
+def tried(name: str, call: Callable[[], object]) -> object:
+    """What a function of the caller's gives for a first pair; raises ArgumentError where it cannot be called so."""
+    try:
+        return call()
+    except Exception as broken:
+        why = str(broken).strip().splitlines()[0] if str(broken).strip() else type(broken).__name__
+        raise ArgumentError(f"{name} could not be called with tensors without axes: {why}") from broken
 
 
 def mapped(function: Callable[..., Tensor], axes: int) -> Callable[..., Tensor]:
@@ -534,7 +564,9 @@ class ScoreMod:
 
     def check(self, frame: Frame) -> None:
         zeros = torch.zeros(4, dtype=torch.long, device=frame.device)
-        found = cast(object, self.score_mod(torch.zeros((), device=frame.device), *zeros))
+        found = tried(
+            "score_mod(score, b, h, i, j)", lambda: self.score_mod(torch.zeros((), device=frame.device), *zeros)
+        )
         if not (isinstance(found, Tensor) and found.is_floating_point() and not found.dim()):
             raise ArgumentError(f"score_mod must give one float tensor without axes; found {found!r}")
         if found.requires_grad:

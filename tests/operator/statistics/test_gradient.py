@@ -154,6 +154,28 @@ def test_the_gradient_of_a_gradient_is_refused_and_not_dropped() -> None:
     assert first.requires_grad
 
 
+def test_a_tensor_that_was_written_over_is_found_out() -> None:
+    x = torch.randn(1, 1, 4, 2, requires_grad=True) * 1
+    found = attend(x, x, x, observe=Observe(entropy=True))[1].statistics
+    assert found.entropy is not None
+    x.mul_(3.0)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        found.entropy.sum().backward()
+
+
+def test_an_empty_row_has_no_effective_keys_and_no_gradient() -> None:
+    query, key, sinks = torch.randn(1, 1, 3, 2), torch.randn(1, 1, 5, 2), torch.ones(1)
+    for each in (query, key, sinks):
+        each.requires_grad_()
+    mask = torch.ones(3, 5, dtype=torch.bool)
+    mask[1] = False
+    found = attend(query, key, key.detach(), mask=mask, sinks=sinks, observe=Observe(squares=True))[1].statistics
+    assert found.effective_keys is not None and not found.effective_keys[0, 0, 1].detach().any()
+    gradients = torch.autograd.grad(found.effective_keys.sum(), (query, key, sinks))
+    assert all(g.isfinite().all() and g.any() for g in gradients)
+    assert not gradients[0][0, 0, 1].any()
+
+
 @pytest.mark.parametrize("sink", [0.0, 12.0, 18.0, 30.0])
 def test_gradients_of_places_are_right_where_a_sink_takes_nearly_all(sink: float) -> None:
     query, key = torch.randn(1, 1, 4, 8), torch.randn(1, 1, 6, 8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -107,6 +108,8 @@ def told(number: int, unit: str) -> str:
 
 def named(name: str) -> Kernel:
     """The kernel of this name."""
+    if not isinstance(cast(object, name), str):
+        raise ArgumentError(f"kernel must be 'auto' or the name of one; found {name!r}")
     if name not in BY_NAME:
         known = ", ".join(f"'{known}'" for known in BY_NAME)
         raise ArgumentError(f"kernel must be 'auto' or one of {known}; found {name!r}.{did_you_mean(name, BY_NAME)}")
@@ -149,7 +152,7 @@ def run(request: Request, name: str, *, lse: bool, observe: Observe | None = Non
         with torch.autocast(device, enabled=False):
             return run(request, name, lse=lse, observe=observe)
     kernel, reasons = choose(request, name)
-    if observe is not None and observe.scans and kernel.see is not None:
+    if observe is not None and kernel.see is not None:
         return Ran(*kernel.see(request, observe), kernel.name, reasons)
     return Ran(*kernel.run(request, lse), None, kernel.name, reasons)
 

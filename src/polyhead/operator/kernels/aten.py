@@ -1,7 +1,8 @@
 """PyTorch's own fused attention below its public function, where the rows' log-sum-exp comes out beside the output.
 
 These operations are private and have moved between releases: they are called from here alone, and one that a release
-lacks is as if it could not serve. Each gives the output and the log-sum-exp [B, H, T], float32 (float64 for float64).
+lacks is as if it could not serve. Forward, each gives the output and the log-sum-exp [B, H, T], float32 (float64 for
+float64).
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ def flash(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool, scale: float
 ) -> tuple[Tensor, Tensor]:
     """FlashAttention-2 on a GPU: no mask, widths that are multiples of 8."""
+    assert mask is None
     out, lse, *_ = ops._scaled_dot_product_flash_attention(query, key, value, 0.0, causal, False, scale=scale)
     return out, lse
 
@@ -75,10 +77,17 @@ def call_of(device: str, backend: SDPBackend) -> Call | None:
     return call if call is not None and hasattr(ops, name) else None
 
 
+def has_backward() -> bool:
+    """Whether `flash_on_cpu_backward` is there."""
+    return hasattr(ops, "_scaled_dot_product_flash_attention_for_cpu_backward")
+
+
 def chosen(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float, causal: bool, scale: float
 ) -> SDPBackend:
-    """The backend that scaled_dot_product_attention would take for these arguments."""
+    """The backend that scaled_dot_product_attention would take for these arguments; MATH where it cannot be asked."""
+    if not hasattr(torch, "_fused_sdp_choice"):
+        return SDPBackend.MATH
     grouped = query.shape[1] != key.shape[1]
     number = torch._fused_sdp_choice(  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
         query, key, value, mask, dropout, causal, scale=scale, enable_gqa=grouped

@@ -83,9 +83,9 @@ def compute(request: Request) -> tuple[Tensor, Tensor]:
 
 
 def mask_mod(request: Request) -> Callable[..., Tensor] | None:
-    """The rule as a function of indices; one that was handed in is taken as it is."""
+    """The rule as a function of indices; one that was handed in is taken as it is, if it depends on b and h."""
     rule, frame = request.rule, request.frame
-    if isinstance(rule, MaskMod):
+    if isinstance(rule, MaskMod) and rule.batch and rule.heads:
         return rule.mask_mod
     visible = None if rule is None else rule.visible(frame, range(frame.n_queries), range(frame.n_keys))
     return None if visible is None else at_places(visible)

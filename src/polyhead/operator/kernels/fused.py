@@ -59,7 +59,7 @@ def room(request: Request) -> int:
     extent, size = written_out(request), request.query.element_size()
     B, H, T, _ = request.query.shape
     scores = 2 * B * H * T * request.key.shape[2] * size if why_unfused(request) else 0
-    return scores + (0 if extent is None else math.prod(extent) * (1 if request.bias is None else size))
+    return scores + (0 if extent is None else math.prod(extent) * (size + 1))  # as a boolean, and as a float
 
 
 def run(request: Request, lse: bool) -> tuple[Tensor, Tensor | None]:
@@ -152,7 +152,7 @@ def fuses(request: Request) -> bool:
     """Whether SDPA's flash kernel of a CPU can give the gradients of this request."""
     learns = request.weights is not None and request.weights.requires_grad
     flat = request.query.device.type == "cpu" and not learns and why_unfused(request) is None
-    return flat and can(request) is None
+    return flat and aten.has_backward() and can(request) is None
 
 
 def backward(request: Request) -> Callable[..., tuple[Tensor | None, ...]]:

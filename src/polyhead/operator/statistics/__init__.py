@@ -58,7 +58,7 @@ def measure(request: Request, lse: Tensor, observe: Observe, sums: Sums | None =
     every = range(frame.n_queries), range(frame.n_keys)
     with torch.autocast(device, enabled=False):
         found, parts = Statistics(), dict[str, Tensor]()
-        if observe.scans:
+        if observe.scans or sums is not None or tiles.wide(request, observe):
             name, reasons = "kernel", dict[str, str]()
             if sums is None:
                 taken, reasons = pick(request, observe, way)

@@ -102,6 +102,7 @@ class Attached(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, job: Job, values: list[Tensor], *inputs: Any) -> tuple[Tensor, ...]:
         ctx.job = job
+        ctx.save_for_backward(*inputs, job.lse)  # so that a change of them in place is found out
         ctx.set_materialize_grads(False)
         return tuple(x.clone() for x in values)
 
@@ -113,6 +114,7 @@ class Attached(torch.autograd.Function):
                 " create_graph=True, or compute them from the formula where the gradient of a gradient is needed"
             )
         job: Job = ctx.job
+        assert ctx.saved_tensors
         d_lse, *d_values = d_outputs
         told = [(name, d) for name, d in zip(job.names, d_values, strict=True) if d is not None]
         whole = keys_share(job) if any(name in PLACES for name, _ in told) else None
@@ -278,7 +280,7 @@ def backward(
         g = torch.zeros_like(at.weights)
         for each in slopes:
             g = g + each(at)
-        return g
+        return g.masked_fill(at.weights == 0, 0.0)  # what has no weight has no say, whatever the loss makes of it
 
     for rows in rows_of(plan):
         span = slice(rows.start, rows.stop)

@@ -30,6 +30,7 @@ from polyhead.operator.observe import Observe
 from polyhead.operator.request import Request
 from polyhead.operator.rules import Rule
 
+WIDE = 1 / 4  # of a map
 AT_ONCE = 1 << 24  # products of numbers that are written out for scores in float64
 
 
@@ -147,6 +148,18 @@ def mass_of(request: Request, lse: Tensor, region: Rule, tile: tuple[int, int] |
             p = hide((seen.scores - level).exp(), seen.visible)
             found[:, :, span] += hide(p, region.visible(plan.frame, rows, columns)).double().sum(-1)
     return found
+
+
+def wide(request: Request, observe: Observe) -> bool:
+    """Whether parts of the map reach so much of it that one look at all of it costs less than a look at each."""
+    if not observe.mass:
+        return False
+    plan, every = blockwise.plan_of(request, None, 0.0), request.frame.n_queries * request.frame.n_keys
+    regions = observe.regions(request.frame).values()
+    reached = sum(
+        len(rows) * len(some) for region in regions for rows in rows_of(plan) for some in within(plan, rows, region)
+    )
+    return reached > WIDE * every
 
 
 def within(plan: Plan, rows: range, region: Rule) -> list[range]:
