@@ -1,8 +1,11 @@
 """Multi-head attention itself, without parameters: queries, keys and values enter; outputs and records leave.
 
-attend.py   the public functions          rules.py    masks and biases as values
-request.py  the door: checked arguments   record.py   what a call leaves behind
-kernels/    the table of kernels          cache.py    keys and values already computed
+attend.py    the public functions           rules.py    masks and biases as values
+request.py   the door: checked arguments    cache.py    keys and values already computed
+kernels/     the table of kernels           norms.py    how long values are after the output projection
+observe.py   what is asked of the weights   answers.py  what was found out
+statistics/  ways to find it out            record.py   what a call leaves behind; record_file.py as a file
+loops/       kernel and statistics in one look, compiled for a CPU
 """
 
 from polyhead.operator.answers import Links, Statistics

@@ -97,10 +97,8 @@ def check_broadcast(name: str, x: Tensor, frame: Frame) -> None:
     if x.device != frame.device:
         raise ArgumentError(f"{name} must be on the device of query, {frame.device}; found {x.device}")
     if any(have not in (1, want) for have, want in zip(x.shape, full, strict=True)):
-        raise ArgumentError(
-            f"{name} must broadcast to [B, H, T, S] = {list(full)}; found {list(x.shape)}"
-            " (a padding mask [B, S] is written mask[:, None, None, :], or lengths=)"
-        )
+        hint = " (a padding mask [B, S] is written mask[:, None, None, :], or lengths=)" if name == "mask" else ""
+        raise ArgumentError(f"{name} must broadcast to [B, H, T, S] = {list(full)}; found {list(x.shape)}{hint}")
 
 
 def check_count(name: str, n: object) -> None:

@@ -16,6 +16,7 @@ from polyhead.operator.request import Request, chosen
 from polyhead.operator.statistics import identities, tiles
 
 Indices = Sequence[int] | Tensor
+ROUNDING = 8 * torch.finfo(torch.float64).eps  # of the difference of two sums, relative to these
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,8 @@ def named(request: Request, lse: Tensor, observe: Observe, sums: Sums, told: Cal
     offset, offset2, distance = (None if x is None else x / whole for x in (sums.offset, sums.offset2, sums.distance))
     spread = None
     if offset is not None and offset2 is not None:
-        spread = (offset2 - offset.square()).clamp(min=0).sqrt()
+        variance = offset2 - offset.square()
+        spread = variance.masked_fill(variance <= ROUNDING * offset2, 0.0).sqrt()
     links = None
     if sums.scores is not None and sums.keys is not None:
         weights = (sums.scores.double() - level[..., None]).exp().masked_fill(sums.keys < 0, 0.0)
