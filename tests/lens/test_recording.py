@@ -225,6 +225,11 @@ def test_a_recording_of_nothing_is_refused_and_leaves_no_file(tmp_path: Path, in
     assert not list(tmp_path.iterdir())
 
 
+def test_what_is_no_model_is_refused() -> None:
+    with pytest.raises(ArgumentError, match=r"model must be a model, such as .*; found 'zh-en'"), watch("zh-en"):  # pyright: ignore
+        pass
+
+
 def test_an_error_inside_the_block_is_told_as_it_is() -> None:
     with pytest.raises(KeyError, match="mine"), watch(marian()):
         raise KeyError("mine")

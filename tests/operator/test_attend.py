@@ -9,7 +9,7 @@ import torch
 from hypothesis import assume, given, settings
 from torch import Tensor
 
-from polyhead.operator import Alibi, Buckets, Causal, Dense, Lengths, Record, attend, attention, explain, rows
+from polyhead.operator import Alibi, Buckets, Causal, Dense, Lengths, Observe, Record, attend, attention, explain, rows
 from polyhead.operator.kernels import KERNELS, blockwise, reference
 from polyhead.operator.request import ask
 from tests.operator.cases import Case, build, cases, close
@@ -128,6 +128,14 @@ def test_rows_are_the_exact_weights(case: Case):
         part = rows(query, key, lse, request.rule, some, others, **how)
         close(part, y.weights[:, :, some][..., others.numpy()], tolerant)
     assert rows(query, key, lse, request.rule, [], [], **how).shape == (case.B, case.H, 0, 0)
+
+
+def test_statistics_are_told_in_one_line():
+    x = torch.randn(1, 1, 4, 4)
+    asked = Observe(links=1, entropy=True, mass={"first": range(1)}, rectangles=[(range(1), range(2))])
+    assert repr(attend(x, x, x)[1].statistics) == "Statistics of nothing"
+    found = attend(x, x, x, observe=asked)[1].statistics
+    assert repr(found) == "Statistics of links, entropy, mass, rectangles, found in tiles"
 
 
 def test_rows_sum_to_one_less_the_share_of_the_sink():

@@ -150,6 +150,8 @@ def watch(
     Raises ArgumentError, also where nothing was there to record and, with `into`, where a rule is code; and for `into`
     WriteError.
     """
+    if not isinstance(cast(object, model), nn.Module):
+        raise ArgumentError(f"model must be a model, such as polyhead.load('zh-en').model; found {model!r}")
     if level not in LEVELS:
         raise ArgumentError(f"level must be one of {', '.join(LEVELS)}; found {level!r}.{did_you_mean(level, LEVELS)}")
     if not isinstance(cast(object, observe), Observe | None):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ class Links:
     keys: Tensor
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Statistics:
     """The answers to an `Observe`; None, or empty, where it did not ask.
 
@@ -61,6 +61,16 @@ class Statistics:
     row_error: float | None = None
     way: str = ""
     reasons: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def __repr__(self) -> str:
+        asked = [f.name for f in fields(self) if f.name not in ("row_error", "way", "reasons")]
+        told = [
+            name
+            for name in asked
+            if getattr(self, name) is not None and not isinstance(getattr(self, name), tuple | dict)
+        ]
+        told += [name for name in ("mass", "rectangles") if getattr(self, name)]
+        return f"Statistics of {', '.join(told) or 'nothing'}" + (f", found in {self.way}" if self.way else "")
 
     @property
     def effective_keys(self) -> Tensor | None:
