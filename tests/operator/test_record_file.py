@@ -93,6 +93,19 @@ def test_a_row_that_no_sample_meets_is_held_against_its_checksum(tmp_path: Path)
         (tmp_path / "call").write_bytes(whole)
 
 
+@pytest.mark.parametrize("kernel", ["fused", "compiled", "blockwise"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("scale", [1.0, 1e3, 1e4, 1e6])
+def test_scores_of_any_size_are_no_sign_of_damage(
+    kernel: str, dtype: torch.dtype, scale: float, tmp_path: Path
+) -> None:
+    """The last digit of a large score is a large part of its weight."""
+    query, key = torch.randn(2, 1, 2, 200, 64, generator=torch.Generator().manual_seed(0)).to(dtype)
+    _, record = attend(query, key, key, scale=scale, kernel=kernel)
+    record.save(tmp_path / "call")
+    assert torch.equal(Record.load(tmp_path / "call").weights([0]), record.weights([0]))
+
+
 def test_another_file_is_refused(tmp_path: Path) -> None:
     save_file({"query": torch.zeros(1)}, tmp_path / "model.safetensors")
     with pytest.raises(DataError, match="is not a record that this version of polyhead wrote"):

@@ -24,6 +24,7 @@ NEAR = {
     torch.float16: 1e-2,
     torch.bfloat16: 5e-2,
 }  # of a row's sum to its due
+DIGITS = 8  # roundings of a score between two ways to compute it
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -125,19 +126,13 @@ def _detached(told: Statistics) -> Statistics:
 
 
 def checked(record: Record) -> float:
-    """The most that its rows are off from what they must sum to; raises ValueError where that is more than rounding."""
-    off = row_error(record)
-    if not off <= NEAR[record.request.query.dtype]:
-        raise ValueError(f"its weights sum to 1 only within {off:.2g}")
-    return off
+    """The most that sums of some rows spread over the map are off from 1, or from what a sink leaves.
 
-
-def row_error(record: Record) -> float:
-    """The most that the sums of some rows spread over the map are off from 1, or from what a sink leaves.
-
-    Rows whose log-sum-exp is NaN or Inf say nothing: their scores were so when the model ran.
+    Raises ValueError where that is more than rounding: a score that is as large as the row's log-sum-exp is rounded in
+    its last digits, and its weight is off by as much. Rows whose log-sum-exp is NaN or Inf say nothing: their scores
+    were so when the model ran.
     """
-    request, lse = record.request, record.lse
+    request, lse = record.request, record.lse.detach()
     T = request.frame.n_queries
     if not lse.numel():
         return 0.0
@@ -148,4 +143,8 @@ def row_error(record: Record) -> float:
         due = due - (request.sinks.double()[:, None] - level).exp()
     due = due.masked_fill(level == -torch.inf, 0.0)
     off = (exact(request, lse, some, range(request.frame.n_keys)).sum(-1) - due).abs()
-    return float(off.masked_fill(~(level < torch.inf), 0.0).max())
+    off = off.masked_fill(~(level < torch.inf), 0.0)
+    digits = DIGITS * torch.finfo(lse.dtype).eps * level.abs().nan_to_num(0.0, 0.0, 0.0)
+    if not (off <= NEAR[request.query.dtype] + digits.expm1()).all():
+        raise ValueError(f"its weights sum to 1 only within {float(off.max()):.2g}")
+    return float(off.max())
