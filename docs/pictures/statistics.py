@@ -20,16 +20,18 @@ import polyhead
 SOURCE = "我小时候每年夏天都和父亲一起去河边，我们在那里抓了很多鱼。"
 TARGET = "When I was a child, I used to go to the river with my father every summer, and we caught many fish there."
 LAYER, HEAD = "decoder.blocks.1.attn", 0
-QUERY = 19  # the row that is shown by itself
+QUERY, KEY = 19, 1  # the row and the column that are shown by themselves
 WISH = polyhead.Observe(
     links=2, entropy=True, squares=True, distance=True, mass={"first": range(1), "near": polyhead.Window(2, 0)},
-    received=True, mean_map=(7, 7), max_map=(7, 7), rows=[QUERY], rectangles=[(range(18, 24), range(12, 24))],
+    received=True, mean_map=(7, 7), max_map=(7, 7), rows=[QUERY], columns=[KEY],
+    rectangles=[(range(18, 24), range(12, 24))],
 )  # fmt: skip
-INK, FAINT = "tab:blue", "Blues"
+OF_ALL = polyhead.Observe(mean_map=(64, 64), heads="mean")  # a grid finer than the map is the map itself
+INK, FAINT, SMALL = "tab:blue", "Blues", 8
 
 
-def recorded() -> tuple[torch.Tensor, Any, list[str]]:
-    """The map of the head [T, S], its statistics, and its words."""
+def recorded() -> tuple[torch.Tensor, Any, torch.Tensor, list[str]]:
+    """The map of the head [T, S], its statistics, the mean map of all heads [T, S], and its words."""
     loaded = polyhead.load("zh-en")
     source = torch.tensor([loaded.tokenizer.source.encode(SOURCE)])
     target = loaded.tokenizer.target.encode(TARGET)
@@ -38,61 +40,71 @@ def recorded() -> tuple[torch.Tensor, Any, list[str]]:
         loaded.model(source, inputs)
     call = recording[LAYER]
     words = ["(start)", *(piece.text.replace("▁", "") for piece in loaded.tokenizer.target.pieces(TARGET))]
-    return call.weights()[0, HEAD], call.observe(WISH), words[: inputs.shape[1]]
+    every = call.observe(OF_ALL).mean_map[0, 0]
+    return call.weights()[0, HEAD], call.observe(WISH), every, words[: inputs.shape[1]]
 
 
 def main() -> None:
-    weights, found, words = recorded()
+    weights, found, every, words = recorded()
     n = len(words)
     places = range(n)
-    figure, axes = pyplot.subplots(3, 4, figsize=(15, 12.5), layout="constrained")
+    figure, axes = pyplot.subplots(3, 5, figsize=(19, 13), layout="constrained")
 
     def of(x: torch.Tensor) -> Any:
         return x[0, HEAD].numpy()
 
+    def name(at: Any, title: str) -> None:
+        at.set_title(title, family="monospace", fontsize=11)
+
     def map_in(at: Any, shown: Any, title: str, strength: float = 1.0) -> None:
         at.imshow(shown, cmap=FAINT, vmin=0, vmax=float(shown.max()) / strength, aspect="equal")
-        at.set_title(title, family="monospace", fontsize=11)
+        name(at, title)
 
-    def bars(at: Any, x: Any, title: str) -> None:
+    def of_rows(at: Any, x: Any, title: str) -> None:
         at.barh(places, x, color=INK)
-        at.set_title(title, family="monospace", fontsize=11)
+        name(at, title)
         at.set_ylim(n - 0.5, -0.5)
         at.grid(axis="x", alpha=0.3)
+        at.set_yticks(places, words, fontsize=SMALL)
 
-    map_in(axes[0, 0], weights, "record.weights()")
-    map_in(axes[0, 1], weights, "links=2", 0.25)
-    links = found.links
-    for k in range(2):
-        at, size = of(links.keys)[:, k], of(links.weights)[:, k]
+    def of_keys(at: Any, x: Any, title: str) -> None:
+        at.bar(places, x, color=INK)
+        name(at, title)
+        at.grid(axis="y", alpha=0.3)
+        at.set_xticks(places, words, fontsize=SMALL, rotation=90)
+
+    def of_both(at: Any, rows: range, columns: range) -> None:
+        at.set_yticks(range(len(rows)), [words[i] for i in rows], fontsize=SMALL)
+        at.set_xticks(range(len(columns)), [words[j] for j in columns], fontsize=SMALL, rotation=90)
+
+    (whole, links, entropy, effective, distance), (offset, first, near, column, received), last = axes
+    mean_map, max_map, all_heads, row, rectangle = last
+    map_in(whole, weights, "record.weights()")
+    map_in(links, weights, "links=2", 0.25)
+    for k, colour in enumerate(("tab:red", "tab:orange")):
+        at, size = of(found.links.keys)[:, k], of(found.links.weights)[:, k]
         seen = at >= 0
-        axes[0, 1].scatter(at[seen], numpy.arange(n)[seen], s=90 * size[seen], color=("tab:red", "tab:orange")[k])
-    bars(axes[0, 2], of(found.entropy), "entropy=True")
-    bars(axes[0, 3], of(found.effective_keys), "squares=True: effective_keys")
-    map_in(axes[1, 0], weights, "distance=True: offset, spread", 0.25)
-    axes[1, 0].errorbar(
+        links.scatter(at[seen], numpy.arange(n)[seen], s=90 * size[seen], color=colour)
+    of_rows(entropy, of(found.entropy), "entropy=True")
+    of_rows(effective, of(found.effective_keys), "squares=True: effective_keys")
+    of_rows(distance, of(found.distance), "distance=True: distance")
+    map_in(offset, weights, "distance=True: offset, spread", 0.25)
+    offset.errorbar(
         numpy.arange(n) + of(found.offset), places, xerr=of(found.spread), fmt="o", color="tab:red", markersize=4, lw=1
     )
-    axes[1, 0].plot([0, n - 1], [0, n - 1], ":", color="gray", lw=1)
-    bars(axes[1, 1], of(found.mass["first"]), 'mass={"first": range(1)}')
-    bars(axes[1, 2], of(found.mass["near"]), 'mass={"near": Window(2, 0)}')
-    axes[1, 3].bar(places, of(found.received), color=INK)
-    axes[1, 3].set_title("received=True", family="monospace", fontsize=11)
-    axes[1, 3].grid(axis="y", alpha=0.3)
-    map_in(axes[2, 0], of(found.mean_map), "mean_map=(7, 7)")
-    map_in(axes[2, 1], of(found.max_map), "max_map=(7, 7)")
-    axes[2, 2].bar(places, of(found.rows)[0], color=INK)
-    axes[2, 2].set_title(f'rows=[{QUERY}]: "{words[QUERY]}"', family="monospace", fontsize=11)
-    map_in(axes[2, 3], of(found.rectangles[0]), "rectangles=[(rows, columns)]")
-
-    named = axes[0, 0], axes[0, 1], axes[0, 2], axes[0, 3], axes[1, 0], axes[1, 1], axes[1, 2]
-    for at in named:
-        at.set_yticks(places, words, fontsize=7)
-    for at in (axes[0, 0], axes[0, 1], axes[1, 0], axes[1, 3], axes[2, 2]):
-        at.set_xticks(places, words, fontsize=7, rotation=90)
-    rows, columns = WISH.rectangles[0]
-    axes[2, 3].set_yticks(range(len(rows)), [words[i] for i in rows], fontsize=7)
-    axes[2, 3].set_xticks(range(len(columns)), [words[j] for j in columns], fontsize=7, rotation=90)
+    offset.plot([0, n - 1], [0, n - 1], ":", color="gray", lw=1)
+    of_rows(first, of(found.mass["first"]), 'mass={"first": range(1)}')
+    of_rows(near, of(found.mass["near"]), 'mass={"near": Window(2, 0)}')
+    of_rows(column, of(found.columns)[:, 0], f'columns=[{KEY}]: "{words[KEY]}"')
+    of_keys(received, of(found.received), "received=True")
+    map_in(mean_map, of(found.mean_map), "mean_map=(7, 7)")
+    map_in(max_map, of(found.max_map), "max_map=(7, 7)")
+    map_in(all_heads, every, 'mean_map, heads="mean"')
+    of_keys(row, of(found.rows)[0], f'rows=[{QUERY}]: "{words[QUERY]}"')
+    map_in(rectangle, of(found.rectangles[0]), "rectangles=[(rows, columns)]")
+    for at in (whole, links, offset, all_heads):
+        of_both(at, range(n), range(n))
+    of_both(rectangle, *WISH.rectangles[0])
     path = Path(__file__).with_suffix(".png")
     figure.savefig(path, dpi=80)
     print(f"drawn: {path.name}, {path.stat().st_size / 1000:.0f} kB")

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from polyhead.errors import ArgumentError, DataError
 from polyhead.operator import Causal, MaskMod, Observe, Record, ScoreMod, Window, attend
+from polyhead.operator.norms import value_norms
 from polyhead.operator.statistics.gradient import tensors
 from tests.operator.cases import Case, build, cases
 
@@ -91,6 +92,15 @@ def test_a_row_that_no_sample_meets_is_held_against_its_checksum(tmp_path: Path)
         with pytest.raises(DataError, match="lse is not what was written"):
             Record.load(tmp_path / "call")
         (tmp_path / "call").write_bytes(whole)
+
+
+def test_no_keys_stand_for_the_values_that_a_file_does_not_hold(tmp_path: Path) -> None:
+    query, key, value = torch.randn(3, 1, 2, 6, 4).unbind()
+    attend(query, key, value)[1].save(tmp_path / "call")
+    found = Record.load(tmp_path / "call").request.value
+    assert found.shape == (1, 2, 6, 0)
+    with pytest.raises(ArgumentError, match="value must have a width K of at least 1; found 0, as of a record"):
+        value_norms(found, torch.randn(8, 8))
 
 
 @pytest.mark.parametrize("kernel", ["fused", "compiled", "blockwise"])

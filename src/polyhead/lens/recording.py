@@ -75,7 +75,7 @@ class Call:
     def record(self) -> Record:
         """The operator's record of the call, checked: some of its rows must sum to what they must.
 
-        Its values were not kept, so `request.value` stands for the keys. Raises ArgumentError where queries and keys
+        Its values were not kept: `request.value` has no width. Raises ArgumentError where queries and keys
         were not kept, and DataError where they are no longer what they were.
         """
         if not isinstance(self.kept, Request):

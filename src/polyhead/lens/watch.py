@@ -89,7 +89,7 @@ class Watcher:
             case "summary":
                 self.keep(call)
             case "rows":
-                kept = replace(record.request, value=record.request.key, bias=settled(record.request.bias))
+                kept = replace(record.request.without_values(), bias=settled(record.request.bias))
                 self.keep(replace(call, kept=kept))
             case "inputs":
                 self.open[at] = replace(call, kept=self.inputs(at, name, record))

@@ -15,8 +15,8 @@ from polyhead.operator.answers import Statistics
 from polyhead.operator.kernels import Explanation, blockwise
 from polyhead.operator.observe import Observe
 from polyhead.operator.record import Record
-from polyhead.operator.request import ask, chosen
-from polyhead.operator.rules import Bias, Mask, ScoreMod
+from polyhead.operator.request import ask, chosen, no_values
+from polyhead.operator.rules import Bias, Mask, ScoreMod, check_tensor
 from polyhead.operator.statistics import measure
 from polyhead.operator.statistics.gradient import attach
 
@@ -155,9 +155,9 @@ def rows(
     float64 inputs). Zeros where hidden and in rows that may look nowhere; a row over all columns sums to 1, less the
     sink's share. Weights to read: they carry no gradient. Raises ArgumentError.
     """
-    request = ask(query, key, key, mask=rule, bias=bias, scale=scale, softcap=softcap)
+    request = ask(query, key, no_values(key), mask=rule, bias=bias, scale=scale, softcap=softcap)
     T, S = request.frame.n_queries, request.frame.n_keys
-    if tuple(lse.shape) != tuple(query.shape[:3]):
+    if tuple(check_tensor("lse", lse).shape) != tuple(query.shape[:3]):
         raise ArgumentError(f"lse must have shape [B, H, T] = {list(query.shape[:3])}; found {list(lse.shape)}")
     return blockwise.exact_weights(
         request, lse, chosen("rows", rows, T, query.device), chosen("columns", columns, S, query.device)

@@ -34,6 +34,8 @@ def value_norms(value: Tensor, output_weight: Tensor) -> Tensor:
             f"output_weight must have shape [D, H K] with H a multiple of {G} and K = {K};"
             f" found {list(output_weight.shape)}"
         )
+    if not K:
+        raise ArgumentError("value must have a width K of at least 1; found 0, as of a record that keeps no values")
     H = output_weight.shape[1] // K
     dtype = torch.promote_types(torch.promote_types(value.dtype, output_weight.dtype), torch.float32)
     norms = torch.empty(B, H, S, dtype=dtype, device=value.device)

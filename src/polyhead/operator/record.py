@@ -100,7 +100,7 @@ class Record:
 
     @staticmethod
     def load(path: str | Path) -> Record:
-        """The record that was saved. Its value tensors were not, so `request.value` stands for the keys.
+        """The record that was saved. Its values were not: `request.value` has no width.
 
         Raises DataError where the file is damaged, or its weights do not sum to 1.
         """

@@ -21,7 +21,7 @@ from polyhead.files import write_tensors
 from polyhead.operator import rules
 from polyhead.operator.answers import Links, Statistics
 from polyhead.operator.record import Record, checked
-from polyhead.operator.request import Request, ask
+from polyhead.operator.request import Request, ask, no_values
 
 FORMAT = "polyhead.record", "2"
 KINDS = {
@@ -162,11 +162,11 @@ def load(path: Path) -> Record:
 
 
 def unfolded_request(facts: dict[str, Any], tensors: Mapping[str, Tensor]) -> Request:
-    """The call behind these words and tensors; its values were not kept, so the keys stand for them."""
+    """The call behind these words and tensors; its values were not kept, and have no width."""
     key = tensors["key"]
     return ask(
-        tensors["query"], key, key, mask=unpacked(facts["rule"], tensors), bias=unpacked(facts["bias"], tensors),
-        scale=facts["scale"], softcap=facts["softcap"], sinks=tensors.get("sinks"),
+        tensors["query"], key, no_values(key), scale=facts["scale"], softcap=facts["softcap"],
+        mask=unpacked(facts["rule"], tensors), bias=unpacked(facts["bias"], tensors), sinks=tensors.get("sinks"),
     )  # fmt: skip
 
 

@@ -61,11 +61,20 @@ class Request:
         """The tensor behind the bias that gradients reach."""
         return None if self.bias is None else self.bias.weights
 
+    def without_values(self) -> Request:
+        """The same call with values of no width [B, G, S, 0]: all that its weights depend on."""
+        return replace(self, value=no_values(self.key))
+
     def detached(self) -> Request:
         """The same call on the same memory, apart from any graph."""
         sinks = None if self.sinks is None else self.sinks.detach()
         query, key, value = (x.detach() for x in (self.query, self.key, self.value))
         return replace(self, query=query, key=key, value=value, sinks=sinks)
+
+
+def no_values(key: Tensor) -> Tensor:
+    """Values of no width [B, G, S, 0] for keys [B, G, S, K], where only weights are wanted."""
+    return key.new_empty(*key.shape[:3], 0)
 
 
 def finite(x: Tensor) -> bool:
