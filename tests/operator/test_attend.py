@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from hypothesis import assume, given, settings
 from torch import Tensor
 
+from polyhead.errors import DataError
 from polyhead.operator import Alibi, Buckets, Causal, Dense, Lengths, Observe, Record, attend, attention, explain, rows
 from polyhead.operator.kernels import KERNELS, blockwise, reference
 from polyhead.operator.request import ask
@@ -104,6 +106,66 @@ def test_autocast_changes_nothing():
         wanted = attention(query, key, value, kernel=kernel)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             assert torch.equal(attention(query, key, value, kernel=kernel), wanted)
+
+
+@pytest.mark.parametrize("kernel", ["compiled", "fused", "blockwise"])
+def test_autocast_changes_no_gradient_and_no_answer_of_a_record(kernel: str, tmp_path: Path):
+    """A record asked, saved or loaded inside of it, and a backward inside of it."""
+    query, key = (randn(1, 2, 40, 16, dtype=torch.float32) for _ in range(2))
+
+    def told(*, cast: bool) -> list[Tensor]:
+        q = query.clone().requires_grad_()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=cast):
+            out, record = attend(q, key, key, kernel=kernel, observe=Observe(entropy=True))
+            assert record.statistics.entropy is not None
+            (out.sum() + record.statistics.entropy.sum()).backward()
+            record.save(tmp_path / "call")
+            again = Record.load(tmp_path / "call")
+            assert q.grad is not None
+            return [q.grad, record.weights(), again.weights([3]), rows(q, key, record.lse)]
+
+    assert all(torch.equal(a, b) for a, b in zip(told(cast=True), told(cast=False), strict=True))
+
+
+def test_a_compiled_function_takes_any_length():
+    found = torch.compile(lambda x: attention(x, x, x, causal=True), backend="eager")
+    for n in (6, 7, 9):
+        x = randn(1, 2, n, 8, dtype=torch.float32)
+        assert torch.equal(found(x), attention(x, x, x, causal=True))
+
+
+def test_training_in_float16_does_not_overflow_where_inference_does_not():
+    query = randn(1, 2, 16, 64, dtype=torch.float32) * 120
+    query, key = query.half(), (query.roll(1, 2) * 2).half()
+    wanted = attention(query.double(), key.double(), key.double())
+    for kernel in ("auto", "explicit"):
+        out = attention(query.clone().requires_grad_(), key, key, kernel=kernel)
+        torch.testing.assert_close(out.double(), wanted, rtol=1e-2, atol=1e-2 * float(wanted.abs().max()))
+
+
+def test_a_record_keeps_no_graph_of_a_computed_bias():
+    x, learned = randn(1, 2, 5, 8, dtype=torch.float32), torch.randn(5, 5, requires_grad=True)
+    record = attend(x, x, x, bias=learned * 2)[1]
+    assert record.request.bias is not None and record.request.bias.weights.grad_fn is None
+    record.lse.sum().backward()
+    assert learned.grad is not None and learned.grad.any()
+
+
+def test_a_record_that_was_asked_finds_out_what_is_written_over_later():
+    x = randn(1, 2, 40, 8, dtype=torch.float32)
+    record = attend(x, x, x)[1]
+    record.weights([0])
+    x[:, :, 17] += 3.0
+    with pytest.raises(DataError, match="a query or key of this record was changed after the call"):
+        record.weights([0])
+
+
+def test_a_record_of_part_of_a_buffer_does_not_mind_its_growth():
+    buffer = randn(1, 2, 9, 8, dtype=torch.float32)
+    record = attend(buffer[:, :, :5], buffer[:, :, :5], buffer[:, :, :5])[1]
+    before = record.weights()
+    buffer[:, :, 5] = 0.0
+    assert torch.equal(record.weights(), before)
 
 
 # -------------------------------------------------------------------------------------------------------- exact weights

@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -16,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from polyhead.errors import ArgumentError, DataError
-from polyhead.operator import Causal, MaskMod, Observe, Record, ScoreMod, Window, attend
+from polyhead.operator import Causal, MaskMod, Observe, Prefix, Record, ScoreMod, Window, attend
 from polyhead.operator.norms import value_norms
 from polyhead.operator.statistics.gradient import tensors
 from tests.operator.cases import Case, build, cases
@@ -92,6 +93,14 @@ def test_a_row_that_no_sample_meets_is_held_against_its_checksum(tmp_path: Path)
         with pytest.raises(DataError, match="lse is not what was written"):
             Record.load(tmp_path / "call")
         (tmp_path / "call").write_bytes(whole)
+
+
+def test_a_rule_with_numbers_of_numpy_is_saved(tmp_path: Path) -> None:
+    x = torch.randn(1, 1, 6, 4)
+    for mask in (Window(np.int64(1), 0), Prefix(np.int32(1))):  # pyright: ignore
+        record = attend(x, x, x, mask=mask)[1]
+        record.save(tmp_path / "call")
+        assert torch.equal(Record.load(tmp_path / "call").weights(), record.weights())
 
 
 def test_no_keys_stand_for_the_values_that_a_file_does_not_hold(tmp_path: Path) -> None:

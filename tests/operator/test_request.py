@@ -44,8 +44,11 @@ TENSORS = [
     ((QUERY[:, :3], KEY, VALUE), r"heads of query \(3\) must be a multiple of the heads of key and value \(2\)"),
     ((QUERY, KEY[:, :0], VALUE[:, :0]), r"heads of query \(4\) must be a multiple .* \(0\)"),
     ((QUERY[..., :0], KEY[..., :0], VALUE), r"query must have a head width K of at least 1; found \[2, 4, 3, 0\]"),
-    ((QUERY, KEY.double(), VALUE), r"one floating dtype; found torch.float32, torch.float64 and torch.float32"),
-    ((QUERY.int(), KEY.int(), VALUE.int()), r"one floating dtype; found torch.int32"),
+    (
+        (QUERY, KEY.double(), VALUE),
+        r"one dtype of float64, float32, float16 and bfloat16; found torch.float32, torch.float64 and torch.float32",
+    ),
+    ((QUERY.int(), KEY.int(), VALUE.int()), r"one dtype of float64, float32, float16 and bfloat16; found torch.int32"),
     ((QUERY, KEY.to("meta"), VALUE), r"on one device; found cpu, meta and cpu"),
 ]
 
@@ -87,8 +90,13 @@ KEYWORDS: list[tuple[dict[str, Any], str]] = [
     ({"segments": (whole(B, T), whole(B, S)), "bias": Alibi(torch.zeros(4))}, r"Alibi with segments needs"),
     ({"dropout": 1.0}, r"dropout must be at least 0 and below 1; found 1.0"),
     ({"dropout": -0.1}, r"dropout must be at least 0 and below 1; found -0.1"),
-    ({"softcap": 0.0}, r"softcap must be a number above 0, or None for none; found 0.0"),
-    ({"scale": float("nan")}, r"scale must be a finite number, or None for 1 / sqrt\(K\); found nan"),
+    ({"softcap": 0.0}, r"softcap must be a number above 0 that float32 can hold, or None for none; found 0.0"),
+    ({"softcap": 1e39}, r"softcap must be a number above 0 that float32 can hold, .* found 1e\+39"),
+    ({"scale": float("nan")}, r"scale must be a finite number that float32 can hold, or None .*; found nan"),
+    ({"scale": -1e39}, r"scale must be a finite number that float32 can hold, .* found -1e\+39"),
+    ({"lengths": torch.ones(2, dtype=torch.uint16)}, r"Lengths keys must be whole numbers .* torch.uint16"),
+    ({"segments": torch.ones(B, T, dtype=torch.uint16)}, r"Segments queries must be whole numbers .* torch.uint16"),
+    ({"bias": Buckets(torch.zeros(8, 4), True, -1)}, r"Buckets max_distance must be a whole .*; found -1"),
     ({"dropout": "0.1"}, r"dropout must be at least 0 and below 1; found '0.1'"),
     ({"scale": "big"}, r"scale must be a finite number"),
     ({"kernel": "fuse"}, r"kernel must be 'auto' or one of .*; found 'fuse'. Did you mean 'fused'\?"),
@@ -134,6 +142,9 @@ def test_rows_outside_the_map_are_refused_in_one_sentence(how: dict[str, Any], s
         (r"rows must be a list of whole numbers or None; found 'a'", Observe(rows="a")),  # pyright: ignore
         (r"mass 'a' must be a range or list of keys, .* found 'xyz'", Observe(mass={"a": "xyz"})),  # pyright: ignore
         (r"mass 'a' must be a range or list of keys, .* found None", Observe(mass={"a": None})),  # pyright: ignore
+        (r"rectangles must be pairs of ranges inside the map of .*; found rows range\(3, 0\)",
+         Observe(rectangles=[(range(3, 0), range(1))])),
+        (r"rows must lie between 0 and \d; found 99", Observe(rows=[99])),
         (r"rectangles must be pairs of ranges \(rows, columns\); found range\(0, 3\)",
          Observe(rectangles=[range(3)])),  # pyright: ignore
     ],
@@ -147,6 +158,7 @@ def test_what_a_map_cannot_give_is_refused(sentence: str, asked: Any):
     [
         ("links must be a whole number of at least 0; found -1", {"links": -1}),
         (r"mean_map must be \(rows, columns\), whole numbers above 0; found \(0, 3\)", {"mean_map": (0, 3)}),
+        (r"mean_map must be \(rows, columns\), .*; found \(True, True\)", {"mean_map": (True, True)}),
         (r"mass must be parts of the map by name, .* found \[1\]", {"mass": [1]}),
         ("heads must be one of 'each', 'group sum', 'group mean', 'mean'; found 'sum'", {"heads": "sum"}),
     ],

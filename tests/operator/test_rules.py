@@ -192,6 +192,13 @@ def test_a_function_that_cannot_be_called_is_refused_in_one_sentence() -> None:
         attend(x, x, x, mask=MaskMod(lambda i, j: i >= j))  # pyright: ignore
     with pytest.raises(ArgumentError, match=r"score_mod\(score, b, h, i, j\) could not be called .* not callable"):
         attend(x, x, x, bias=ScoreMod(3))  # pyright: ignore
+    x = torch.randn(1, 1, 6, 4)
+    short = torch.ones(5, dtype=torch.bool)
+    for function in (lambda b, h, i, j: (i >= j) if i > 3 else (i == j), lambda b, h, i, j: short[j]):
+        with pytest.raises(ArgumentError, match="mask_mod could not be mapped over the corners of the map; write it"):
+            attend(x, x, x, mask=MaskMod(function))
+    with pytest.raises(ArgumentError, match="score_mod could not be mapped over the corners of the map; write it"):
+        attend(x, x, x, bias=ScoreMod(lambda s, b, h, i, j: s if i >= j else s - 1))
 
 
 def test_flex_asks_no_head_of_a_function_that_depends_on_none() -> None:

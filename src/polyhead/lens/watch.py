@@ -188,7 +188,7 @@ def check(recording: Recording, model: nn.Module) -> None:
     if not recording.entries:
         raise ArgumentError(
             f"nothing was recorded: {type(model).__name__} made no call of polyhead's attention inside the block; "
-            "watch the model that runs there, or record a single call by polyhead.attend"
+            "watch the model that runs there, in the thread that runs it, or record a single call by polyhead.attend"
         )
 
 

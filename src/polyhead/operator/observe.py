@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from polyhead.errors import ArgumentError
-from polyhead.operator.request import whole_numbers
+from polyhead.operator.request import chosen, whole_numbers
 from polyhead.operator.rules import Dense, Frame, Keys, Rule, check_count
 
 Region = Rule | Tensor | Sequence[int] | range
@@ -18,7 +18,7 @@ Reduction = Literal["each", "group sum", "group mean", "mean"]
 REDUCTIONS = ("each", "group sum", "group mean", "mean")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Observe:
     """The statistics that `attend` gives beside its output; without any of them, only what a record always holds.
 
@@ -89,6 +89,9 @@ class Observe:
                 part.check(frame)
             except ArgumentError as refused:
                 raise ArgumentError(f"mass '{name}': {refused}") from None
+        for name, some, n in (("rows", self.rows, frame.n_queries), ("columns", self.columns, frame.n_keys)):
+            if some is not None:
+                chosen(name, some, n, frame.device)
         for rectangle in self.rectangles:
             if not isinstance(cast(object, rectangle), tuple) or len(rectangle) != 2:
                 raise ArgumentError(f"rectangles must be pairs of ranges (rows, columns); found {rectangle!r}")
@@ -128,9 +131,9 @@ class Observe:
 
 def check_grid(name: str, grid: object) -> None:
     sizes = cast(tuple[object, ...], grid) if isinstance(grid, tuple) else ()
-    if len(sizes) != 2 or not all(isinstance(n, int) and n > 0 for n in sizes):
+    if len(sizes) != 2 or not all(type(n) is int and n > 0 for n in sizes):
         raise ArgumentError(f"{name} must be (rows, columns), whole numbers above 0; found {grid!r}")
 
 
 def is_range(span: object) -> bool:
-    return isinstance(span, range) and span.step == 1
+    return isinstance(span, range) and span.step == 1 and span.start <= span.stop

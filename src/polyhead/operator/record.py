@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
 from pathlib import Path
 from typing import cast
 
@@ -18,6 +17,8 @@ from polyhead.operator.request import Request
 from polyhead.operator.statistics import exact, measure
 
 SAMPLE = 8  # rows whose sums are checked when a record is opened
+Versions = tuple[int, ...]
+AT_ONCE = 64  # rows that are looked at together
 NEAR = {
     torch.float64: 1e-9,
     torch.float32: 1e-3,
@@ -45,6 +46,7 @@ class Record:
     reasons: Mapping[str, str]
     request: Request
     statistics: Statistics = field(default_factory=Statistics)
+    _looked_at: dict[Versions, float] = field(default_factory=dict[Versions, float], init=False)
 
     def __repr__(self) -> str:
         B, H, T = self.lse.shape
@@ -58,7 +60,7 @@ class Record:
         Zeros where hidden; a row over all columns sums to 1, less the sink's share. Raises ArgumentError, and
         DataError, see `row_error`.
         """
-        _ = self.row_error  # so that nothing is told of tensors that changed
+        _ = self.row_error  # or raise
         frame = self.request.frame
         rows = range(frame.n_queries) if rows is None else rows
         columns = range(frame.n_keys) if columns is None else columns
@@ -74,14 +76,26 @@ class Record:
         _ = self.row_error
         return measure(self.request, self.lse.detach(), observe)
 
-    @cached_property
+    @property
     def row_error(self) -> float:
-        """The most that sums of some rows are off from what they must be, looked at once.
+        """The most that sums of some rows are off from what they must be; of all rows, where a tensor of the call may
+        have been written to since.
 
-        Raises DataError where that is more than rounding: tensors of the call were written over since.
+        Raises DataError where that is more than rounding: tensors of the call were written over.
         """
+        now = versions(self.request)
+        if now is None:
+            off = self.checked()
+        elif now not in self._looked_at:
+            off = self._looked_at[now] = self.checked(every=bool(self._looked_at))
+        else:
+            off = self._looked_at[now]
+        return off
+
+    def checked(self, *, every: bool = False) -> float:
+        """`row_error` of some rows, or of every one, looked at now."""
         try:
-            return checked(self)
+            return checked(self, every=every)
         except ValueError as broken:
             raise DataError(
                 f"a query or key of this record was changed after the call, for {broken}; record the call again, and"
@@ -125,18 +139,31 @@ def _detached(told: Statistics) -> Statistics:
     )
 
 
-def checked(record: Record) -> float:
-    """The most that sums of some rows spread over the map are off from 1, or from what a sink leaves.
+def versions(request: Request) -> Versions | None:
+    """How often each tensor of a call has been written to; None where tensors do not count it."""
+    if any(x.is_inference() for x in request.held):
+        return None
+    return tuple(x._version for x in request.held)
+
+
+def checked(record: Record, *, every: bool = False) -> float:
+    """The most that sums of rows, some spread over the map or every one, are off from 1, or from what a sink leaves.
 
     Raises ValueError where that is more than rounding: a score that is as large as the row's log-sum-exp is rounded in
     its last digits, and its weight is off by as much. Rows whose log-sum-exp is NaN or Inf say nothing: their scores
     were so when the model ran.
     """
-    request, lse = record.request, record.lse.detach()
-    T = request.frame.n_queries
-    if not lse.numel():
+    T = record.request.frame.n_queries
+    if not record.lse.numel():
         return 0.0
-    some = torch.linspace(0, T - 1, min(T, SAMPLE)).round().long()
+    some = torch.arange(T) if every else torch.linspace(0, T - 1, min(T, SAMPLE)).round().long()
+    parts = [some[start : start + AT_ONCE].to(record.lse.device) for start in range(0, len(some), AT_ONCE)]
+    return max(off_of(record, part) for part in parts)
+
+
+def off_of(record: Record, some: Tensor) -> float:
+    """How far the sums of these rows are off at most."""
+    request, lse = record.request, record.lse.detach()
     level = lse[:, :, some].double()
     due = torch.ones_like(level)
     if request.sinks is not None:

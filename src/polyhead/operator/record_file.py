@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import fields
+from numbers import Integral
 from pathlib import Path
 from typing import Any, cast
 from zlib import crc32
@@ -134,6 +135,8 @@ def packed(rule: object, name: str, tensors: dict[str, Tensor]) -> Any:
             value = {"tensor": place}
         elif isinstance(value, tuple):
             value = [packed(each, f"{place}.{n}", tensors) for n, each in enumerate(cast(tuple[object, ...], value))]
+        elif not isinstance(value, bool) and isinstance(value, Integral):
+            value = int(value)
         held[field.name] = value
     return {"kind": kind, "fields": held}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from numbers import Real
 from typing import Any, cast
@@ -17,6 +17,8 @@ from polyhead.operator import rules
 from polyhead.operator.rules import Bias, Causal, DenseBias, Frame, Lengths, Mask, Rule, ScoreMod, Segments, Window
 
 CAUSAL = Causal()
+LARGEST = torch.finfo(torch.float32).max
+FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +71,15 @@ class Request:
         """The same call on the same memory, apart from any graph."""
         sinks = None if self.sinks is None else self.sinks.detach()
         query, key, value = (x.detach() for x in (self.query, self.key, self.value))
-        return replace(self, query=query, key=key, value=value, sinks=sinks)
+        bias = None if self.bias is None else self.bias.detached()
+        return replace(self, query=query, key=key, value=value, bias=bias, sinks=sinks)
+
+    @property
+    def held(self) -> tuple[Tensor, ...]:
+        """Every tensor that weights are rebuilt from."""
+        parts = (*(() if self.rule is None else self.rule.parts()), *(() if self.bias is None else (self.bias,)))
+        inside = [getattr(part, f.name) for part in parts for f in fields(cast(Any, part))]
+        return tuple(x for x in (self.query, self.key, self.sinks, *inside) if isinstance(x, Tensor))
 
 
 def no_values(key: Tensor) -> Tensor:
@@ -123,10 +133,14 @@ def ask(
         check_pair(name, pair)
     if not (is_number(dropout) and 0 <= dropout < 1):
         raise ArgumentError(f"dropout must be at least 0 and below 1; found {dropout!r}")
-    if softcap is not None and not (is_number(softcap) and softcap > 0):
-        raise ArgumentError(f"softcap must be a number above 0, or None for none; found {softcap!r}")
-    if scale is not None and not is_number(scale):
-        raise ArgumentError(f"scale must be a finite number, or None for 1 / sqrt(K); found {scale!r}")
+    if softcap is not None and not (is_number(softcap) and 0 < softcap <= LARGEST):
+        raise ArgumentError(
+            f"softcap must be a number above 0 that float32 can hold, or None for none; found {softcap!r}"
+        )
+    if scale is not None and not (is_number(scale) and abs(scale) <= LARGEST):
+        raise ArgumentError(
+            f"scale must be a finite number that float32 can hold, or None for 1 / sqrt(K); found {scale!r}"
+        )
     score_mod = bias if isinstance(bias, ScoreMod) else None
     if score_mod is not None and softcap is not None:
         raise ArgumentError("a ScoreMod stands in the place of softcap; found both: let the function do it")
@@ -257,9 +271,10 @@ def check_tensors(query: Tensor, key: Tensor, value: Tensor) -> None:
         )
     if not K:
         raise ArgumentError(f"query must have a head width K of at least 1; found {list(query.shape)}")
-    if not (query.dtype == key.dtype == value.dtype and query.dtype.is_floating_point):
+    if not (query.dtype == key.dtype == value.dtype and query.dtype in FLOATS):
         raise ArgumentError(
-            f"query, key and value must have one floating dtype; found {query.dtype}, {key.dtype} and {value.dtype}"
+            "query, key and value must have one dtype of float64, float32, float16 and bfloat16; found"
+            f" {query.dtype}, {key.dtype} and {value.dtype}"
         )
     if not (query.device == key.device == value.device):
         raise ArgumentError(

@@ -16,10 +16,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property, reduce
 from numbers import Integral
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -29,6 +29,7 @@ from polyhead.errors import ArgumentError
 Span = range | Tensor  # rows or columns of a tile: a run of them, or any indices [t]
 Extent = tuple[int, int, int, int]  # a broadcast shape of [B, H, T, S]
 FAR = 1 << 40  # farther than any key stands from its query
+WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 Interval = tuple[Tensor, Tensor]  # of each query, the first key it sees and one past the last: [1 or B, t]
 
 
@@ -117,7 +118,7 @@ def check_tensor(name: str, x: object) -> Tensor:
 def check_per_sequence(name: str, x: object, frame: Frame, most: int | None = None) -> None:
     """Refuse anything but one whole number per sequence, [B], from 0 to `most`."""
     x = check_tensor(name, x)
-    if tuple(x.shape) != (frame.batch,) or x.is_floating_point() or x.dtype == torch.bool or x.device != frame.device:
+    if tuple(x.shape) != (frame.batch,) or x.dtype not in WHOLE or x.device != frame.device:
         raise ArgumentError(
             f"{name} must be whole numbers of shape [B] = [{frame.batch}] on {frame.device};"
             f" found {list(x.shape)}, {x.dtype}, on {x.device}"
@@ -269,6 +270,7 @@ class Window(Rule):
         for name, bound in (("left", self.left), ("right", self.right)):
             if bound is not None:
                 check_count(f"window {name}", bound)
+                object.__setattr__(self, name, int(bound))
 
     def visible(self, frame: Frame, rows: Span, columns: Span) -> Tensor | None:
         left, right = self.left, self.right
@@ -308,6 +310,7 @@ class Prefix(Rule):
     def __post_init__(self) -> None:
         if not isinstance(self.n, Tensor):
             check_count("Prefix n", self.n)
+            object.__setattr__(self, "n", min(int(self.n), FAR))
 
     def visible(self, frame: Frame, rows: Span, columns: Span) -> Tensor | None:
         causal = Causal().visible(frame, rows, columns)
@@ -400,7 +403,8 @@ class Segments(Rule):
         own, theirs = self._ids()
         for name, ids, n in (("queries", own, frame.n_queries), ("keys", theirs, frame.n_keys)):
             check_tensor(f"Segments {name}", ids)
-            if tuple(ids.shape) != (frame.batch, n) or ids.is_floating_point() or ids.device != frame.device:
+            whole = ids.dtype in WHOLE or ids.dtype == torch.bool
+            if tuple(ids.shape) != (frame.batch, n) or not whole or ids.device != frame.device:
                 raise ArgumentError(
                     f"Segments {name} must be whole numbers of shape [{frame.batch}, {n}] on {frame.device};"
                     f" found {list(ids.shape)}, {ids.dtype}, on {ids.device}"
@@ -499,15 +503,21 @@ class MaskMod(Rule):
             raise ArgumentError(
                 f"mask_mod must give one boolean tensor without axes (True = may look); found {found!r}"
             )
+        ends = range(0, frame.n_queries, max(1, frame.n_queries - 1)), range(0, frame.n_keys, max(1, frame.n_keys - 1))
+        corners = [torch.tensor(end, device=frame.device) for end in ends]
+        tried("mask_mod", lambda: self.visible(frame, *corners), MAPPED)
 
 
-def tried(name: str, call: Callable[[], object]) -> object:
+MAPPED = "could not be mapped over the corners of the map; write it without if, by torch.where, & and |"
+
+
+def tried(name: str, call: Callable[[], object], what: str = "could not be called with tensors without axes") -> object:
     """What a function of the caller's gives for a first pair; raises ArgumentError where it cannot be called so."""
     try:
         return call()
     except Exception as broken:
         why = str(broken).strip().splitlines()[0] if str(broken).strip() else type(broken).__name__
-        raise ArgumentError(f"{name} could not be called with tensors without axes: {why}") from broken
+        raise ArgumentError(f"{name} {what}: {why}") from broken
 
 
 def mapped(function: Callable[..., Tensor], axes: int) -> Callable[..., Tensor]:
@@ -572,6 +582,10 @@ class ScoreMod:
                 "score_mod reads a tensor that requires a gradient, and is differentiated by its score alone;"
                 " detach that tensor, or hand it in as bias="
             )
+        ends = range(0, frame.n_queries, max(1, frame.n_queries - 1)), range(0, frame.n_keys, max(1, frame.n_keys - 1))
+        corners = [torch.tensor(end, device=frame.device) for end in ends]
+        scores = torch.zeros(frame.batch, frame.heads, *map(len, corners), device=frame.device)
+        tried("score_mod", lambda: self.of(scores, frame, *corners), MAPPED)
 
 
 # --------------------------------------------------------------------------------------------------------------- biases
@@ -590,6 +604,12 @@ class Bias:
     @property
     def weights(self) -> Tensor:
         raise NotImplementedError
+
+    def detached(self) -> Bias:
+        """The same apart from any graph; a parameter, which begins one, stays what it is."""
+        held = {f.name: getattr(self, f.name) for f in fields(cast(Any, self))}
+        computed = {name: x.detach() for name, x in held.items() if isinstance(x, Tensor) and x.grad_fn is not None}
+        return type(self)(**held | computed) if computed else self
 
     def tile(self, weights: Tensor, frame: Frame, rows: Span, columns: Span) -> Tensor:
         """The bias of these rows and columns, broadcastable to [B, H, t, s]."""
@@ -728,6 +748,7 @@ class Buckets(Bias):
 
     def check(self, frame: Frame) -> None:
         check_tensor("Buckets table", self.table)
+        check_count("Buckets max_distance", self.max_distance)
         least = 4 if self.bidirectional else 2
         if self.table.dim() != 2 or self.table.shape[1] != frame.heads or self.table.shape[0] < least:
             raise ArgumentError(

@@ -169,10 +169,12 @@ def test_if_no_kernel_can_serve_every_reason_is_listed(monkeypatch: pytest.Monke
         table.choose(asking_for("sinks", 6), "auto")
 
 
-def test_auto_takes_the_formula_only_for_short_training_in_half_width():
+def test_auto_takes_the_formula_only_for_short_training_in_bfloat16():
     x = torch.randn(1, 2, 5, 4)
     assert attend(x, x, x)[1].kernel == "fused"
-    assert "only for training in half precision" in attend(x, x, x)[1].reasons["explicit"]
+    assert "only for training in bfloat16" in attend(x, x, x)[1].reasons["explicit"]
+    narrow = x.half().requires_grad_()
+    assert attend(narrow, narrow, narrow)[1].kernel == "fused"
     half = x.bfloat16().requires_grad_()
     assert attend(half, half, half)[1].kernel == "explicit"
     with torch.no_grad():

@@ -54,11 +54,12 @@ def logsumexp(request: Request, tile: tuple[int, int] | None = None) -> Tensor:
 @torch.no_grad()
 def exact_weights(request: Request, lse: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Exact weights exp(score - lse) of some rows and columns, [B, H, len(rows), len(columns)]; zero where hidden."""
-    plan = plan_of(request, None, 0.0)
-    q, k = (x.index_select(2, at).to(plan.dtype) for x, at in ((request.query, rows), (request.key, columns)))
-    tile = score(plan, q, k, request.weights, rows, columns)
-    p = (tile.scores - shift(lse.index_select(2, rows).to(plan.dtype))[..., None]).exp_()
-    return hide(p, tile.visible)
+    with torch.autocast(lse.device.type, enabled=False):
+        plan = plan_of(request, None, 0.0)
+        q, k = (x.index_select(2, at).to(plan.dtype) for x, at in ((request.query, rows), (request.key, columns)))
+        tile = score(plan, q, k, request.weights, rows, columns)
+        p = (tile.scores - shift(lse.index_select(2, rows).to(plan.dtype))[..., None]).exp_()
+        return hide(p, tile.visible)
 
 
 @dataclass(frozen=True, eq=False)
@@ -351,11 +352,12 @@ class Blockwise(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *d_outputs: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, weights, sinks, out, lse = ctx.saved_tensors
-        if torch.is_grad_enabled():  # create_graph=True: the gradient itself must be differentiable
-            inputs = (query, key, value, weights, sinks)
-            return None, None, None, *again(ctx.plan, inputs, ctx.needs_input_grad[3:], d_outputs[0])
-        how = ctx.plan, query, key, value, weights, sinks, out, lse, d_outputs[0]
-        return None, None, None, *ctx.back(*how, learns=ctx.needs_input_grad[6])
+        with torch.autocast(query.device.type, enabled=False):
+            if torch.is_grad_enabled():  # create_graph=True: the gradient itself must be differentiable
+                inputs = (query, key, value, weights, sinks)
+                return None, None, None, *again(ctx.plan, inputs, ctx.needs_input_grad[3:], d_outputs[0])
+            how = ctx.plan, query, key, value, weights, sinks, out, lse, d_outputs[0]
+            return None, None, None, *ctx.back(*how, learns=ctx.needs_input_grad[6])
 
 
 apply = cast(Callable[..., tuple[Tensor, Tensor]], cast(Any, Blockwise).apply)

@@ -31,7 +31,7 @@ def slower(request: Request) -> str | None:
     """None where this is the fastest kernel by measurement, or the reason why not."""
     (B, H, T, _), S = request.query.shape, request.key.shape[2]
     if B * H * T * S < SCORES:
-        return f"the loops pay from {SCORES:,} scores on, and here are {B * H * T * S:,}"
+        return f"the loops pay from {SCORES:,} scores on, and here are {B * H * T * S}"
     if request.query.dtype in HALVES and fused.can(request) is None:
         return "SDPA is faster in half precision"
     return None

@@ -117,10 +117,11 @@ class Attached(torch.autograd.Function):
         assert ctx.saved_tensors
         d_lse, *d_values = d_outputs
         told = [(name, d) for name, d in zip(job.names, d_values, strict=True) if d is not None]
-        whole = keys_share(job) if any(name in PLACES for name, _ in told) else None
-        slopes = [slope_of(job, name, d, whole) for name, d in told]
-        learns = ctx.needs_input_grad[4]
-        return None, None, *backward(job.request, job.lse, d_lse, slopes, learns=learns)
+        with torch.autocast(job.lse.device.type, enabled=False):
+            whole = keys_share(job) if any(name in PLACES for name, _ in told) else None
+            slopes = [slope_of(job, name, d, whole) for name, d in told]
+            learns = ctx.needs_input_grad[4]
+            return None, None, *backward(job.request, job.lse, d_lse, slopes, learns=learns)
 
 
 class Refused(torch.autograd.Function):
@@ -158,11 +159,13 @@ def slope_of(job: Job, name: str, d: Tensor, whole: Tensor | None) -> Slope:
     kind, _, which = name.partition(".")
     if kind in ("received", "mean_map", "mass", "rows", "columns", "rectangles"):
         d = spread_over(d, request.query.shape[1], request.key.shape[1], job.observe.heads)
-    d_mean = d if whole is None else d / whole
 
     def per_row(x: Tensor | None) -> Tensor:
         assert x is not None
         return x
+
+    def of_mean() -> Tensor:
+        return d if whole is None else d / whole
 
     match kind:
         case "entropy":
@@ -170,14 +173,14 @@ def slope_of(job: Job, name: str, d: Tensor, whole: Tensor | None) -> Slope:
         case "squares":
             return lambda at: 2 * at.of_rows(d) * at.weights
         case "offset":
-            mean = per_row(found.offset)
+            mean, d_mean = per_row(found.offset), of_mean()
             return lambda at: at.of_rows(d_mean) * (at.offset - at.of_rows(mean))
         case "distance":
-            far = per_row(found.distance)
+            far, d_mean = per_row(found.distance), of_mean()
             return lambda at: at.of_rows(d_mean) * (at.offset.abs() - at.of_rows(far))
         case "spread":
             mean, wide = per_row(found.offset), per_row(found.spread)
-            d_variance = (d_mean / (2 * wide)).masked_fill(wide == 0, 0.0)
+            d_variance = (of_mean() / (2 * wide)).masked_fill(wide == 0, 0.0)
             return lambda at: (
                 at.of_rows(d_variance) * ((at.offset - at.of_rows(mean)).square() - at.of_rows(wide.square()))
             )
