@@ -12,12 +12,13 @@ from torch import nn
 from polyhead.core.dropout import dropout
 from polyhead.core.init import initialise
 from polyhead.core.packed import PackedLinear, packable, packed
-from polyhead.core.position import AddedInEveryLayer, Position, Rotary
+from polyhead.core.position import AddedInEveryLayer, Position
 from polyhead.core.recipe import Recipe
+from polyhead.core.rotary import Rotary
 from polyhead.core.run import Run
 from polyhead.core.stack import Stack
-from polyhead.families.marian import Config, Marian
-from polyhead.readout.words import Words, shifted
+from polyhead.families.marian import Config, build
+from polyhead.readout.words import FixedBiasWords, shifted
 
 
 @pytest.mark.parametrize("p", [0.1, 0.25, 0.9])
@@ -57,7 +58,7 @@ def test_gradients_pass_through_what_dropout_kept() -> None:
 def tied_model() -> Any:
     torch.manual_seed(0)
     tokens = nn.Embedding(50, 16)
-    model: Any = nn.ModuleDict({"tokens": tokens, "up": nn.Linear(16, 24), "head": Words(16, 50, tied=tokens)})
+    model: Any = nn.ModuleDict({"tokens": tokens, "up": nn.Linear(16, 24), "head": FixedBiasWords(16, 50, tied=tokens)})
     model["head"].fixed_bias.normal_()
     return model.eval()
 
@@ -109,7 +110,9 @@ def test_packing_leaves_the_model_alone_and_shares_its_embedding() -> None:
 def test_starting_weights_follow_glorot_and_the_width() -> None:
     torch.manual_seed(0)
     tokens = nn.Embedding(4000, 256)
-    model: Any = nn.ModuleDict({"tokens": tokens, "up": nn.Linear(256, 1024), "head": Words(256, 4000, tied=tokens)})
+    model: Any = nn.ModuleDict(
+        {"tokens": tokens, "up": nn.Linear(256, 1024), "head": FixedBiasWords(256, 4000, tied=tokens)}
+    )
     initialise(model.requires_grad_(False))
     bound = math.sqrt(6 / (256 + 1024))
     assert float(model["up"].weight.abs().max()) <= bound
@@ -121,7 +124,7 @@ def test_starting_weights_follow_glorot_and_the_width() -> None:
 def test_stacks_with_norms_after_begin_near_the_identity() -> None:
     """What ends a branch starts (12 N)^-1/4 smaller, queries and keys do not (Wang et al. 2022, DeepNet)."""
     torch.manual_seed(0)
-    model = Marian(
+    model = build(
         Config(vocab_size=50, d_model=128, n_heads=2, d_ff=256, n_layers=2, decoder_d_ff=256, n_decoder_layers=5)
     )
     for stack, layers in ((model.encoder, 2), (model.decoder, 5)):

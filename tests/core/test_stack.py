@@ -10,7 +10,8 @@ from torch import Tensor
 
 from polyhead.core import Recipe, Run, Stack
 from polyhead.core.norm import RMSNorm
-from polyhead.core.position import AddedInEveryLayer, LinearBias, Position, RelativeBias, Rotary
+from polyhead.core.position import AddedInEveryLayer, LinearBias, Position, RelativeBias
+from polyhead.core.rotary import Rotary
 from polyhead.errors import ArgumentError
 from polyhead.lens.watch import watch
 from polyhead.operator import Cache, Lengths, Window

@@ -92,11 +92,11 @@ def test_a_special_token_that_a_person_types_is_text(tokenizer: Tokenizer) -> No
 
 def test_special_ids_are_where_they_were_asked_for() -> None:
     made = Tokenizer.train(TEXTS, size=380, specials=("</s>", "<unk>", "<2en>", "<pad>"), coverage=1.0)
-    assert (made.eos_id, made.unk_id, made.special("<2en>"), made.pad_id) == (0, 1, 2, 3)
+    assert (made.eos_id, made.unk_id, made.named("<2en>"), made.pad_id) == (0, 1, 2, 3)
     assert made.specials == ["</s>", "<unk>", "<2en>", "<pad>"]
     assert made.decode([2, *made.encode("She didn't come."), 3]) == "She didn't come."
     with pytest.raises(ArgumentError, match=r"no token '<2zh>'; its special tokens are \['</s>'"):
-        made.special("<2zh>")
+        made.named("<2zh>")
 
 
 def test_words_numbers_and_chinese_are_never_merged_across(tokenizer: Tokenizer) -> None:

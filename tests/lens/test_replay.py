@@ -12,7 +12,8 @@ from torch import nn
 
 from polyhead.core import Run
 from polyhead.core.packed import packable, packed
-from polyhead.core.position import AddedInEveryLayer, LinearBias, Position, RelativeBias, Rotary
+from polyhead.core.position import AddedInEveryLayer, LinearBias, Position, RelativeBias
+from polyhead.core.rotary import Rotary
 from polyhead.errors import ArgumentError, DataError
 from polyhead.lens.recording import Level, Recording
 from polyhead.lens.watch import watch

@@ -93,7 +93,7 @@ def test_the_norms_of_the_values_are_those_after_the_output_projection(level: Le
     call = ran(model, level=level)[1]["encoder.blocks.0.attn"]
     layer: Any = model.get_submodule("encoder.blocks.0.attn")
     with torch.no_grad():
-        x = model.embed(model.source_tokens, SOURCE, Run())
+        x = model.source(SOURCE, Run())
         value = layer.split(layer.value(x)).double()
         moved = torch.einsum("bhsk,dhk->bhsd", value, layer.out.weight.double().unflatten(1, (4, -1)))
     near(call.norms.values.double(), moved.norm(dim=-1))

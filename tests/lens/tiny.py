@@ -14,7 +14,8 @@ from polyhead.core import Recipe, Stack
 from polyhead.core.attention import CrossAttention, SelfAttention
 from polyhead.core.norm import LayerNorm
 from polyhead.core.position import Position
-from polyhead.families.marian import Config, Marian
+from polyhead.families.marian import Config, build
+from polyhead.families.wiring import EncoderDecoder
 from polyhead.lens.recording import LEVELS, Recording
 from polyhead.lens.watch import watch
 from polyhead.operator import Statistics
@@ -34,10 +35,10 @@ LENGTHS = torch.tensor([9, 5])
 each_level = pytest.mark.parametrize("level", LEVELS)
 
 
-def marian(dtype: torch.dtype = torch.float32, **changes: Any) -> Marian:
+def marian(dtype: torch.dtype = torch.float32, **changes: Any) -> EncoderDecoder:
     """A tiny model with every parameter random."""
     torch.manual_seed(0)
-    model = Marian(replace(CONFIG, **changes)).to(dtype).eval()
+    model = build(replace(CONFIG, **changes)).to(dtype).eval()
     for name, parameter in model.named_parameters():
         nn.init.normal_(parameter, mean=float(name.endswith("norm.weight")), std=0.3)
     return model
@@ -48,7 +49,7 @@ def ran(model: nn.Module, **how: Any) -> tuple[Tensor, Recording]:
         return model(SOURCE, TARGET[:, :7], LENGTHS), recording
 
 
-def by_hand(model: Marian) -> dict[str, Tensor]:
+def by_hand(model: EncoderDecoder) -> dict[str, Tensor]:
     """The softmax of every layer from the inputs that its own projections meet, in float64."""
     caught: dict[str, Tensor] = {}
 

@@ -312,7 +312,7 @@ def test_a_training_from_a_model_resumes_with_the_same_bits_and_its_card_names_i
             train(toy / "toy.toml", overrides=[*overrides, ("train.steps", count)], out=toy / out)
     one, other = (load(toy / out).model.state_dict() for out in ("unbroken", "broken"))
     assert all(torch.equal(one[name], other[name]) for name in one)
-    assert not torch.equal(one["source_tokens.weight"], load(trained).model.state_dict()["source_tokens.weight"])
+    assert not torch.equal(one["source.tokens.weight"], load(trained).model.state_dict()["source.tokens.weight"])
     card = (toy / "broken" / "README.md").read_text("utf-8")
     assert "Continued from model, whose own training is not counted: 0.0" in card
     assert settings_on(card)["start"] == "model" and str(toy) not in card
@@ -351,7 +351,7 @@ def test_a_readout_of_its_own_is_trained_and_transformers_says_the_same(toy: Pat
     loaded = load(out)
     names = dict(loaded.model.named_parameters())
     assert (loaded.config.joint, loaded.config.tied) == (False, False)
-    assert not torch.equal(names["head.weight"], names["target_tokens.weight"])
+    assert not torch.equal(names["head.weight"], names["target.tokens.weight"])
     theirs = AutoModelForSeq2SeqLM.from_pretrained(out)
     for text, _ in pairs(4, seed=3):
         said = theirs.generate(torch.tensor([loaded.tokenizer.source.encode(text)]))[0].tolist()

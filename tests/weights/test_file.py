@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from polyhead.errors import CheckpointError, WriteError
-from polyhead.weights.file import file_tensors, load_into, write
+from polyhead.weights.file import TensorFiles, file_tensors, load_into, write
 from polyhead.weights.names import Names, Part
 from tests.test_files import files_no_larger_than
 
@@ -76,7 +76,7 @@ def test_fused_and_transposed_tensors_go_both_ways(tmp_path: Path) -> None:
     fused = torch.cat([model.get_parameter(f"blocks.1.{name}.weight") for name in ("query", "key", "value")]).T
     assert torch.equal(held["model.h.1.c_attn.weight"], fused)
     assert "lm_head.weight" not in held
-    load_into(other, tmp_path, NAMES)
+    load_into(other, TensorFiles(tmp_path), NAMES)
     assert same(model, other)
 
 
@@ -85,7 +85,7 @@ def test_shards_hold_what_one_file_holds(tmp_path: Path) -> None:
     write(tmp_path, file_tensors(model, NAMES), largest_shard=300)
     index = json.loads((tmp_path / "model.safetensors.index.json").read_text("utf-8"))
     assert len(set(index["weight_map"].values())) > 2
-    load_into(other, tmp_path, NAMES)
+    load_into(other, TensorFiles(tmp_path), NAMES)
     assert same(model, other)
 
 
@@ -98,14 +98,14 @@ def test_old_spellings_a_missing_prefix_and_copies_are_read(tmp_path: Path) -> N
         tensors[f"h.{i}.attn.mask"] = torch.zeros(3)
     tensors["lm_head.weight"] = tensors["wte.weight"].clone()
     save_file(tensors, tmp_path / "model.safetensors")
-    load_into(other, tmp_path, NAMES)
+    load_into(other, TensorFiles(tmp_path), NAMES)
     assert same(model, other)
 
 
 def test_weights_are_cast_to_the_models_type(tmp_path: Path) -> None:
     model, other = small(0), small(1)
     write(tmp_path, file_tensors(model, NAMES, torch.float16))
-    load_into(other, tmp_path, NAMES)
+    load_into(other, TensorFiles(tmp_path), NAMES)
     assert torch.equal(other.tokens.weight, model.tokens.weight.half().float())
 
 
@@ -117,7 +117,7 @@ def test_everything_that_does_not_fit_is_named_at_once(tmp_path: Path) -> None:
         model__h__9__ln__weight=torch.zeros(6),
     )
     with pytest.raises(CheckpointError) as refused:
-        load_into(small(1), tmp_path, NAMES)
+        load_into(small(1), TensorFiles(tmp_path), NAMES)
     message = str(refused.value)
     assert "the file lacks model.h.0.ln.bias" in message
     assert "model.h.1.ln.weight has shape [5], the model wants [6]" in message
@@ -128,20 +128,20 @@ def test_everything_that_does_not_fit_is_named_at_once(tmp_path: Path) -> None:
 def test_of_many_tensors_that_do_not_fit_some_are_named_and_all_counted(tmp_path: Path) -> None:
     saved(tmp_path, **{f"model__h__{i}__ln__weight": torch.zeros(6) for i in range(10, 30)})
     with pytest.raises(CheckpointError, match=r"model\.h\.10\.ln\.weight.*; and 15 more$"):
-        load_into(small(1), tmp_path, NAMES)
+        load_into(small(1), TensorFiles(tmp_path), NAMES)
 
 
 def test_a_copy_that_differs_from_its_original_is_refused(tmp_path: Path) -> None:
     saved(tmp_path, lm_head__weight=torch.ones(11, 6))
     with pytest.raises(CheckpointError, match=r"lm_head.weight and model.wte.weight with different values"):
-        load_into(small(1), tmp_path, NAMES)
+        load_into(small(1), TensorFiles(tmp_path), NAMES)
 
 
 def test_nothing_is_loaded_when_something_does_not_fit(tmp_path: Path) -> None:
     saved(tmp_path, extra_bias=None)
     model, untouched = small(1), small(1)
     with pytest.raises(CheckpointError):
-        load_into(model, tmp_path, NAMES)
+        load_into(model, TensorFiles(tmp_path), NAMES)
     assert same(model, untouched)
 
 
@@ -150,7 +150,7 @@ def test_a_damaged_file_is_one_sentence(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(CheckpointError, match="damaged, cut short or no safetensors file"):
-        load_into(small(1), tmp_path, NAMES)
+        load_into(small(1), TensorFiles(tmp_path), NAMES)
 
 
 def test_a_missing_shard_is_named(tmp_path: Path) -> None:
@@ -159,20 +159,20 @@ def test_a_missing_shard_is_named(tmp_path: Path) -> None:
     lost = sorted(tmp_path.glob("model-*.safetensors"))[0]
     lost.unlink()
     with pytest.raises(CheckpointError, match="lacks the shard"):
-        load_into(small(1), tmp_path, NAMES)
+        load_into(small(1), TensorFiles(tmp_path), NAMES)
 
 
 def test_a_shard_outside_the_folder_is_refused(tmp_path: Path) -> None:
     index = {"weight_map": {"a": "../../secret.safetensors"}}
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index), "utf-8")
     with pytest.raises(CheckpointError, match="outside its folder"):
-        load_into(small(1), tmp_path, NAMES)
+        load_into(small(1), TensorFiles(tmp_path), NAMES)
 
 
 def test_a_pickle_is_never_opened(tmp_path: Path) -> None:
     torch.save({"a": torch.zeros(1)}, tmp_path / "pytorch_model.bin")
     with pytest.raises(CheckpointError, match="polyhead convert"):
-        load_into(small(1), tmp_path, NAMES)
+        load_into(small(1), TensorFiles(tmp_path), NAMES)
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
         write(tmp_path, file_tensors(small(1), NAMES))
     assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
     other = small(2)
-    load_into(other, tmp_path, NAMES)
+    load_into(other, TensorFiles(tmp_path), NAMES)
     assert same(model, other)
 
 
@@ -190,7 +190,7 @@ def test_an_older_save_never_shines_through(tmp_path: Path) -> None:
         write(tmp_path, file_tensors(small(0), NAMES), largest_shard=first)
         write(tmp_path, file_tensors(small(3), NAMES), largest_shard=second)
         other = small(1)
-        load_into(other, tmp_path, NAMES)
+        load_into(other, TensorFiles(tmp_path), NAMES)
         assert same(other, small(3))
 
 
@@ -201,12 +201,12 @@ def test_whole_numbers_are_never_taken_for_weights(tmp_path: Path, dtype: torch.
     write(tmp_path, tensors)
     told = r"model\.h\.1\.ln\.weight holds numbers of type (I64|I8|BOOL), the model wants floating-point ones"
     with pytest.raises(CheckpointError, match=told):
-        load_into(small(1), tmp_path, NAMES)
+        load_into(small(1), TensorFiles(tmp_path), NAMES)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_floating_point_types_are_cast(tmp_path: Path, dtype: torch.dtype) -> None:
     model, other = small(0), small(1)
     write(tmp_path, file_tensors(model, NAMES, dtype))
-    load_into(other, tmp_path, NAMES)
+    load_into(other, TensorFiles(tmp_path), NAMES)
     assert torch.equal(other.tokens.weight, model.tokens.weight.to(dtype).float())

@@ -1,4 +1,4 @@
-"""Multi-head attention with its parameters: project, rotate, remember, attend, out (Vaswani et al. 2017, 3.2.2)."""
+"""Multi-head attention with its parameters: project, norm, turn, remember, attend, out (Vaswani et al. 2017, 3.2.2)."""
 
 from __future__ import annotations
 
@@ -21,13 +21,16 @@ class Attention(nn.Module):
 
     def __init__(self, recipe: Recipe):
         super().__init__()
-        width = recipe.head_width
+        width, biases = recipe.head_width, recipe.biases
         self.width, self.position = width, recipe.position
         self.scale, self.softcap, self.p = recipe.scale, recipe.softcap, recipe.attention_dropout
-        self.query = nn.Linear(recipe.d_model, recipe.n_heads * width, bias=recipe.bias)
-        self.key = nn.Linear(recipe.d_model, recipe.kv_heads * width, bias=recipe.bias)
-        self.value = nn.Linear(recipe.d_model, recipe.kv_heads * width, bias=recipe.bias)
-        self.out = nn.Linear(recipe.n_heads * width, recipe.d_model, bias=recipe.bias)
+        self.query = nn.Linear(recipe.d_model, recipe.n_heads * width, bias=biases.query)
+        self.key = nn.Linear(recipe.d_model, recipe.kv_heads * width, bias=biases.key)
+        self.value = nn.Linear(recipe.d_model, recipe.kv_heads * width, bias=biases.value)
+        self.out = nn.Linear(recipe.n_heads * width, recipe.d_model, bias=biases.out)
+        self.query_norm, self.key_norm = (
+            nn.Identity() if recipe.head_norm is None else recipe.head_norm.make(width) for _ in range(2)
+        )
 
     @property
     def dropout(self) -> float:
@@ -60,8 +63,8 @@ class SelfAttention(Attention):
     def forward(self, x: Tensor, run: Run) -> Tensor:  # [B, T, D] -> [B, T, D]
         x, run = self.entered(x, run)
         q, k, v = map(self.split, self.projected(self.position.added(x, run.added), x))
-        q = run.see(self, "q", self.position.rotated(q, run))  # [B, H, T, K]
-        k = run.see(self, "k", self.position.rotated(k, run))  # [B, G, T, K]
+        q = run.see(self, "q", self.position.rotated(self.query_norm(q), run))  # [B, H, T, K]
+        k = run.see(self, "k", self.position.rotated(self.key_norm(k), run))  # [B, G, T, K]
         v = run.see(self, "v", v)  # [B, G, T, K]
         if run.cache is not None:
             k, v = run.cache.extend(run.layer, k, v)  # [B, G, S, K]
@@ -83,7 +86,8 @@ class CrossAttention(Attention):
 
     def forward(self, x: Tensor, run: Run) -> Tensor:  # [M*n, T, D] -> [M*n, T, D]
         x, run = self.entered(x, run)
-        q = run.see(self, "q", self.split(self.query(self.position.added(x, run.added))))  # [M*n, H, T, K]
+        q = self.split(self.query(self.position.added(x, run.added)))
+        q = run.see(self, "q", self.query_norm(q))  # [M*n, H, T, K]
         k, v, finite = self.keys_values(run)  # [M, G, S, K]
         beams = len(q) // len(k)
         if beams > 1:
@@ -102,7 +106,8 @@ class CrossAttention(Attention):
         assert memory is not None, "a stack with cross-attention needs run.memory"
 
         def make() -> tuple[Tensor, Tensor]:
-            k = run.see(self, "k", self.split(self.key(self.position.added(memory, run.memory_added))))
+            k = self.split(self.key(self.position.added(memory, run.memory_added)))
+            k = run.see(self, "k", self.key_norm(k))
             return k, run.see(self, "v", self.split(self.value(memory)))
 
         if run.cache is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -17,9 +18,22 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
     "gelu": F.gelu,
     "gelu_new": partial(F.gelu, approximate="tanh"),
+    "gelu_pytorch_tanh": partial(F.gelu, approximate="tanh"),
+    "gelu_fast": partial(F.gelu, approximate="tanh"),
+    "quick_gelu": lambda x: x * (1.702 * x).sigmoid(),
     "silu": F.silu,
     "swish": F.silu,
+    "tanh": torch.tanh,
 }
+
+
+def bend_of(name: str) -> Callable[[Tensor], Tensor]:
+    """An activation by its name in configs."""
+    if name not in ACTIVATIONS:
+        raise ArgumentError(
+            f"activation '{name}' is not one of {', '.join(ACTIVATIONS)}.{did_you_mean(name, ACTIVATIONS)}"
+        )
+    return ACTIVATIONS[name]
 
 
 class MLP(nn.Module):
@@ -27,15 +41,10 @@ class MLP(nn.Module):
 
     def __init__(self, recipe: Recipe):
         super().__init__()
-        if recipe.activation not in ACTIVATIONS:
-            raise ArgumentError(
-                f"activation '{recipe.activation}' is not one of {', '.join(ACTIVATIONS)}."
-                + did_you_mean(recipe.activation, ACTIVATIONS)
-            )
-        self.bend = ACTIVATIONS[recipe.activation]
+        self.bend = bend_of(recipe.activation)
         self.p = recipe.activation_dropout
-        self.up = nn.Linear(recipe.d_model, recipe.d_ff, bias=recipe.bias)
-        self.down = nn.Linear(recipe.d_ff, recipe.d_model, bias=recipe.bias)
+        self.up = nn.Linear(recipe.d_model, recipe.d_ff, bias=recipe.biases.mlp)
+        self.down = nn.Linear(recipe.d_ff, recipe.d_model, bias=recipe.biases.mlp)
 
     def hidden(self, x: Tensor) -> Tensor:
         return self.bend(self.up(x))  # [B, T, F]
@@ -50,7 +59,7 @@ class GatedMLP(MLP):
 
     def __init__(self, recipe: Recipe):
         super().__init__(recipe)
-        self.gate = nn.Linear(recipe.d_model, recipe.d_ff, bias=recipe.bias)
+        self.gate = nn.Linear(recipe.d_model, recipe.d_ff, bias=recipe.biases.mlp)
 
     def hidden(self, x: Tensor) -> Tensor:
         return self.bend(self.gate(x)) * self.up(x)  # [B, T, F]

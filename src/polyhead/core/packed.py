@@ -37,8 +37,11 @@ class PackedLinear(nn.Module):
 
 def joined(parts: Sequence[nn.Linear]) -> Callable[[Tensor, Tensor], tuple[Tensor, ...]]:
     """`SelfAttention.projected` where places are added to nothing: three products of the same x as one, apart again."""
-    biases: list[Tensor] = [bias for part in parts if (bias := getattr(part, "bias", None)) is not None]
-    product = PackedLinear(torch.cat([part.weight for part in parts]), torch.cat(biases) if biases else None)
+    own: list[Tensor | None] = [getattr(part, "bias", None) for part in parts]
+    none = [part.weight.new_zeros(part.out_features) for part in parts]
+    biases = [zeros if bias is None else bias for bias, zeros in zip(own, none, strict=True)]
+    bias = None if all(x is None for x in own) else torch.cat(biases)
+    product = PackedLinear(torch.cat([part.weight for part in parts]), bias)
     widths = [part.out_features for part in parts]
 
     def projected(placed: Tensor, x: Tensor) -> tuple[Tensor, ...]:

@@ -1,7 +1,7 @@
 """Positions that act inside attention, as values: each one says what it does to queries, keys and scores.
 
 A kind that has nothing to do in one of the three places inherits doing nothing there, so that attention asks no
-questions. Positions that act once, on x before the first block, live in `embed.positions`.
+questions. Rotary positions are in `rotary.py`; those that act once, on x before the first block, in `embedding/`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,10 @@ class Position:
         """What queries and keys are projected from; values are always projected from x itself."""
         return x
 
+    def turns(self, run: Run, n: int, width: int, device: torch.device) -> tuple[Tensor, Tensor] | None:
+        """What all layers turn queries and keys of the run's next n places by; made once, by the stack."""
+        return None
+
     def rotated(self, heads: Tensor, run: Run) -> Tensor:
         """Queries or keys [B, H, T, K] of the run's next T places."""
         return heads
@@ -31,21 +35,6 @@ class Position:
     def bias(self, n_heads: int) -> nn.Module | None:
         """A module that makes the bias of every layer of a stack, or None."""
         return None
-
-
-@dataclass(frozen=True)
-class Rotary(Position):
-    """Rotate pairs (k, k + K/2) of queries and keys by an angle that grows with the place (Su et al. 2021)."""
-
-    theta: float = 10_000.0
-
-    def rotated(self, heads: Tensor, run: Run) -> Tensor:
-        half, places = heads.shape[-1] // 2, run.places(heads.shape[2], heads.device)
-        speed = self.theta ** (-torch.arange(half, device=heads.device, dtype=torch.float32) / half)
-        angle = places[:, None, :, None].float() * speed  # [B, 1, T, K/2]
-        cos, sin = angle.cos().to(heads.dtype), angle.sin().to(heads.dtype)
-        left, right = heads.chunk(2, dim=-1)
-        return torch.cat((left * cos - right * sin, right * cos + left * sin), dim=-1)
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,24 @@ from polyhead.errors import ArgumentError
 
 
 @dataclass(frozen=True, kw_only=True)
+class Biases:
+    """Which products of a block have something added to them."""
+
+    query: bool = True
+    key: bool = True
+    value: bool = True
+    out: bool = True
+    mlp: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Sizes and kinds of one stack of blocks.
 
     `n_kv_heads` None means one key/value head for each query head; `head_dim` None means `d_model / n_heads`;
-    `scale` None means `head_dim ** -0.5`. Dropouts act in training mode only: `dropout` on what a block adds to x,
+    `scale` None means `head_dim ** -0.5`. `head_norm` norms every query and key of every head before it is turned.
+    `window` w lets a query see the w keys up to its own (None: all), in every layer or, as a tuple, in each.
+    `bias` False means none anywhere. Dropouts act in training mode only: `dropout` on what a block adds to x,
     `attention_dropout` on the softmax weights, `activation_dropout` inside the MLP.
     """
 
@@ -28,12 +41,14 @@ class Recipe:
     norm: LayerNorm | RMSNorm = LayerNorm()
     norm_at: Literal["pre", "post"] = "pre"
     final_norm: bool = True
+    head_norm: LayerNorm | RMSNorm | None = None
     position: Position = Position()
     activation: str = "gelu"
     gated: bool = False
     causal: bool = False
+    window: int | tuple[int | None, ...] | None = None
     cross: bool = False
-    bias: bool = True
+    bias: bool | Biases = True
     scale: float | None = None
     softcap: float | None = None
     dropout: float = 0.0
@@ -54,6 +69,13 @@ class Recipe:
             )
         if self.n_heads % self.kv_heads:
             raise ArgumentError(f"n_heads ({self.n_heads}) must be a multiple of n_kv_heads ({self.kv_heads})")
+        if len(self.windows) != self.n_layers or any(w is not None and w < 1 for w in self.windows):
+            raise ArgumentError(
+                f"window must be None, a whole number of at least 1, or one of these for each of the {self.n_layers}"
+                f" layers; found {self.window}"
+            )
+        if not self.causal and any(w is not None for w in self.windows):
+            raise ArgumentError("window counts keys before a query, so that it needs causal = True")
 
     @property
     def kv_heads(self) -> int:
@@ -62,3 +84,14 @@ class Recipe:
     @property
     def head_width(self) -> int:
         return self.d_model // self.n_heads if self.head_dim is None else self.head_dim
+
+    @property
+    def windows(self) -> tuple[int | None, ...]:
+        """Of each layer."""
+        return self.window if isinstance(self.window, tuple) else (self.window,) * self.n_layers
+
+    @property
+    def biases(self) -> Biases:
+        if isinstance(self.bias, Biases):
+            return self.bias
+        return Biases(query=self.bias, key=self.bias, value=self.bias, out=self.bias, mlp=self.bias)

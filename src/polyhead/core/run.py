@@ -32,6 +32,7 @@ class Run:
     positions [B, T]: given when padding is on the left; otherwise counted from the cache's length.
     added, memory_added: position embeddings for stacks that add them in every layer.
     observer: read from `watching` once, when the Run is made, and never inside a layer.
+    turns: cosines and sines of rotary positions, which `Stack` makes once for all its layers.
     layer: the place in the stack, set by `Stack` for each block; a layer keeps its keys under it.
     """
 
@@ -44,6 +45,7 @@ class Run:
     memory_added: Tensor | None = None
     cache: Cache | None = None
     observer: Observer | None = field(default_factory=watching.get)
+    turns: tuple[Tensor, Tensor] | None = None
     layer: int = 0
 
     def see(self, at: nn.Module, place: str, x: Tensor) -> Tensor:
@@ -63,5 +65,6 @@ class Run:
         start = 0 if self.cache is None else self.cache.length
         return torch.arange(start, start + n, device=device)[None]
 
-    def at(self, layer: int) -> Run:
-        return replace(self, layer=layer)
+    def at(self, layer: int, mask: Rule | None) -> Run:
+        """The run as a block of the stack gets it."""
+        return replace(self, layer=layer, mask=mask)

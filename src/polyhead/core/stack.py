@@ -10,7 +10,7 @@ from polyhead.core.block import Block
 from polyhead.core.recipe import Recipe
 from polyhead.core.run import Run
 from polyhead.errors import ArgumentError
-from polyhead.operator import Causal, Dense, Rule
+from polyhead.operator import Causal, Dense, Rule, Window
 
 
 class Stack(nn.Module):
@@ -18,7 +18,7 @@ class Stack(nn.Module):
 
     def __init__(self, recipe: Recipe):
         super().__init__()
-        self.rule: Rule | None = Causal() if recipe.causal else None
+        self.rules, self.position, self.width = rules_of(recipe), recipe.position, recipe.head_width
         self.blocks = nn.ModuleList(Block(recipe) for _ in range(recipe.n_layers))
         self.bias = recipe.position.bias(recipe.n_heads)
         self.final_norm = recipe.norm.make(recipe.d_model) if recipe.final_norm else nn.Identity()
@@ -26,13 +26,23 @@ class Stack(nn.Module):
     def forward(self, x: Tensor, run: Run) -> Tensor:
         if self.bias is not None and run.bias is not None:
             raise ArgumentError("run.bias was given, but this stack makes a bias of its own; hand in one of the two")
-        run = replace(run, mask=both(self.rule, run.mask), bias=run.bias if self.bias is None else self.bias())
-        for layer, block in enumerate(self.blocks):
+        bias = run.bias if self.bias is None else self.bias()
+        turns = self.position.turns(run, x.shape[1], self.width, x.device)
+        run = replace(run, bias=bias, turns=turns)
+        masks = {rule: both(rule, run.mask) for rule in self.rules}
+        for layer, (block, rule) in enumerate(zip(self.blocks, self.rules, strict=True)):
             x = run.see(block, "in", x)
-            x = run.see(block, "out", block(x, run.at(layer)))
+            x = run.see(block, "out", block(x, run.at(layer, masks[rule])))
         if run.cache is not None:
             run.cache.advance(x.shape[1])
         return self.final_norm(x)
+
+
+def rules_of(recipe: Recipe) -> list[Rule | None]:
+    """What the queries of each layer may see, whatever the run; layers that are alike share one rule."""
+    causal = Causal() if recipe.causal else None
+    kinds = {w: both(causal, None if w is None else Window(w - 1, 0)) for w in recipe.windows}
+    return [kinds[w] for w in recipe.windows]
 
 
 def both(rule: Rule | None, mask: Rule | Tensor | None) -> Rule | None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from polyhead.errors import ConfigError, did_you_mean
 from polyhead.weights.config_keys import Keys
@@ -16,20 +16,57 @@ from polyhead.weights.names import Names
 #  config.json's `architectures` entry -> the module of this package that builds it
 ARCHITECTURES = {
     "MarianMTModel": "marian",
+    "BertModel": "bert",
+    "BertForMaskedLM": "bert",
+    "BertForSequenceClassification": "bert",
+    "BertForTokenClassification": "bert",
+    "BertForQuestionAnswering": "bert",
+    "RobertaModel": "roberta",
+    "RobertaForMaskedLM": "roberta",
+    "RobertaForSequenceClassification": "roberta",
+    "RobertaForTokenClassification": "roberta",
+    "RobertaForQuestionAnswering": "roberta",
+    "DistilBertModel": "distilbert",
+    "DistilBertForMaskedLM": "distilbert",
+    "DistilBertForSequenceClassification": "distilbert",
+    "DistilBertForTokenClassification": "distilbert",
+    "DistilBertForQuestionAnswering": "distilbert",
+    "GPT2Model": "gpt2",
+    "GPT2LMHeadModel": "gpt2",
+    "LlamaForCausalLM": "llama",
+    "Qwen2ForCausalLM": "qwen",
+    "Qwen3ForCausalLM": "qwen",
+    "MistralForCausalLM": "mistral",
+    "T5ForConditionalGeneration": "t5",
+    "MT5ForConditionalGeneration": "t5",
+    "ViTModel": "vit",
+    "ViTForImageClassification": "vit",
+    "DeiTModel": "vit",
+    "DeiTForImageClassification": "vit",
+    "DeiTForImageClassificationWithTeacher": "vit",
+    "WhisperForConditionalGeneration": "whisper",
 }
 TRANSLATOR = "MarianMTModel"  # what a translation recipe trains unless it says otherwise
 
 
 @dataclass(frozen=True)
 class Family:
-    """What loading and saving need to know of one kind of model."""
+    """What loading, saving and asking need to know of one kind of model.
+
+    does: what its head gives, such as "next word" or "labels". reads: what goes in, "text", "image" or "sound"; "pair"
+    is text with a vocabulary for each side. settle: a config, and a way to tensors of the file by name -> the config
+    that they fit, where config.json alone does not say.
+    """
 
     architecture: str
     model_type: str
+    does: str
     config: Callable[[], Any]
     keys: Keys
     names: Callable[[Any], Names]
     build: Callable[[Any], nn.Module]
+    reads: Literal["text", "pair", "image", "sound"]
+    settle: Callable[[Any, Callable[[str], Tensor | None]], Any] = lambda config, tensor: config
 
 
 def family(architecture: str) -> Family:

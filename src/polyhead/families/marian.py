@@ -10,17 +10,17 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from torch import Tensor, nn
+from torch import nn
 
-from polyhead.core import Recipe, Run, Stack
-from polyhead.core.dropout import dropout
-from polyhead.core.init import initialise, quieten
+from polyhead.core import Recipe, Stack
+from polyhead.core.init import quieten
 from polyhead.core.norm import LayerNorm
-from polyhead.embed.positions import Sinusoidal
+from polyhead.embedding.positions import Sinusoidal
+from polyhead.embedding.tokens import Tokens
 from polyhead.errors import ConfigError
 from polyhead.families import Family
-from polyhead.operator import Lengths
-from polyhead.readout.words import Words
+from polyhead.families.wiring import EncoderDecoder
+from polyhead.readout.words import FixedBiasWords
 from polyhead.weights.config_keys import Keys
 from polyhead.weights.names import Names
 
@@ -79,39 +79,21 @@ class Config:
         )  # fmt: skip
 
 
-class Marian(nn.Module):
-    def __init__(self, config: Config):
-        super().__init__()
-        self.config = c = config
-        self.scale = math.sqrt(c.d_model) if c.scaled else 1.0
-        self.source_tokens = nn.Embedding(c.vocab_size, c.d_model)
-        self.target_tokens = self.source_tokens if c.joint else nn.Embedding(c.words, c.d_model)
-        self.positions = Sinusoidal(c.max_len, c.d_model, layout="halves")
-        self.encoder = Stack(c.encoder())
-        self.decoder = Stack(c.decoder())
-        self.head = Words(c.d_model, c.words, tied=self.target_tokens if c.tied else None)
-        initialise(self)
-        quieten(self.encoder, c.n_layers)
-        quieten(self.decoder, c.n_decoder_layers)
+def build(c: Config) -> EncoderDecoder:
+    source = nn.Embedding(c.vocab_size, c.d_model)
+    target = source if c.joint else nn.Embedding(c.words, c.d_model)
+    encoder, decoder = Stack(c.encoder()), Stack(c.decoder())
+    head = FixedBiasWords(c.d_model, c.words, tied=target if c.tied else None)
 
-    def embed(self, tokens: nn.Embedding, ids: Tensor, run: Run) -> Tensor:
-        x = tokens(ids) * self.scale + self.positions(run.places(ids.shape[1], ids.device))  # [B, T, D]
-        return dropout(x, self.config.dropout, self.training)
+    positions = Sinusoidal(c.max_len, c.d_model, layout="halves")
 
-    def encode(self, ids: Tensor, run: Run | None = None) -> Tensor:
-        """Source ids [B, S] -> memory [B, S, D]; the run's mask hides padding."""
-        run = run or Run()
-        return self.encoder(self.embed(self.source_tokens, ids, run), run)
+    def embed(tokens: nn.Embedding) -> Tokens:
+        return Tokens(tokens, scale=math.sqrt(c.d_model) if c.scaled else 1.0, positions=positions, p=c.dropout)
 
-    def decode(self, ids: Tensor, run: Run) -> Tensor:
-        """Target ids so far [B, T], memory in the run -> vectors [B, T, D] of which `head` makes next words."""
-        return self.decoder(self.embed(self.target_tokens, ids, run), run)
-
-    def forward(self, source: Tensor, target: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Source ids [B, S] of the given lengths [B] and target ids [B, T] that start with `start_id` -> [B, T, V]."""
-        mask = None if lengths is None else Lengths(lengths)
-        memory = self.encode(source, Run(mask=mask))
-        return self.head(self.decode(target, Run(memory=memory, memory_mask=mask)))
+    model = EncoderDecoder(c, embed(source), encoder, embed(target), decoder, head)
+    quieten(encoder, c.n_layers)
+    quieten(decoder, c.n_decoder_layers)
+    return model
 
 
 KEYS = Keys(
@@ -188,8 +170,8 @@ def names(config: Config) -> Names:
         copies |= {f"model.{side}.embed_tokens.weight": "model.shared.weight" for side in ("encoder", "decoder")}
     return Names(
         {
-            "source_tokens": source,
-            "target_tokens": target,
+            "source.tokens": source,
+            "target.tokens": target,
             **block("encoder.blocks.{i}", encoder),
             **block("decoder.blocks.{i}", decoder),
             **attention("decoder.blocks.{i}.cross", f"{decoder}.encoder_attn"),
@@ -203,5 +185,5 @@ def names(config: Config) -> Names:
 
 
 FAMILIES = (
-    Family("MarianMTModel", "marian", Config, KEYS, names, Marian),
+    Family("MarianMTModel", "marian", "translation", Config, KEYS, names, build, "pair"),
 )  # fmt: skip

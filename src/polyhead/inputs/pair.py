@@ -19,10 +19,13 @@ class TextTokenizer(Protocol):
     """What `Tokenizer` and `SpmTokenizer` have in common, and all that others ask of a tokenizer."""
 
     config: dict[str, Any]
-    pad_id: int
-    eos_id: int
-    unk_id: int
 
+    @property
+    def pad_id(self) -> int: ...
+    @property
+    def eos_id(self) -> int: ...
+    @property
+    def unk_id(self) -> int: ...
     @property
     def size(self) -> int: ...
     def encode(self, text: str) -> list[int]: ...
@@ -51,14 +54,21 @@ def load_pair(folder: str | Path) -> Pair:
     """
     folder = Path(folder)
     if (folder / "tokenizer.json").exists():
-        source = Tokenizer.load(folder)
-        return Pair(source, Tokenizer.load(folder, file=TARGET) if (folder / TARGET).exists() else source)
+        source = whole(Tokenizer.load(folder))
+        return Pair(source, whole(Tokenizer.load(folder, file=TARGET)) if (folder / TARGET).exists() else source)
     if (folder / "source.spm").exists():
         return Pair(SpmTokenizer.load(folder, side="source"), SpmTokenizer.load(folder, side="target"))
     raise CheckpointError(
         f"{folder} holds no tokenizer, expected tokenizer.json, or source.spm, target.spm and vocab.json; "
         "give the folder of a saved translation model."
     )
+
+
+def whole(tokenizer: Tokenizer) -> Tokenizer:
+    """The tokenizer, if it has what a translator needs."""
+    for role in ("pad", "eos", "unk"):
+        tokenizer.special(role)
+    return tokenizer
 
 
 def spelled(tokenizer: TextTokenizer, ids: Sequence[int]) -> tuple[str, list[Piece]]:

@@ -25,6 +25,7 @@ from polyhead.inputs.charsmap import PHRASES, precompile, traditional_to_simplif
 
 PAD, EOS, UNK = "<pad>", "</s>", "<unk>"
 SPECIALS = {"pad_token": PAD, "eos_token": EOS, "unk_token": UNK}
+ROLES = ("pad", "eos", "unk", "bos", "cls", "sep", "mask")
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
 SPACE = "▁"
 SETTINGS = "tokenizer_config.json"
@@ -55,6 +56,18 @@ class Piece(NamedTuple):
     end: int
 
 
+class Reading(NamedTuple):
+    """A text, or a question and a text, as a model reads it.
+
+    ids, kinds (0 for the first, 1 for the second), pieces: each token and the characters of its own text that it stands
+    for; special tokens lie empty, before or behind.
+    """
+
+    ids: list[int]
+    kinds: list[int]
+    pieces: list[Piece]
+
+
 class Tokenizer:
     """One vocabulary: text to ids and back. Text is normalised here, but not cleaned (see `text.clean`).
 
@@ -68,10 +81,33 @@ class Tokenizer:
         self.inner = inner
         self.config = dict(config)
         inner.encode_special_tokens = bool(config.get("split_special_tokens", False))
-        ids = {name: inner.token_to_id(name) for name in special_names(config)}
-        if missing := [name for name, id in ids.items() if id is None]:
+        names = {role: spelling(config.get(f"{role}_token", SPECIALS.get(f"{role}_token"))) for role in ROLES}
+        found = {role: name and inner.token_to_id(name) for role, name in names.items()}
+        told = [name for role, name in names.items() if found[role] is None and config.get(f"{role}_token") is not None]
+        if missing := [name for name in told if name]:
             raise CheckpointError(f"The tokenizer's vocabulary lacks {', '.join(missing)}; see tokenizer_config.json.")
-        self.pad_id, self.eos_id, self.unk_id = (int(id) for id in ids.values() if id is not None)
+        self.roles = {role: id for role, id in found.items() if isinstance(id, int)}
+
+    def special(self, role: str) -> int:
+        """The id of the token that plays a role, "pad" or "mask"; raises CheckpointError where there is none."""
+        if role not in self.roles:
+            raise CheckpointError(
+                f"The tokenizer has no token for '{role}', only for {', '.join(self.roles) or 'nothing'}; "
+                f"name one as {role}_token in tokenizer_config.json."
+            )
+        return self.roles[role]
+
+    @property
+    def pad_id(self) -> int:
+        return self.special("pad")
+
+    @property
+    def eos_id(self) -> int:
+        return self.special("eos")
+
+    @property
+    def unk_id(self) -> int:
+        return self.special("unk")
 
     # --- making one ---------------------------------------------------------------------------------------------
 
@@ -181,9 +217,22 @@ class Tokenizer:
 
     def pieces(self, text: str) -> list[Piece]:
         """What `encode` gives, each id with its token and its place in `text`; </s> lies empty at the end."""
-        encoding = self.inner.encode(text)
-        places = [*encoding.offsets[:-1], (len(text), len(text))]
-        return [Piece(*all) for all in zip(encoding.ids, encoding.tokens, *zip(*places, strict=True), strict=True)]
+        return self.read(text).pieces
+
+    def read(self, text: str, second: str | None = None) -> Reading:
+        """A text, or two that are read as one, with the special tokens that the model expects around them."""
+        encoding = self.inner.encode(text) if second is None else self.inner.encode(text, second)
+        texts, pieces, reached = (text, second or ""), list[Piece](), [0, 0]
+        for id, token, of, place in zip(
+            encoding.ids, encoding.tokens, encoding.sequence_ids, encoding.offsets, strict=True
+        ):
+            if of is None:  # a special token: at the end of the text that was read last, once all of it was
+                side = 1 if second is not None and reached[1] else 0
+                place = (len(texts[side]),) * 2 if reached[side] else (0, 0)
+            else:
+                reached[of] = 1
+            pieces.append(Piece(id, token, *place))
+        return Reading(encoding.ids, encoding.type_ids, pieces)
 
     def token(self, id: int) -> str:
         """The token of an id, as the vocabulary spells it."""
@@ -200,7 +249,7 @@ class Tokenizer:
         normalizer = self.inner.normalizer
         return normalizer is not None and "门" in normalizer.normalize_str("門")
 
-    def special(self, token: str) -> int:
+    def named(self, token: str) -> int:
         """The id of a special token by its text, such as a language tag."""
         id = self.inner.token_to_id(token)
         if id is None:
@@ -216,8 +265,12 @@ class Tokenizer:
 
 def special_names(config: Mapping[str, Any]) -> list[str]:
     """How a tokenizer_config.json calls the tokens for padding, end and unknown."""
-    names = [config.get(key, usual) for key, usual in SPECIALS.items()]
-    return [str(name["content"]) if isinstance(name, dict) else str(name) for name in names]
+    return [spelling(config.get(key, usual)) or usual for key, usual in SPECIALS.items()]
+
+
+def spelling(name: Any) -> str | None:
+    """A token as a tokenizer_config.json names it: its text, or an object that holds it."""
+    return str(name["content"]) if isinstance(name, dict) else None if name is None else str(name)
 
 
 def _normalizer(table: Mapping[str, str]) -> normalizers.Normalizer:

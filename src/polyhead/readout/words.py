@@ -6,23 +6,43 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from polyhead.core.mlp import bend_of
+
 
 class Words(nn.Linear):
-    """x E^T + b, where E may be the embedding that the words came in by (Press and Wolf 2017).
+    """x E^T + b, where E may be the embedding that the words came in by (Press and Wolf 2017)."""
 
-    `fixed_bias` [1, V] is a buffer that some files carry; training leaves it alone.
-    """
+    def __init__(self, width: int, n_words: int, *, tied: nn.Embedding | None = None, bias: bool = False):
+        super().__init__(width, n_words, bias=bias)
+        if tied is not None:
+            self.weight = tied.weight
+
+
+class FixedBiasWords(Words):
+    """The same with a buffer [1, V] in the place of b, which some files carry; training leaves it alone."""
 
     fixed_bias: Tensor
 
     def __init__(self, width: int, n_words: int, *, tied: nn.Embedding | None = None):
-        super().__init__(width, n_words, bias=False)
-        if tied is not None:
-            self.weight = tied.weight
+        super().__init__(width, n_words, tied=tied)
         self.register_buffer("fixed_bias", torch.zeros(1, n_words))
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.weight, self.fixed_bias[0])
+
+
+class HiddenWords(nn.Module):
+    """Which word is hidden here: one more layer, bent and normed, before the words (Devlin et al. 2019, 3.1)."""
+
+    def __init__(self, tokens: nn.Embedding, *, activation: str, eps: float):
+        super().__init__()
+        self.dense = nn.Linear(tokens.embedding_dim, tokens.embedding_dim)
+        self.bend = bend_of(activation)
+        self.norm = nn.LayerNorm(tokens.embedding_dim, eps=eps)
+        self.words = Words(tokens.embedding_dim, tokens.num_embeddings, tied=tokens, bias=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.words(self.norm(self.bend(self.dense(x))))
 
 
 def shifted(target: Tensor, start_id: int) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -15,22 +16,38 @@ from polyhead.errors import ArgumentError, CheckpointError, ConfigError, did_you
 from polyhead.families import Family, family_of
 from polyhead.files import together, write_text
 from polyhead.inputs.pair import TARGET, Pair, load_pair, save_pair
+from polyhead.inputs.tokenizer import Tokenizer
 from polyhead.tasks.device import Device, device_of, same
 from polyhead.weights.config_keys import read_json
-from polyhead.weights.file import INDEX, SINGLE, file_tensors, load_into, write
+from polyhead.weights.file import INDEX, SINGLE, TensorFiles, file_tensors, load_into, write
 
 ZOO = Path(str(files("polyhead") / "zoo"))
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How what a model reads is read from its folder, and written into one."""
+
+    load: Callable[[Path], Any]
+    save: Callable[[Any, Path], None]
+
+
+READERS = {
+    "pair": Reader(load_pair, save_pair),
+    "text": Reader(Tokenizer.load, Tokenizer.save),
+}
 
 
 @dataclass(frozen=True)
 class Loaded:
     """A model with everything that its folder holds.
 
-    config: our settings. raw: config.json as it was read. generation: generation_config.json. folder: where from.
+    tokenizer: a `Pair` where the model reads one text and writes another, else a `Tokenizer`. config: our settings.
+    raw: config.json as it was read. generation: generation_config.json. folder: where from.
     """
 
     model: nn.Module
-    tokenizer: Pair
+    tokenizer: Any
     family: Family
     raw: dict[str, Any] = field(default_factory=dict)
     generation: dict[str, Any] = field(default_factory=dict)
@@ -83,16 +100,20 @@ def load(name: str | Path, *, dtype: torch.dtype = torch.float32, device: Device
     folder = find(name)
     raw = read_json(folder / "config.json")
     family = family_of(raw)
-    config = family.keys.read(raw, family.config())
-    with torch.random.fork_rng(devices=[]):  # the weights that are drawn here are read from the file next
-        model = built(family, config, folder).to(dtype)
-    load_into(model, folder, family.names(config))
-    tokenizer = load_pair(folder)
-    for side, words in ((tokenizer.source, config.vocab_size), (tokenizer.target, config.words)):
-        if side.size > words:
-            raise CheckpointError(f"The tokenizer in {folder} has {side.size} words, but the model knows only {words}")
+    model = read_model(folder, raw, family, dtype)
+    inputs = READERS[family.reads].load(folder)
+    fits(inputs, model, folder)
     generation = read_json(folder / "generation_config.json") if (folder / "generation_config.json").is_file() else {}
-    return Loaded(model.to(place).eval(), tokenizer, family, raw, generation, folder)
+    return Loaded(model.to(place).eval(), inputs, family, raw, generation, folder)
+
+
+def fits(tokenizer: Pair | Tokenizer, model: nn.Module, folder: Path) -> None:
+    """Refuse a tokenizer that has more words than the model."""
+    config: Any = model.config
+    source, target = (tokenizer.source, tokenizer.target) if isinstance(tokenizer, Pair) else (tokenizer, None)
+    for size, words in ((source.size, config.vocab_size), (target.size if target else 0, getattr(config, "words", 0))):
+        if size > words:
+            raise CheckpointError(f"The tokenizer in {folder} has {size} words, but the model knows only {words}")
 
 
 def ready(model: str | Path | Loaded, device: Device = "auto") -> Loaded:
@@ -103,6 +124,16 @@ def ready(model: str | Path | Loaded, device: Device = "auto") -> Loaded:
         raise ArgumentError(
             f"The model is on {model.device}, but device is '{device}'; load it there: load(name, device='{device}')."
         )
+    return model
+
+
+def read_model(folder: Path, raw: dict[str, Any], family: Family, dtype: torch.dtype = torch.float32) -> nn.Module:
+    """The model that config.json describes, filled from the folder's tensors. Raises ConfigError, CheckpointError."""
+    files = TensorFiles(folder)
+    config = family.settle(family.keys.read(raw, family.config()), files.get)
+    with torch.random.fork_rng(devices=[]):  # the weights that are drawn here are read from the file next
+        model = built(family, config, folder).to(dtype)
+    load_into(model, files, family.names(config))
     return model
 
 
@@ -119,11 +150,18 @@ def save(loaded: Loaded, folder: str | Path, *, dtype: torch.dtype | None = None
 
     Raises WriteError.
     """
-    raw = loaded.family.keys.write(loaded.config, loaded.raw)
-    raw |= {"architectures": [loaded.family.architecture], "model_type": loaded.family.model_type}
-    raw["dtype"] = str(dtype or next(loaded.model.parameters()).dtype).removeprefix("torch.")
     with together(Path(folder), stale=(TARGET, SINGLE, INDEX)) as new:
-        save_pair(loaded.tokenizer, new)
-        write(new, file_tensors(loaded.model, loaded.family.names(loaded.config), dtype))
+        READERS[loaded.family.reads].save(loaded.tokenizer, new)
         write_text(new / "generation_config.json", json.dumps(loaded.generation, indent=2) + "\n")
-        write_text(new / "config.json", json.dumps(raw, indent=2, ensure_ascii=False) + "\n")
+        write_model(new, loaded.model, loaded.family, loaded.raw, dtype)
+
+
+def write_model(
+    folder: Path, model: nn.Module, family: Family, raw: dict[str, Any], dtype: torch.dtype | None = None
+) -> None:
+    """config.json, with all that was once read in it, and the tensors under the names of the family's files."""
+    raw = family.keys.write(model.config, raw)
+    raw |= {"architectures": [family.architecture], "model_type": family.model_type}
+    raw["dtype"] = str(dtype or next(model.parameters()).dtype).removeprefix("torch.")
+    write(folder, file_tensors(model, family.names(model.config), dtype))
+    write_text(folder / "config.json", json.dumps(raw, indent=2, ensure_ascii=False) + "\n")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast, get_args, get_type_hints
@@ -30,22 +30,63 @@ DECODING = (
 
 
 @dataclass(frozen=True)
+class Form:
+    """A setting that a file writes in another shape, maybe in several keys at once.
+
+    read: a config.json's dict, which has one of the keys -> our value; raises ValueError saying what was expected.
+    write: our value -> the keys as they are written.
+    """
+
+    keys: tuple[str, ...]
+    read: Callable[[Mapping[str, Any]], Any]
+    write: Callable[[Any], Mapping[str, Any]]
+
+
+def read_labels(raw: Mapping[str, Any]) -> tuple[str, ...]:
+    """The names of the labels in the order of their numbers."""
+    names = raw.get("id2label")
+    if names is None:  # older files name them the other way round, or only count them
+        numbered = raw.get("label2id") or {f"LABEL_{i}": i for i in range(_whole(raw.get("num_labels", 2)))}
+        names = {str(i): name for name, i in numbered.items()}
+    found = tuple(names[str(i)] for i in range(len(names))) if all(str(i) in names for i in range(len(names))) else ()
+    if not found or not all(isinstance(name, str) for name in found):
+        raise ValueError(f"a name for each number from 0 up, found {names!r}")
+    return found
+
+
+def _whole(n: Any) -> int:
+    if not isinstance(n, int) or not 0 < n < 1 << 24:
+        raise ValueError(f"a whole number from 1 up, found {n!r}")
+    return n
+
+
+LABELS = Form(
+    ("id2label", "label2id", "num_labels"),
+    read_labels,
+    lambda names: {
+        "id2label": {str(i): name for i, name in enumerate(names)},
+        "label2id": {name: i for i, name in enumerate(names)},
+    },
+)
+
+
+@dataclass(frozen=True)
 class Keys:
-    """Our setting -> the file's key (or several keys that must agree: any is read, all are written).
+    """Our setting -> the file's key (or several keys that must agree: any is read, all are written), or its `Form`.
 
     absent: what our setting is when the file does not hold its key, where that differs from our default.
     only: keys that must hold this value if present, since nothing else is built here; written back as it stands.
     ignore: keys without a meaning for us, kept as read. So is a key of any name that holds null and so asks nothing.
     """
 
-    table: Mapping[str, str | tuple[str, ...]]
+    table: Mapping[str, str | tuple[str, ...] | Form]
     absent: Mapping[str, Any] = field(default_factory=dict[str, Any])
     only: Mapping[str, Any] = field(default_factory=dict[str, Any])
     ignore: tuple[str, ...] = ()
 
     def places(self, ours: str) -> tuple[str, ...]:
         place = self.table[ours]
-        return (place,) if isinstance(place, str) else place
+        return place.keys if isinstance(place, Form) else (place,) if isinstance(place, str) else place
 
     def read(self, raw: Mapping[str, Any], defaults: Any) -> Any:
         """Settings from a config.json's dict, as a changed copy of `defaults` (the family's Config).
@@ -57,7 +98,12 @@ class Keys:
         values: dict[str, Any] = dict(self.absent)
         for ours in self.table:
             found = {key: raw[key] for key in self.places(ours) if key in raw}
-            if len({json.dumps(value, sort_keys=True) for value in found.values()}) > 1:
+            if isinstance(form := self.table[ours], Form):
+                try:
+                    values |= {ours: form.read(raw)} if any(x is not None for x in found.values()) else {}
+                except (ValueError, TypeError, KeyError, AttributeError) as told:
+                    wrong.append(f"{' and '.join(found)} must be {told}")
+            elif len({json.dumps(value, sort_keys=True) for value in found.values()}) > 1:
                 wrong.append(" and ".join(f"{key}={value!r}" for key, value in found.items()) + " must be equal")
             elif found:
                 key, value = next(iter(found.items()))
@@ -77,7 +123,10 @@ class Keys:
 
     def write(self, config: Any, raw: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The dict for config.json: every mapped key even at its default, on top of what was once read."""
-        values = {key: getattr(config, ours) for ours in self.table for key in self.places(ours)}
+        values: dict[str, Any] = {}
+        for ours, place in self.table.items():
+            value = getattr(config, ours)
+            values |= place.write(value) if isinstance(place, Form) else dict.fromkeys(self.places(ours), value)
         return {**self.only, **(raw or {}), **values}
 
 
@@ -93,12 +142,15 @@ def _unfit(value: Any, kind: Any) -> str:
         fits = (int in choices and 0 <= value < 1 << 31) or (float in choices and value >= 0)
     elif isinstance(value, float):
         fits = float in choices and 0 <= value < math.inf
+    elif isinstance(value, list):
+        fits = list[int] in choices and all(type(n) is int and n >= 0 for n in cast(list[Any], value))
     else:
         fits = isinstance(value, str) and str in choices
     if fits:
         return ""
     words = {bool: "true or false", int: "a whole number from 0 up", float: "a number from 0 up", str: "a text"}
-    return " or ".join(words[choice] if choice in words else "null" for choice in choices)
+    words |= {list[int]: "a list of such"}
+    return " or ".join(words.get(choice, "null") for choice in choices)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -61,6 +61,10 @@ class TensorFiles:
     def names(self) -> list[str]:
         return list(self._where)
 
+    def get(self, name: str) -> Tensor | None:
+        """A whole tensor, or None where there is none of this name."""
+        return self.read(name, Part(name)) if name in self._where else None
+
     def shape(self, name: str, part: Part) -> tuple[int, ...]:
         """The shape that `part` of the tensor has in our orientation."""
         shape = list(self._where[name].get_slice(name).get_shape())
@@ -98,13 +102,12 @@ def saved_tensors(model: nn.Module) -> dict[str, Tensor]:
     return tensors
 
 
-def load_into(model: nn.Module, folder: Path, names: Names) -> None:
-    """Fill a model from a folder, casting between floating-point types; all that does not fit is named in one error.
+def load_into(model: nn.Module, files: TensorFiles, names: Names) -> None:
+    """Fill a model from files, casting between floating-point types; all that does not fit is named in one error.
 
     Raises CheckpointError if the model wants a tensor that the file lacks, the file holds one that the model does not
     read, a shape differs, or the file holds whole numbers where the model wants floating-point ones or the reverse.
     """
-    files = TensorFiles(folder)
     spelt = names.canonical(files.names())
     wanted = {ours: names.locate(ours) for ours in saved_tensors(model)}
     read = {part.name for part in wanted.values()}
@@ -126,7 +129,7 @@ def load_into(model: nn.Module, folder: Path, names: Names) -> None:
     if wrong:
         if len(wrong) > NAMED + 1:
             wrong = [*wrong[:NAMED], f"and {len(wrong) - NAMED} more"]
-        raise CheckpointError(f"{folder} does not fit the model its config.json describes: {'; '.join(wrong)}")
+        raise CheckpointError(f"{files.folder} does not fit the model its config.json describes: {'; '.join(wrong)}")
     with torch.no_grad():
         for ours, tensor in saved_tensors(model).items():
             tensor.copy_(files.read(spelt[wanted[ours].name], wanted[ours]))

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from polyhead.embed.positions import Learned, Sinusoidal
+from polyhead.embedding.positions import Learned, Sinusoidal
 from polyhead.errors import ArgumentError
 
 
