@@ -39,6 +39,9 @@ if TYPE_CHECKING:
         Segments,
         Window,
     )
+    from polyhead.tasks.answer import answer
+    from polyhead.tasks.classify import classify
+    from polyhead.tasks.embed import embed
     from polyhead.tasks.evaluate import evaluate
     from polyhead.tasks.info import info
     from polyhead.tasks.load import load, save
@@ -49,6 +52,9 @@ if TYPE_CHECKING:
 # The module that defines each public name. A package never bears one of these names: once imported, it would hide it.
 _HOME = {
     "translate": "tasks.translator",
+    "classify": "tasks.classify",
+    "answer": "tasks.answer",
+    "embed": "tasks.embed",
     "evaluate": "tasks.evaluate",
     "see": "lens.see",
     "info": "tasks.info",
@@ -113,9 +119,12 @@ __all__ = [
     "Segments",
     "Window",
     "WriteError",
+    "answer",
     "attend",
     "attention",
+    "classify",
     "convert",
+    "embed",
     "evaluate",
     "explain",
     "info",

@@ -60,12 +60,13 @@ class Reading(NamedTuple):
     """A text, or a question and a text, as a model reads it.
 
     ids, kinds (0 for the first, 1 for the second), pieces: each token and the characters of its own text that it stands
-    for; special tokens lie empty, before or behind.
+    for; special tokens lie empty, before or behind. texts: which of the two a token is of, None for special ones.
     """
 
     ids: list[int]
     kinds: list[int]
     pieces: list[Piece]
+    texts: list[int | None]
 
 
 class Tokenizer:
@@ -232,7 +233,7 @@ class Tokenizer:
             else:
                 reached[of] = 1
             pieces.append(Piece(id, token, *place))
-        return Reading(encoding.ids, encoding.type_ids, pieces)
+        return Reading(encoding.ids, encoding.type_ids, pieces, encoding.sequence_ids)
 
     def token(self, id: int) -> str:
         """The token of an id, as the vocabulary spells it."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -135,6 +135,25 @@ def read_model(folder: Path, raw: dict[str, Any], family: Family, dtype: torch.d
         model = built(family, config, folder).to(dtype)
     load_into(model, files, family.names(config))
     return model
+
+
+def able(loaded: Loaded, does: Collection[str], verb: str, *, reads: Collection[str] = ("text", "pair")) -> None:
+    """Refuse a model whose head gives something else than a verb needs."""
+    family = loaded.family
+    if family.does not in does or family.reads not in reads:
+        raise ArgumentError(
+            f"{verb} needs a model that gives {' or '.join(does)}; {loaded.folder or 'this one'} is a"
+            f" {family.architecture}, which reads {family.reads} and gives {family.does}"
+        )
+
+
+def texts_of(texts: object) -> list[str]:
+    """One text or many, as a list; raises ArgumentError for what is no text."""
+    lines = [texts] if isinstance(texts, str) else list(texts) if isinstance(texts, Iterable) else None
+    if lines is None or not all(isinstance(line, str) for line in lines):
+        wrong = texts if lines is None else next(line for line in lines if not isinstance(line, str))
+        raise ArgumentError(f"texts must be a text or an iterable of texts, found {type(wrong).__name__}")
+    return cast(list[str], lines)
 
 
 def built(family: Family, config: Any, folder: Path) -> nn.Module:

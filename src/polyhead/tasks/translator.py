@@ -19,7 +19,7 @@ from polyhead.inputs.text import clean
 from polyhead.operator import Cache, Dense, Lengths
 from polyhead.tasks.decoding import chosen_search, decoding, is_whole, told
 from polyhead.tasks.device import Device
-from polyhead.tasks.load import Loaded, ready
+from polyhead.tasks.load import Loaded, able, ready, texts_of
 
 BATCH_TOKENS = 1024  # source tokens, padding included, in one batch
 ROWS = 64  # sentences in one batch
@@ -77,6 +77,7 @@ class Translator:
     def __init__(self, loaded: Loaded, *, search: Search | None = None, max_new: int | None = None):
         if max_new is not None and not (is_whole(max_new) and max_new >= 1):
             raise ArgumentError(f"max_new is {max_new!r}, but must be a whole number of at least 1.")
+        able(loaded, ("translation", "text to text"), "translate")
         self.config, self.tokenizer, self.device = loaded.config, loaded.tokenizer, loaded.device
         how = told(decoding(loaded), loaded)
         self.model = packed(loaded.model)
@@ -192,10 +193,6 @@ def translate(
     An empty text gives an empty translation; as many come back as went in, in the same order. Raises ArgumentError,
     CheckpointError, and DataError for a text beyond the model's positions.
     """
-    lines = [texts] if isinstance(texts, str) else list(texts) if isinstance(texts, Iterable) else None
-    if lines is None or not all(isinstance(line, str) for line in lines):
-        wrong = texts if lines is None else next(line for line in lines if not isinstance(line, str))
-        raise ArgumentError(f"texts must be a text or an iterable of texts, found {type(wrong).__name__}")
-    loaded = ready(model, device)
+    lines, loaded = texts_of(texts), ready(model, device)
     found = Translator(loaded, search=chosen_search(loaded, search, beam, n_best), max_new=max_new)(lines)
     return found[0] if isinstance(texts, str) else found

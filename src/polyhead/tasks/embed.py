@@ -1,0 +1,132 @@
+"""Texts become vectors: those of their words, gathered into one for each text (Reimers and Gurevych 2019)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from polyhead.core.packed import packed
+from polyhead.errors import ArgumentError, ConfigError
+from polyhead.inputs.text import clean
+from polyhead.tasks.device import Device
+from polyhead.tasks.load import Loaded, able, ready, texts_of
+from polyhead.tasks.windows import Window, through, windows_of
+from polyhead.weights.config_keys import read_json
+
+Pooling = Literal["mean", "first", "max"]
+POOLINGS = {  # as folders of sentence-transformers write them
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_cls_token": "first",
+    "pooling_mode_max_tokens": "max",
+}
+READS = "vectors", "hidden words", "labels", "place labels", "spans"
+
+
+@dataclass(frozen=True)
+class Gathering:
+    """How the vectors of a text's words become one.
+
+    pooling: their mean, the first one, or the largest of each number. unit: whether it is made of length 1. most:
+    tokens read at once. lower: whether the text is put in small letters first.
+    """
+
+    pooling: Pooling
+    unit: bool
+    most: int
+    lower: bool
+
+
+class Embedder:
+    """A loaded encoder made ready to give vectors, as its folder says (modules.json, 1_Pooling, of
+    sentence-transformers), else by the mean.
+
+    A text of more tokens than the model reads is read in windows, one after the other; the mean and the maximum are
+    then of the words of all, and "first" is the mean of the windows' first vectors.
+    """
+
+    def __init__(self, loaded: Loaded, *, pooling: Pooling | None = None, unit: bool | None = None):
+        able(loaded, READS, "embed", reads=("text",))
+        how = gathering(loaded)
+        self.pooling = how.pooling if pooling is None else pooling
+        if self.pooling not in POOLINGS.values():
+            raise ArgumentError(f"pooling must be one of {', '.join(POOLINGS.values())}; found {pooling!r}")
+        self.unit, self.most, self.lower = how.unit if unit is None else unit, how.most, how.lower
+        self.tokenizer, self.model = loaded.tokenizer, packed(loaded.model)
+
+    def __call__(self, texts: Sequence[str], *, progress: Callable[[int], None] | None = None) -> NDArray[np.float32]:
+        """Vectors [len(texts), D], in the order of the texts. `progress` hears how many windows more are done."""
+        windows = self.windows(texts)
+        sums = through(self.model, windows, self.tokenizer.pad_id, self.gathered, progress)
+        width = cast(Any, self.model).config.d_model
+        found = np.zeros((len(texts), width), np.float32)
+        of = np.array([window.of for window in windows], np.int64)
+        for i in range(len(texts)):
+            parts, counts = zip(*(sums[place] for place in np.flatnonzero(of == i)), strict=True)
+            stacked = np.stack(parts)
+            found[i] = stacked.max(0) if self.pooling == "max" else stacked.sum(0) / sum(counts)
+        if self.unit:
+            found /= np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
+        return found
+
+    def windows(self, texts: Sequence[str]) -> list[Window]:
+        readings = [self.tokenizer.read(clean(text.lower() if self.lower else text)) for text in texts]
+        return [part for i, reading in enumerate(readings) for part in windows_of(reading, self.most, of=i)]
+
+    def gathered(self, x: Tensor, lengths: Tensor) -> list[tuple[NDArray[np.float32], int]]:
+        """Of each window [B, T, D] what its words add up to, and how many count."""
+        real = torch.arange(x.shape[1], device=x.device) < lengths[:, None]  # [B, T]
+        x = x.float()
+        match self.pooling:
+            case "mean":
+                found, counts = x.masked_fill(~real[..., None], 0.0).sum(1), [int(n) for n in lengths]
+            case "first":
+                found, counts = x[:, 0], [1] * len(x)
+            case "max":
+                found, counts = x.masked_fill(~real[..., None], -torch.inf).amax(1), [1] * len(x)
+        return list(zip(found.cpu().numpy(), counts, strict=True))
+
+
+def gathering(loaded: Loaded) -> Gathering:
+    """What the folder says: modules.json, 1_Pooling/config.json and sentence_bert_config.json, where it has them."""
+    folder, longest = loaded.folder, loaded.config.max_len
+    if folder is None or not (folder / "1_Pooling" / "config.json").is_file():
+        return Gathering("mean", False, longest, False)
+    asked = read_json(folder / "1_Pooling" / "config.json")
+    chosen = [key for key, on in asked.items() if key.startswith("pooling_mode_") and on]
+    if len(chosen) != 1 or chosen[0] not in POOLINGS:
+        raise ConfigError(
+            f"{folder / '1_Pooling'} asks for {', '.join(chosen) or 'no pooling'}, but must ask for one of"
+            f" {', '.join(POOLINGS)}; or give pooling="
+        )
+    steps = (folder / "modules.json").read_text("utf-8") if (folder / "modules.json").is_file() else ""
+    reads = folder / "sentence_bert_config.json"
+    said = read_json(reads) if reads.is_file() else {}
+    most = min(longest, said.get("max_seq_length") or longest)
+    return Gathering(cast(Pooling, POOLINGS[chosen[0]]), "Normalize" in steps, most, bool(said.get("do_lower_case")))
+
+
+def embed(
+    texts: str | Iterable[str],
+    *,
+    model: str | Path | Loaded,
+    pooling: Pooling | None = None,
+    unit: bool | None = None,
+    device: Device = "auto",
+) -> NDArray[np.float32]:
+    """The vector of a text [D], or of each of many [n, D].
+
+    model: a folder of a text encoder, or what `load` returned. pooling ("mean", "first", "max") and unit (length 1) are
+    the folder's unless given; without word from it, the mean, as long as it is. Long texts are read whole, in windows.
+    Raises ArgumentError, CheckpointError and ConfigError.
+    """
+    lines = texts_of(texts)
+    embedder = Embedder(ready(model, device), pooling=pooling, unit=unit)
+    found = embedder(lines)
+    return found[0] if isinstance(texts, str) else found

@@ -1,0 +1,88 @@
+"""What is longer than a model reads becomes windows, each with what stands around it; all go through it in batches.
+
+[CLS] question [SEP]  passage .................................. [SEP]
+[CLS] question [SEP]  passage ........ [SEP]
+[CLS] question [SEP]           ......... passage .. [SEP]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from polyhead.core import Run
+from polyhead.errors import DataError
+from polyhead.generation import sorted_batches
+from polyhead.inputs.batch import pad
+from polyhead.inputs.tokenizer import Reading
+from polyhead.operator import Lengths
+
+BATCH_TOKENS = 4096  # padding included, in one batch
+ROWS = 64  # windows in one batch
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of a reading that a model can read.
+
+    ids, kinds: of all its tokens. of: the reading's number. places: which tokens of the reading they are.
+    """
+
+    ids: list[int]
+    kinds: list[int]
+    of: int
+    places: list[int]
+
+
+def windows_of(reading: Reading, most: int, *, of: int = 0, text: int = 0, overlap: int = 0) -> list[Window]:
+    """One window, or as many as it takes to read all of a `text` (0 or 1) by at most `most` tokens at a time.
+
+    Neighbours have `overlap` tokens in common. Raises DataError where what stands around the text leaves no room.
+    """
+    n = len(reading.ids)
+    if n <= most:
+        return [window(reading, of, range(n))]
+    body = [place for place in range(n) if reading.texts[place] == text]
+    before, behind = range(body[0]), range(body[-1] + 1, n)
+    room = most - len(before) - len(behind)
+    if room <= overlap:
+        raise DataError(
+            f"What stands before and behind the text takes {len(before) + len(behind)} tokens of the {most} that the "
+            f"model reads, which leaves {room} for the text, and windows overlap by {overlap}; shorten it"
+        )
+    starts = range(0, max(1, len(body) - overlap), room - overlap)
+    return [window(reading, of, [*before, *body[start : start + room], *behind]) for start in starts]
+
+
+def window(reading: Reading, of: int, places: Iterable[int]) -> Window:
+    places = list(places)
+    return Window([reading.ids[i] for i in places], [reading.kinds[i] for i in places], of, places)
+
+
+@torch.inference_mode()
+def through(
+    model: Any,
+    windows: Sequence[Window],
+    pad_id: int,
+    make: Callable[[Tensor, Tensor], Iterable[T]],
+    progress: Callable[[int], None] | None = None,
+) -> list[T]:
+    """What `make` gives for each window, in their order, from vectors [B, T, D] and lengths [B] of an encoder.
+
+    `progress` hears how many windows more are done.
+    """
+    device = next(model.parameters()).device
+    found: dict[int, T] = {}
+    for batch in sorted_batches([len(each.ids) for each in windows], budget=BATCH_TOKENS, rows=ROWS):
+        ids, lengths = (x.to(device) for x in pad([windows[i].ids for i in batch], pad_id))
+        kinds = pad([windows[i].kinds for i in batch], 0)[0].to(device)
+        mask = None if int(lengths.min()) == ids.shape[1] else Lengths(lengths)
+        found.update(zip(batch, make(model.encode(ids, Run(mask=mask), kinds=kinds), lengths), strict=True))
+        if progress:
+            progress(len(batch))
+    return [found[i] for i in range(len(windows))]

@@ -1,0 +1,74 @@
+"""Labels of texts: the probabilities of `transformers`, one label or several, long texts read whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import polyhead
+from polyhead import ArgumentError
+from tests.tasks.words import in_folder, vocabulary
+
+pytestmark = pytest.mark.parity
+TEXTS = ["the cat sat on the mat.", "not good", "a bad dog ran in the house"]
+LONG = " ".join(["the cat sat on the mat and the dogs ran to the garden."] * 5)
+NAMES = ["sad", "glad", "so so", "angry"]
+HOW: dict[str, Any] = {"id2label": dict(enumerate(NAMES)), "label2id": {name: i for i, name in enumerate(NAMES)}}
+
+
+@pytest.fixture(scope="module", params=["one", "several"])
+def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
+    folder = tmp_path_factory.mktemp("bert")
+    more = {"problem_type": "multi_label_classification"} if request.param == "several" else {}
+    return in_folder(folder, "BertForSequenceClassification", **HOW, **more), folder
+
+
+def probabilities(model: Any, ids: dict[str, torch.Tensor]) -> list[float]:
+    with torch.no_grad():
+        scores = model(**ids).logits[0].double()
+    several = model.config.problem_type == "multi_label_classification"
+    return (scores.sigmoid() if several else scores.softmax(-1)).tolist()
+
+
+def test_probabilities_are_those_of_the_reference_and_labels_follow(both: tuple[Any, Path]) -> None:
+    model, folder = both
+    several = model.config.problem_type == "multi_label_classification"
+    for text, found in zip(TEXTS, polyhead.classify(TEXTS, model=folder), strict=True):
+        wanted = dict(zip(NAMES, probabilities(model, vocabulary()(text, return_tensors="pt")), strict=True))
+        assert found.text == text and found.windows == 1
+        assert found.scores == pytest.approx(wanted, rel=1e-4, abs=1e-6)
+        assert list(found.scores) == sorted(wanted, key=lambda name: -wanted[name])
+        likely = [name for name in found.scores if wanted[name] >= 0.5]
+        assert list(found.labels) == (likely if several else [max(wanted, key=lambda name: wanted[name])])
+
+
+def test_a_threshold_may_be_of_one_label(tmp_path: Path) -> None:
+    in_folder(tmp_path, "BertForSequenceClassification", **HOW)
+    found = polyhead.classify(TEXTS[0], model=tmp_path, several=True, threshold=0.0)
+    assert sorted(found.labels) == sorted(NAMES)
+    last = list(found.scores)[-1]
+    fewer = polyhead.classify(TEXTS[0], model=tmp_path, several=True, threshold={n: float(n != last) for n in NAMES})
+    assert last in fewer.labels
+
+
+def test_a_long_text_is_the_mean_of_windows_that_overlap(tmp_path: Path) -> None:
+    model = in_folder(tmp_path, "BertForSequenceClassification", **HOW)
+    ids = vocabulary()(LONG, add_special_tokens=False)["input_ids"]
+    parts = [[2, *ids[start : start + 22], 3] for start in range(0, len(ids) - 6, 16)]  # 24 tokens, 6 in common
+    each = torch.tensor([probabilities(model, {"input_ids": torch.tensor([part])}) for part in parts])
+    found = polyhead.classify(LONG, model=tmp_path)
+    assert found.windows == len(parts) > 3 and parts[-1][-2] == ids[-1]
+    assert found.scores == pytest.approx(dict(zip(NAMES, each.mean(0).tolist(), strict=True)), rel=1e-4, abs=1e-6)
+
+
+def test_what_cannot_be_is_one_sentence(both: tuple[Any, Path], tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="threshold names 'happy', but the model's labels are sad, glad, so so"):
+        polyhead.classify("a", model=both[1], threshold={"happy": 0.3})
+    with pytest.raises(ArgumentError, match="threshold must be from 0 to 1, a probability; found 3"):
+        polyhead.classify("a", model=both[1], threshold=3)
+    in_folder(tmp_path, "BertForMaskedLM")
+    with pytest.raises(ArgumentError, match=r"classify needs a model that gives labels; .* is a BertForMaskedLM"):
+        polyhead.classify("a", model=tmp_path)

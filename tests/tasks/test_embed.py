@@ -1,0 +1,107 @@
+"""Vectors of texts are those of `transformers` gathered by the formula; long texts are read whole."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import polyhead
+from polyhead import ArgumentError, ConfigError
+from tests.tasks.words import in_folder, vocabulary
+
+pytestmark = pytest.mark.parity
+TEXTS = ["the cat sat on the mat.", "Where is the dog?", "it ran", "a big red house and a small blue garden"]
+LONG = " ".join(["the cat sat on the mat and the dogs ran to the garden."] * 5)
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
+    folder = tmp_path_factory.mktemp("bert")
+    return in_folder(folder, "BertModel"), folder
+
+
+@torch.no_grad()
+def vectors_of(model: Any, text: str) -> torch.Tensor:
+    """Theirs, of one text alone [T, D]."""
+    return model(**vocabulary()(text, return_tensors="pt")).last_hidden_state[0]
+
+
+def near(a: Any, b: Any) -> None:
+    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_each_vector_is_the_mean_of_its_words(both: tuple[Any, Path]) -> None:
+    model, folder = both
+    found = polyhead.embed(TEXTS, model=folder)
+    assert found.shape == (4, 24) and found.dtype == np.float32
+    near(found, [vectors_of(model, text).mean(0) for text in TEXTS])
+    near(polyhead.embed(TEXTS[1], model=folder), found[1])
+
+
+@pytest.mark.parametrize("pooling", ["first", "max", "mean"])
+def test_a_folder_says_how_words_are_gathered(both: tuple[Any, Path], pooling: Any, tmp_path: Path) -> None:
+    model, folder = both
+    for file in folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "1_Pooling").mkdir()
+    modes = {"first": "cls_token", "max": "max_tokens", "mean": "mean_tokens"}
+    asked = {f"pooling_mode_{mode}": name == pooling for name, mode in modes.items()}
+    (tmp_path / "1_Pooling" / "config.json").write_text(json.dumps({"word_embedding_dimension": 24, **asked}))
+    (tmp_path / "modules.json").write_text(json.dumps([{"path": "2_Normalize", "type": "x.models.Normalize"}]))
+    gather = {"first": lambda x: x[0], "max": lambda x: x.amax(0), "mean": lambda x: x.mean(0)}[pooling]
+    wanted = [gather(vectors_of(model, text)) for text in TEXTS]
+    near(polyhead.embed(TEXTS, model=tmp_path), [x / x.norm() for x in wanted])
+    near(polyhead.embed(TEXTS, model=folder, pooling=pooling), wanted)
+
+    (tmp_path / "1_Pooling" / "config.json").write_text(json.dumps(dict.fromkeys(asked, True)))
+    with pytest.raises(ConfigError, match=r"1_Pooling asks for .*, but must ask for one of"):
+        polyhead.embed(TEXTS, model=tmp_path)
+
+
+def test_a_long_text_is_read_whole_in_windows(both: tuple[Any, Path]) -> None:
+    model, folder = both
+    ids = vocabulary()(LONG, add_special_tokens=False)["input_ids"]
+    assert len(ids) > 60
+    parts = [torch.tensor([[2, *ids[start : start + 22], 3]]) for start in range(0, len(ids), 22)]
+    with torch.no_grad():
+        words = torch.cat([model(part).last_hidden_state[0] for part in parts])
+    near(polyhead.embed(LONG, model=folder), words.mean(0))
+
+
+def test_batch_mates_change_nothing_beyond_rounding(both: tuple[Any, Path]) -> None:
+    folder = both[1]
+    near(polyhead.embed([*TEXTS, LONG], model=folder)[:4], polyhead.embed(TEXTS, model=folder))
+
+
+def test_what_cannot_be_is_one_sentence(both: tuple[Any, Path]) -> None:
+    with pytest.raises(ArgumentError, match="pooling must be one of mean, first, max; found 'sum'"):
+        polyhead.embed("a", model=both[1], pooling="sum")  # pyright: ignore
+    with pytest.raises(ArgumentError, match="texts must be a text or an iterable of texts, found int"):
+        polyhead.embed(["a", 3], model=both[1])  # pyright: ignore
+    with pytest.raises(ArgumentError, match=r"embed needs a model that gives vectors .* is a MarianMTModel"):
+        polyhead.embed("a", model="zh-en")
+
+
+MINILM = os.environ.get("POLYHEAD_MINILM", "")
+
+
+@pytest.mark.skipif(not MINILM, reason="POLYHEAD_MINILM names no folder of all-MiniLM-L6-v2 (see docs/embed.md)")
+def test_a_real_model_gives_the_vectors_of_the_reference() -> None:
+    from transformers import AutoModel, AutoTokenizer
+
+    texts = ["That is a happy person", "That is a happy dog", "Today is a sunny day", "我爱吃苹果。"]
+    words, model = AutoTokenizer.from_pretrained(MINILM), AutoModel.from_pretrained(MINILM).eval()
+    batch = words(texts, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        x = model(**batch).last_hidden_state
+    real = batch["attention_mask"][..., None]
+    wanted = torch.nn.functional.normalize((x * real).sum(1) / real.sum(1))
+    found = polyhead.embed(texts, model=MINILM)
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+    assert found[0] @ found[1] > found[0] @ found[2]

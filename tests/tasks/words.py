@@ -1,0 +1,51 @@
+"""A small English vocabulary of word pieces, and tiny models with random weights in folders as people have them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+import torch
+import transformers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
+
+WORDS = (
+    "the a cat dog sat on mat who where is was it in house garden and ran to of red blue big small not good bad".split()
+)
+PIECES = ["##s", "##ed", "##ing", ".", ",", "?", "!"]
+SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+SIZES: dict[str, Any] = {
+    "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 20,
+    "max_position_embeddings": 24, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "pad_token_id": 0,
+}  # fmt: skip
+
+
+def vocabulary() -> Any:
+    """As the tokenizers of BERT: small letters, word pieces, [CLS] and [SEP] around one text or two."""
+    ids = {token: id for id, token in enumerate([*SPECIALS, *WORDS, *PIECES])}
+    inner = tokenizers.Tokenizer(models.WordPiece(ids, unk_token="[UNK]"))
+    inner.normalizer = normalizers.BertNormalizer(lowercase=True)
+    inner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    inner.decoder = decoders.WordPiece()
+    inner.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    inner.add_special_tokens(SPECIALS)
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=inner, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]",
+        mask_token="[MASK]",
+    )  # fmt: skip
+
+
+def in_folder(folder: Path, architecture: str, **changes: Any) -> Any:
+    """A tiny model of theirs with every parameter random, saved with its tokenizer; the model, to ask it."""
+    torch.manual_seed(0)
+    kind = getattr(transformers, architecture)
+    words = vocabulary()
+    model = kind(kind.config_class(vocab_size=len(words), **SIZES, **changes)).eval()
+    for name, parameter in model.named_parameters():
+        torch.nn.init.normal_(parameter, mean=float(name.endswith("LayerNorm.weight")), std=0.3)
+    model.save_pretrained(folder)
+    words.save_pretrained(folder)
+    return model
