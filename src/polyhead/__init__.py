@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     )
     from polyhead.tasks.answer import answer
     from polyhead.tasks.classify import classify
+    from polyhead.tasks.complete import complete
     from polyhead.tasks.embed import embed
     from polyhead.tasks.evaluate import evaluate
     from polyhead.tasks.info import info
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 _HOME = {
     "translate": "tasks.translator",
     "classify": "tasks.classify",
+    "complete": "tasks.complete",
     "answer": "tasks.answer",
     "embed": "tasks.embed",
     "evaluate": "tasks.evaluate",
@@ -123,6 +125,7 @@ __all__ = [
     "attend",
     "attention",
     "classify",
+    "complete",
     "convert",
     "embed",
     "evaluate",

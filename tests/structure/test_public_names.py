@@ -18,7 +18,7 @@ NAMES = [
     *("attention", "attend", "Observe", "rows", "explain", "value_norms"),
     *("Causal", "Window", "Prefix", "Lengths", "Segments", "Dense", "MaskMod", "ScoreMod", "Alibi", "Buckets"),
     *("load", "save", "watch", "Record", "Recording"),
-    *("translate", "classify", "answer", "embed", "see", "evaluate", "info", "train", "convert"),
+    *("translate", "complete", "classify", "answer", "embed", "see", "evaluate", "info", "train", "convert"),
     *("Greedy", "Beam", "Sample"),
     *("PolyheadError", "ArgumentError", "ConfigError", "DataError", "CheckpointError", "WriteError"),
     *("NonFiniteLoss", "MissingExtra"),

@@ -1,4 +1,4 @@
-"""A small English vocabulary of word pieces, and tiny models with random weights in folders as people have them."""
+"""Small vocabularies, and tiny models with random weights in folders as people have them."""
 
 from __future__ import annotations
 
@@ -46,6 +46,49 @@ def in_folder(folder: Path, architecture: str, **changes: Any) -> Any:
     model = kind(kind.config_class(vocab_size=len(words), **SIZES, **changes)).eval()
     for name, parameter in model.named_parameters():
         torch.nn.init.normal_(parameter, mean=float(name.endswith("LayerNorm.weight")), std=0.3)
+    model.save_pretrained(folder)
+    words.save_pretrained(folder)
+    return model
+
+
+LINES = [
+    "the cat sat on the mat, and the dog ran.", "我爱吃苹果。你好吗？", "Über den Wolken, naïve café!", "a 🍎 b 🍎🍎",
+    "def f(x): return x + 1",
+]  # fmt: skip
+DECODER: dict[str, Any] = {
+    "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "intermediate_size": 20, "max_position_embeddings": 64,
+}  # fmt: skip
+GPT2: dict[str, Any] = {
+    "n_embd": 24, "n_layer": 2, "n_head": 3, "n_positions": 64, "resid_pdrop": 0.0, "embd_pdrop": 0.0,
+    "attn_pdrop": 0.0,
+}  # fmt: skip
+END, PAD = "<|end|>", "<|pad|>"
+
+
+def byte_vocabulary() -> Any:
+    """As the tokenizers of GPT-2: pieces of bytes, of which several may make one character."""
+    inner = tokenizers.Tokenizer(models.BPE())
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=300, special_tokens=[END, PAD], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )  # fmt: skip
+    inner.train_from_iterator(LINES, trainer)
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=inner, eos_token=END, pad_token=PAD, bos_token=END)
+
+
+def decoder_in_folder(folder: Path, architecture: str, **changes: Any) -> Any:
+    """A tiny decoder of theirs, every parameter random, whose answers sometimes end; saved with its tokenizer."""
+    torch.manual_seed(1)
+    kind, words = getattr(transformers, architecture), byte_vocabulary()
+    sizes = GPT2 if architecture.startswith("GPT2") else DECODER
+    ids = {"bos_token_id": words.eos_token_id, "eos_token_id": words.eos_token_id, "pad_token_id": words.pad_token_id}
+    model = kind(kind.config_class(vocab_size=len(words), **ids, **(sizes | changes))).eval()
+    for name, parameter in model.named_parameters():
+        norm = "norm" in name or ".ln_" in name
+        torch.nn.init.normal_(parameter, mean=float(norm and name.endswith("weight")), std=0.1 if norm else 0.4)
     model.save_pretrained(folder)
     words.save_pretrained(folder)
     return model
