@@ -2,4 +2,5 @@
 
 The order of the files is the order of the flow: `readers` (and `text`) give examples, `tokenizer` (or `spm`, for Marian
 folders) turns them into ids, `corpus` keeps the ids on disk, `batch` plans and pads.
+Sound in: `sound` makes pictures of it.
 """
