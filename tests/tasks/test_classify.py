@@ -1,4 +1,4 @@
-"""Labels of texts: the probabilities of `transformers`, one label or several, long texts read whole."""
+"""Labels of texts and images: the probabilities of `transformers`; one label or several, long texts read whole."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_probabilities_are_those_of_the_reference_and_labels_follow(both: tuple[
     several = model.config.problem_type == "multi_label_classification"
     for text, found in zip(TEXTS, polyhead.classify(TEXTS, model=folder), strict=True):
         wanted = dict(zip(NAMES, probabilities(model, vocabulary()(text, return_tensors="pt")), strict=True))
-        assert found.text == text and found.windows == 1
+        assert found.item == text and found.windows == 1
         assert found.scores == pytest.approx(wanted, rel=1e-4, abs=1e-6)
         assert list(found.scores) == sorted(wanted, key=lambda name: -wanted[name])
         likely = [name for name in found.scores if wanted[name] >= 0.5]
@@ -70,5 +70,33 @@ def test_what_cannot_be_is_one_sentence(both: tuple[Any, Path], tmp_path: Path) 
     with pytest.raises(ArgumentError, match="threshold must be from 0 to 1, a probability; found 3"):
         polyhead.classify("a", model=both[1], threshold=3)
     in_folder(tmp_path, "BertForMaskedLM")
-    with pytest.raises(ArgumentError, match=r"classify needs a model that gives labels; .* is a BertForMaskedLM"):
+    with pytest.raises(ArgumentError, match=r"classify needs a model that gives .* image labels; .* is a Bert"):
         polyhead.classify("a", model=tmp_path)
+
+
+def test_images_are_labelled_as_the_reference_does(tmp_path: Path) -> None:
+    from PIL import Image
+    from transformers import AutoImageProcessor, ViTConfig, ViTForImageClassification, ViTImageProcessor
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 20}
+    model = ViTForImageClassification(ViTConfig(**sizes, image_size=16, patch_size=4, **HOW)).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    model.save_pretrained(tmp_path)
+    ViTImageProcessor(size={"height": 16, "width": 16}).save_pretrained(tmp_path)
+    files = [tmp_path / f"{n}.png" for n in range(3)]
+    for n, file in enumerate(files):
+        noise = torch.randint(0, 256, (20 + n, 30, 3), dtype=torch.uint8)
+        Image.fromarray(noise.numpy()).save(file)
+    batch = AutoImageProcessor.from_pretrained(tmp_path)([Image.open(f) for f in files], return_tensors="pt")
+    with torch.no_grad():
+        wanted = model(**batch).logits.double().softmax(-1)
+    found = polyhead.classify(files, model=tmp_path)
+    assert [each.item for each in found] == [str(file) for file in files]
+    for each, p in zip(found, wanted.tolist(), strict=True):
+        assert each.scores == pytest.approx(dict(zip(NAMES, p, strict=True)), rel=1e-4, abs=1e-6)
+    assert polyhead.classify(files[0], model=tmp_path).scores == pytest.approx(found[0].scores, rel=1e-4)
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    with pytest.raises(polyhead.DataError, match=r"broken\.png"):
+        polyhead.classify(tmp_path / "broken.png", model=tmp_path)

@@ -8,15 +8,18 @@ import io
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from itertools import islice
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, NoReturn, TextIO, TypeVar
 
-from polyhead.cli.screen import say
-from polyhead.errors import DataError, PolyheadError
+from polyhead.cli.screen import bar, say
+from polyhead.errors import ArgumentError, DataError, PolyheadError
 from polyhead.files import whole, writable
 from polyhead.inputs.readers import read_lines
+
+T = TypeVar("T")
 
 
 def guarded(verb: Callable[..., None]) -> Callable[..., None]:
@@ -80,6 +83,33 @@ def lines(path: Path | None) -> Iterator[str]:
                 f"the standard input line {number}: byte {broken.start + 1} is not UTF-8; "
                 "convert the text, as in: iconv -f GB18030 -t UTF-8"
             ) from None
+
+
+WINDOW = 2000  # lines read, sorted by length and answered together
+
+
+def in_windows(
+    given: Sequence[str] | None, input_file: Path | None, output_file: Path | None, verb: str, answer: Callable[..., T]
+) -> Iterator[tuple[list[str], T]]:
+    """Arguments, or the lines of a file or of the standard input, so many at a time, each with what `answer` says.
+
+    `answer` is called with the lines and progress=, which moves a bar while a file is worked on.
+    """
+    if given and input_file:
+        raise ArgumentError("Give texts or --input FILE, not both.")
+    incoming = iter(given) if given else lines(input_file)
+    with working(verb, input_file, output_file) as tell:
+        while some := list(islice(incoming, WINDOW)):
+            yield some, answer(some, progress=tell)
+
+
+def working(verb: str, input_file: Path | None, output_file: Path | None) -> Any:
+    """A bar while a file is worked on, unless the answers appear on the same terminal."""
+    shared = output_file is None and sys.stdout.isatty()
+    if input_file is None or not input_file.is_file() or shared or not sys.stderr.isatty():
+        return nullcontext()
+    with input_file.open("rb") as file:
+        return bar(verb, sum(1 for _ in file))
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import typer
 import polyhead
 from polyhead.cli.door import guarded, stop
 
-VERBS = ("translate", "see", "evaluate", "info", "train", "convert")
+VERBS = ("translate", "complete", "classify", "answer", "embed", "see", "evaluate", "info", "train", "convert")
 
 MISTYPED: Any = typer.BadParameter.__base__  # UsageError, which typer took from click or has itself, by its version
 

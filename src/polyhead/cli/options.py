@@ -7,7 +7,13 @@ from typing import Annotated
 
 import typer
 
+from polyhead.errors import ArgumentError
+
 Model = Annotated[str, typer.Option("--model", "-m", metavar="MODEL", help="A model folder or a shipped model.")]
+NeededModel = Annotated[str, typer.Option("--model", "-m", metavar="MODEL", help="A model folder; needed.")]
+Input = Annotated[
+    Path | None, typer.Option("--input", "-i", metavar="FILE", help="Take every line of this UTF-8 file (gz too).")
+]
 Beam = Annotated[
     int | None,
     typer.Option(
@@ -22,3 +28,9 @@ Output = Annotated[
     Path | None,
     typer.Option("--output", "-o", metavar="FILE", help="Write here instead of the screen; appears when it is whole."),
 ]
+
+
+def needed(model: str) -> None:
+    """Refuse a verb without its model: none that it could take is shipped."""
+    if not model:
+        raise ArgumentError("Give the folder of a model: --model FOLDER; none for this verb comes with polyhead.")

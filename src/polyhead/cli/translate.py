@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,15 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from polyhead.cli import options
-from polyhead.cli.door import lines, output
-from polyhead.cli.screen import bar, one_line, shower, to_json
+from polyhead.cli.door import WINDOW, lines, output, working
+from polyhead.cli.screen import one_line, shower, to_json
 from polyhead.errors import ArgumentError
 
 if TYPE_CHECKING:
     from polyhead.generation import Search
     from polyhead.tasks.translator import Translation
-
-WINDOW = 2000  # lines read, sorted by length and translated together
 
 
 def translate(
@@ -84,7 +81,7 @@ def translate(
     translator = Translator(loaded, search=search, max_new=max_new)
     if live:
         print("Type a sentence and press Enter; Ctrl-D ends.", file=sys.stderr)
-    with output(output_file) as out, progress(input_file, output_file) as tell:
+    with output(output_file) as out, working("translating", input_file, output_file) as tell:
         show = shower(out)
         if input_file and input_file.is_file():  # what is too long is found before hours of work, not after
             for numbers, window in numbered(lines(input_file), WINDOW):
@@ -138,12 +135,3 @@ def numbered(incoming: Iterable[str], size: int) -> Iterator[tuple[range, list[s
     while window := list(islice(incoming, size)):
         yield range(first, first + len(window)), window
         first += len(window)
-
-
-def progress(input_file: Path | None, output_file: Path | None) -> Any:
-    """A bar while a file is translated, unless the translations appear on the same terminal."""
-    shared = output_file is None and sys.stdout.isatty()
-    if input_file is None or not input_file.is_file() or shared or not sys.stderr.isatty():
-        return nullcontext()
-    with input_file.open("rb") as file:
-        return bar("translating", sum(1 for _ in file))

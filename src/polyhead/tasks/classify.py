@@ -1,11 +1,11 @@
-"""Texts become labels with probabilities: of all labels the likeliest, or every one that is likely enough."""
+"""Texts and images become labels with probabilities: of all the likeliest, or every one that is likely enough."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -18,62 +18,83 @@ from polyhead.tasks.load import Loaded, able, ready, texts_of
 from polyhead.tasks.windows import through, windows_of
 
 SEVERAL = "multi_label_classification"  # as config.json's problem_type says that labels do not exclude each other
+IMAGES = 32  # in one batch
 OVERLAP = 32  # tokens that windows of a long text have in common, a quarter of the window at most
 
 
 @dataclass(frozen=True)
 class Classification:
-    """What a text is.
+    """What a text or an image is.
 
-    labels: the likeliest label; of labels that do not exclude each other, all above the threshold, the likeliest first.
-    scores: the probability of every label, by name, the likeliest first. windows: in how many parts the text was read;
-    with several, probabilities are their mean.
+    item: the text, or the image's file or number. labels: the likeliest label; of labels that do not exclude each
+    other, all above the threshold, the likeliest first. scores: the probability of every label, by name, the likeliest
+    first. windows: in how many parts a text was read; with several, probabilities are their mean.
     """
 
-    text: str
+    item: str
     labels: tuple[str, ...]
     scores: Mapping[str, float]
     windows: int = 1
 
 
 class Classifier:
-    """A loaded model made ready to label texts.
+    """A loaded model made ready to label what it reads, texts or images.
 
     several: whether labels do not exclude each other; None: as the model's problem_type says, else they do. threshold:
     the least probability of a label that is given, of several.
     """
 
     def __init__(self, loaded: Loaded, *, several: bool | None = None, threshold: float | Mapping[str, float] = 0.5):
-        able(loaded, ("labels",), "classify", reads=("text",))
+        able(loaded, ("labels", "image labels"), "classify", reads=("text", "image"))
         self.names: tuple[str, ...] = loaded.config.labels
         self.several = loaded.raw.get("problem_type") == SEVERAL if several is None else several
         self.thresholds = thresholds(threshold, self.names)
-        self.tokenizer, self.most = loaded.tokenizer, loaded.config.max_len
-        self.model: Any = packed(loaded.model)
+        self.loaded, self.model = loaded, cast(Any, packed(loaded.model))
 
-    def __call__(self, texts: Sequence[str], *, progress: Callable[[int], None] | None = None) -> list[Classification]:
-        """As many answers as texts, in their order. `progress` hears how many windows more are done."""
-        readings = [self.tokenizer.read(clean(text)) for text in texts]
-        how = {"overlap": min(OVERLAP, self.most // 4)}
-        windows = [part for i, each in enumerate(readings) for part in windows_of(each, self.most, of=i, **how)]
-        found = through(self.model, windows, self.tokenizer.pad_id, self.probabilities, progress)
+    def __call__(self, items: Sequence[Any], *, progress: Callable[[int], None] | None = None) -> list[Classification]:
+        """As many answers as items, in their order. `progress` hears how many parts more are done."""
+        told = self.texts if self.loaded.family.reads == "text" else self.images
+        return [self.told(name, parts) for name, parts in told(items, progress)]
+
+    def texts(self, texts: Sequence[str], progress: Callable[[int], None] | None) -> list[tuple[str, Tensor]]:
+        """Each text and the probabilities of its windows, [windows, L]."""
+        tokenizer, most = self.loaded.tokenizer, self.loaded.config.max_len
+        readings = [tokenizer.read(clean(text)) for text in texts]
+        how = {"overlap": min(OVERLAP, most // 4)}
+        windows = [part for i, each in enumerate(readings) for part in windows_of(each, most, of=i, **how)]
+        found = through(self.model, windows, tokenizer.pad_id, lambda x, _: self.probabilities(x), progress)
         parts: list[list[Tensor]] = [[] for _ in texts]
         for window, p in zip(windows, found, strict=True):
             parts[window.of].append(p)
-        return [self.told(text, torch.stack(some)) for text, some in zip(texts, parts, strict=True)]
+        return [(text, torch.stack(some)) for text, some in zip(texts, parts, strict=True)]
 
-    def probabilities(self, x: Tensor, lengths: Tensor) -> list[Tensor]:
-        """Of each window [B, T, D] the probability of every label, [L]."""
+    @torch.inference_mode()
+    def images(self, images: Sequence[Any], progress: Callable[[int], None] | None) -> list[tuple[str, Tensor]]:
+        """Each image's name and its probabilities, [1, L]."""
+        assert self.loaded.images is not None
+        found: list[tuple[str, Tensor]] = []
+        for start in range(0, len(images), IMAGES):
+            some = images[start : start + IMAGES]
+            pixels = self.loaded.images.pixels(*some).to(self.loaded.device)
+            p = self.probabilities(self.model.encode(pixels))
+            names = (str(x) if isinstance(x, str | Path) else str(i) for i, x in enumerate(some, start + 1))
+            found += [(name, row[None]) for name, row in zip(names, p, strict=True)]
+            if progress:
+                progress(len(some))
+        return found
+
+    def probabilities(self, x: Tensor) -> list[Tensor]:
+        """Of vectors [B, T, D] the probability of every label, [L] each."""
         scores = self.model.head(x).double()
         return list((scores.sigmoid() if self.several else scores.softmax(-1)).cpu())
 
-    def told(self, text: str, parts: Tensor) -> Classification:
-        """A text's answer from the probabilities [windows, L] of its parts."""
+    def told(self, item: str, parts: Tensor) -> Classification:
+        """An answer from the probabilities [windows, L] of the parts."""
         p = parts.mean(0).tolist()
         order = sorted(range(len(p)), key=lambda i: -p[i])
         scores = {self.names[i]: float(p[i]) for i in order}
         labels = tuple(name for name, x in scores.items() if x >= self.thresholds[name])
-        return Classification(text, labels if self.several else (self.names[order[0]],), scores, len(parts))
+        return Classification(item, labels if self.several else (self.names[order[0]],), scores, len(parts))
 
 
 def thresholds(threshold: float | Mapping[str, float], names: Sequence[str]) -> dict[str, float]:
@@ -86,39 +107,26 @@ def thresholds(threshold: float | Mapping[str, float], names: Sequence[str]) -> 
     return {name: float(given.get(name, 0.5)) for name in names}
 
 
-@overload
 def classify(
-    texts: str,
-    *,
-    model: str | Path | Loaded,
-    several: bool | None = ...,
-    threshold: float | Mapping[str, float] = ...,
-    device: Device = ...,
-) -> Classification: ...
-@overload
-def classify(
-    texts: Iterable[str],
-    *,
-    model: str | Path | Loaded,
-    several: bool | None = ...,
-    threshold: float | Mapping[str, float] = ...,
-    device: Device = ...,
-) -> list[Classification]: ...
-def classify(
-    texts: str | Iterable[str],
+    items: Any,
     *,
     model: str | Path | Loaded,
     several: bool | None = None,
     threshold: float | Mapping[str, float] = 0.5,
     device: Device = "auto",
-) -> Classification | list[Classification]:
-    """Label one text, or many.
+) -> Any:
+    """Label one text or image (a `Classification`), or many (a list of them).
 
-    model: a folder of a text classifier, or what `load` returned. several: whether a text may have several labels or
-    none; None: as the folder's problem_type says. threshold: the least probability of a label that is given, for all or
-    by name; only where there may be several. A text that is longer than the model reads is read in windows that
-    overlap, and their probabilities are averaged; `windows` says how many. Raises ArgumentError and CheckpointError.
+    items: a text or texts; for a model of images, a file, a PIL image or an array [height, width, 3], or a list of
+    such. model: a folder of a classifier, or what `load` returned. several: whether something may have several labels
+    or none; None: as the folder's problem_type says. threshold: the least probability of a label that is given, for all
+    or by name; only where there may be several. A text that is longer than the model reads is read in windows that
+    overlap, and their probabilities are averaged; `windows` says how many. Raises ArgumentError, DataError and
+    CheckpointError.
     """
-    lines = texts_of(texts)
-    found = Classifier(ready(model, device), several=several, threshold=threshold)(lines)
-    return found[0] if isinstance(texts, str) else found
+    loaded = ready(model, device)
+    classifier = Classifier(loaded, several=several, threshold=threshold)
+    if loaded.family.reads == "text":
+        found = classifier(texts_of(items))
+        return found[0] if isinstance(items, str) else found
+    return classifier(list(items)) if isinstance(items, list | tuple) else classifier([items])[0]

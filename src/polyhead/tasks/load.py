@@ -15,7 +15,9 @@ from torch import nn
 from polyhead.errors import ArgumentError, CheckpointError, ConfigError, did_you_mean
 from polyhead.families import Family, family_of
 from polyhead.files import together, write_text
+from polyhead.inputs.image import Images
 from polyhead.inputs.pair import TARGET, Pair, load_pair, save_pair
+from polyhead.inputs.sound import Sounds
 from polyhead.inputs.tokenizer import Tokenizer
 from polyhead.tasks.device import Device, device_of, same
 from polyhead.weights.config_keys import read_json
@@ -24,17 +26,12 @@ from polyhead.weights.file import INDEX, SINGLE, TensorFiles, file_tensors, load
 ZOO = Path(str(files("polyhead") / "zoo"))
 
 
-@dataclass(frozen=True)
-class Reader:
-    """How what a model reads is read from its folder, and written into one."""
-
-    load: Callable[[Path], Any]
-    save: Callable[[Any, Path], None]
-
-
-READERS = {
-    "pair": Reader(load_pair, save_pair),
-    "text": Reader(Tokenizer.load, Tokenizer.save),
+#  what a model reads -> how that is read from its folder, by the fields of `Loaded` that hold it
+READERS: dict[str, dict[str, Callable[[Path], Any]]] = {
+    "pair": {"tokenizer": load_pair},
+    "text": {"tokenizer": Tokenizer.load},
+    "image": {"images": Images.load},
+    "sound": {"sounds": Sounds.load, "tokenizer": load_pair},
 }
 
 
@@ -42,8 +39,9 @@ READERS = {
 class Loaded:
     """A model with everything that its folder holds.
 
-    tokenizer: a `Pair` where the model reads one text and writes another, else a `Tokenizer`. config: our settings.
-    raw: config.json as it was read. generation: generation_config.json. folder: where from.
+    tokenizer: a `Pair` where the model reads one text and writes another, else a `Tokenizer`; None where it knows no
+    words. config: our settings. raw: config.json as it was read. generation: generation_config.json. folder: where
+    from. images, sounds: how pixels and pictures of sounds are made, where the model reads them.
     """
 
     model: nn.Module
@@ -52,6 +50,8 @@ class Loaded:
     raw: dict[str, Any] = field(default_factory=dict)
     generation: dict[str, Any] = field(default_factory=dict)
     folder: Path | None = None
+    images: Images | None = None
+    sounds: Sounds | None = None
 
     @property
     def config(self) -> Any:
@@ -101,14 +101,16 @@ def load(name: str | Path, *, dtype: torch.dtype = torch.float32, device: Device
     raw = read_json(folder / "config.json")
     family = family_of(raw)
     model = read_model(folder, raw, family, dtype)
-    inputs = READERS[family.reads].load(folder)
-    fits(inputs, model, folder)
+    inputs = {"tokenizer": None, **{name: load(folder) for name, load in READERS[family.reads].items()}}
+    fits(inputs["tokenizer"], model, folder)
     generation = read_json(folder / "generation_config.json") if (folder / "generation_config.json").is_file() else {}
-    return Loaded(model.to(place).eval(), inputs, family, raw, generation, folder)
+    return Loaded(model.to(place).eval(), family=family, raw=raw, generation=generation, folder=folder, **inputs)
 
 
-def fits(tokenizer: Pair | Tokenizer, model: nn.Module, folder: Path) -> None:
+def fits(tokenizer: Pair | Tokenizer | None, model: nn.Module, folder: Path) -> None:
     """Refuse a tokenizer that has more words than the model."""
+    if tokenizer is None:
+        return
     config: Any = model.config
     source, target = (tokenizer.source, tokenizer.target) if isinstance(tokenizer, Pair) else (tokenizer, None)
     for size, words in ((source.size, config.vocab_size), (target.size if target else 0, getattr(config, "words", 0))):
@@ -170,8 +172,13 @@ def save(loaded: Loaded, folder: str | Path, *, dtype: torch.dtype | None = None
     Raises WriteError.
     """
     with together(Path(folder), stale=(TARGET, SINGLE, INDEX)) as new:
-        READERS[loaded.family.reads].save(loaded.tokenizer, new)
-        write_text(new / "generation_config.json", json.dumps(loaded.generation, indent=2) + "\n")
+        if isinstance(loaded.tokenizer, Pair):
+            save_pair(loaded.tokenizer, new)
+        for part in (loaded.tokenizer, loaded.images, loaded.sounds):
+            if part is not None and not isinstance(part, Pair):
+                part.save(new)
+        if loaded.generation or hasattr(loaded.model, "decode"):
+            write_text(new / "generation_config.json", json.dumps(loaded.generation, indent=2) + "\n")
         write_model(new, loaded.model, loaded.family, loaded.raw, dtype)
 
 

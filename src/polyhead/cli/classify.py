@@ -1,0 +1,70 @@
+"""`polyhead classify`: texts, lines or images go in, their labels come out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from polyhead.cli import options
+from polyhead.cli.door import in_windows, output
+from polyhead.cli.screen import one_line, shower, to_json
+
+if TYPE_CHECKING:
+    from polyhead.tasks.classify import Classification
+
+
+def classify(
+    items: Annotated[list[str] | None, typer.Argument(metavar="TEXT", help="Texts, or files of images.")] = None,
+    model: options.NeededModel = "",
+    input_file: options.Input = None,
+    threshold: Annotated[
+        float, typer.Option("--threshold", min=0, max=1, help="Where several labels may hold: the least probability.")
+    ] = 0.5,
+    several: Annotated[
+        bool | None,
+        typer.Option("--several/--one", show_default="the model's", help="Whether labels do not exclude each other."),
+    ] = None,
+    top: Annotated[int, typer.Option("--top", min=1, help="Show so many labels with their probabilities.")] = 1,
+    device: options.Device = "auto",
+    as_json: options.Json = False,
+    output_file: options.Output = None,
+) -> None:
+    """Label texts or images.
+
+    One line for each: its labels, or with --top its likeliest labels and their probabilities. A text that is longer
+    than the model reads is read in parts, and their probabilities are averaged.
+
+    **Examples**
+
+        polyhead classify -m runs/goemotions "what a lovely day"
+        polyhead classify -m runs/goemotions -i comments.txt -o labels.txt --threshold 0.3
+        polyhead classify -m runs/digits seven.png --top 3
+    """
+    options.needed(model)
+    from polyhead.tasks.classify import Classifier
+    from polyhead.tasks.load import load
+
+    classifier = Classifier(load(model, device=device), several=several, threshold=threshold)
+    with output(output_file) as out:
+        show = shower(out)
+        for _, found in in_windows(items, input_file, output_file, "labelling", classifier):
+            for each in found:
+                out.write((to_json(record(each)) if as_json else show(written(each, top))) + "\n")
+            out.flush()
+
+
+def written(found: Classification, top: int) -> str:
+    if top > 1:
+        best = list(found.scores.items())[:top]
+        return "\t".join(f"{one_line(name)} {100 * share:.1f}%" for name, share in best)
+    return ", ".join(one_line(name) for name in found.labels)
+
+
+def record(found: Classification) -> dict[str, object]:
+    return {
+        "item": found.item,
+        "labels": list(found.labels),
+        "scores": dict(found.scores),
+        "windows": found.windows,
+    }

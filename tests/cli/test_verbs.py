@@ -1,0 +1,115 @@
+"""The verbs that answer from a loaded model: the words of the function of the same name, in lines and in JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import polyhead as library
+from tests.cli.conftest import Polyhead, refused
+from tests.tasks.words import decoder_in_folder, in_folder
+
+TEXTS = ["the cat sat on the mat.", "not good", "", "a bad dog ran in the house"]
+NAMES = ["sad", "glad", "so so"]
+HOW: dict[str, Any] = {"id2label": dict(enumerate(NAMES)), "label2id": {name: i for i, name in enumerate(NAMES)}}
+MADE: dict[str, tuple[str, dict[str, Any]]] = {
+    "classify": ("BertForSequenceClassification", HOW),
+    "embed": ("BertModel", {}),
+    "answer": ("BertForQuestionAnswering", {"num_labels": 2}),
+}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A tiny model for each verb."""
+    found = {verb: tmp_path_factory.mktemp(verb) for verb in (*MADE, "complete")}
+    for verb, (architecture, how) in MADE.items():
+        in_folder(found[verb], architecture, **how)
+    decoder_in_folder(found["complete"], "LlamaForCausalLM")
+    return found
+
+
+@pytest.fixture
+def lines(tmp_path: Path) -> Path:
+    file = tmp_path / "lines.txt"
+    file.write_text("\n".join(TEXTS) + "\n", encoding="utf-8")
+    return file
+
+
+def test_labels_come_out_a_line_each_from_words_files_and_pipes(
+    polyhead: Polyhead, folders: dict[str, Path], lines: Path, tmp_path: Path
+) -> None:
+    wanted = library.classify(TEXTS, model=folders["classify"])
+    given = polyhead("classify", "-m", folders["classify"], "-i", lines)
+    assert (given.code, given.lines) == (0, [each.labels[0] for each in wanted])
+    assert polyhead("classify", "-m", folders["classify"], stdin=lines.read_bytes()).out == given.out
+    polyhead("classify", "-m", folders["classify"], "-i", lines, "-o", tmp_path / "out.txt")
+    assert (tmp_path / "out.txt").read_text("utf-8") == given.out
+    told = [json.loads(line) for line in polyhead("classify", "-m", folders["classify"], "-i", lines, "--json").lines]
+    assert [each["item"] for each in told] == TEXTS
+    assert told[0]["scores"] == pytest.approx(dict(wanted[0].scores), rel=1e-6)
+    top = polyhead("classify", "-m", folders["classify"], TEXTS[0], "--top", "2").lines[0].split("\t")
+    assert [part.rsplit(" ", 1)[0] for part in top] == list(wanted[0].scores)[:2]
+    several = polyhead("classify", "-m", folders["classify"], TEXTS[0], "--several", "--threshold", "0").lines
+    assert several == [
+        ", ".join(library.classify(TEXTS[0], model=folders["classify"], several=True, threshold=0).labels)
+    ]
+
+
+def test_vectors_come_out_as_lines_of_json_or_as_one_array(
+    polyhead: Polyhead, folders: dict[str, Path], lines: Path, tmp_path: Path
+) -> None:
+    wanted = library.embed(TEXTS, model=folders["embed"])
+    told = [json.loads(line) for line in polyhead("embed", "-m", folders["embed"], "-i", lines).lines]
+    assert [each["text"] for each in told] == TEXTS
+    np.testing.assert_allclose([each["vector"] for each in told], wanted, atol=1e-6)
+    assert polyhead("embed", "-m", folders["embed"], "-i", lines, "-o", tmp_path / "v.npy").code == 0
+    np.testing.assert_allclose(np.load(tmp_path / "v.npy"), wanted, atol=1e-6)
+
+
+def test_an_answer_is_a_line_or_an_empty_one(polyhead: Polyhead, folders: dict[str, Path], tmp_path: Path) -> None:
+    question, passage = "where is the cat?", "The dog ran. The Cat sat in the house."
+    wanted = library.answer(question, passage, model=folders["answer"], n_best=2, may_fail=False)
+    told = json.loads(polyhead("answer", "-m", folders["answer"], question, passage, "--json", "--must").out)
+    assert (told["text"], told["spans"][0]["start"]) == (wanted.text, wanted.spans[0].start)
+    (tmp_path / "passage.txt").write_text(passage, encoding="utf-8")
+    both = polyhead("answer", "-m", folders["answer"], question, "-i", tmp_path / "passage.txt", "--nbest", 2, "--must")
+    assert [line.split("\t")[0] for line in both.lines] == [span.text for span in wanted.spans]
+    plain = polyhead("answer", "-m", folders["answer"], question, passage)
+    found = library.answer(question, passage, model=folders["answer"])
+    assert plain.lines == [found.text] and ("holds no answer" in plain.err) == (not found.found)
+
+
+def test_a_continuation_is_written_behind_its_prompt(polyhead: Polyhead, folders: dict[str, Path], lines: Path) -> None:
+    wanted = library.complete("the cat", model=folders["complete"], max_new=10)
+    shown = polyhead("complete", "-m", folders["complete"], "the cat", "--max-new", 10)
+    assert (shown.code, shown.out) == (0, "the cat" + wanted.text + "\n")
+    told = json.loads(polyhead("complete", "-m", folders["complete"], "the cat", "--max-new", 10, "--json").out)
+    assert told == {"prompt": "the cat", "text": wanted.text, "finished": wanted.finished, "stop": None}
+    many = polyhead("complete", "-m", folders["complete"], "-i", lines, "--max-new", 4, "--temperature", 1, "--json")
+    assert [json.loads(line)["prompt"] for line in many.lines] == TEXTS
+    stop = wanted.text[3:5].replace("\n", "\\n")
+    cut = polyhead("complete", "-m", folders["complete"], "the cat", "--max-new", 10, "--stop", stop)
+    assert cut.out == "the cat" + wanted.text[: wanted.text.index(wanted.text[3:5])] + "\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("classify", "a"), "Give the folder of a model: --model FOLDER; none for this verb comes with polyhead."),
+        (("embed", "-m", "zh-en", "a"), "embed needs a model that gives vectors"),
+        (("complete", "-m", "zh-en", "a"), "complete needs a model that gives next word"),
+        (("answer", "-m", "zh-en", "a"), "Give a passage or --input FILE, one of the two."),
+        (("complete", "-m", "zh-en", "a", "--beam", "2", "--temperature", "1"), "give one of them"),
+        (("complete", "-m", "zh-en", "a", "--top-k", "2"), "give --temperature as well"),
+        (("classify", "-m", "nowhere", "a"), "There is no model 'nowhere'"),
+    ],
+)
+def test_what_cannot_be_is_one_sentence_and_exit_code_2(
+    polyhead: Polyhead, words: tuple[str, ...], sentence: str
+) -> None:
+    refused(polyhead(*words), sentence)
