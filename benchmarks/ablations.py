@@ -22,8 +22,9 @@ from polyhead.generation import Beam, Greedy
 from polyhead.inputs.readers import Source, read
 from polyhead.tasks.evaluate import evaluate
 from polyhead.tasks.load import load
-from polyhead.tasks.recipe import read_recipe
-from polyhead.tasks.translation import prepare, train
+from polyhead.tasks.learning.translation_recipe import read_recipe
+from polyhead.tasks.learning.train import train
+from polyhead.tasks.learning.translation import prepare
 from polyhead.tasks.translator import Translator
 from polyhead.training.plan import plan
 

@@ -30,7 +30,7 @@ from workloads import (
     write_random_model,
 )
 
-from polyhead.tasks.translator import BATCH_TOKENS, ROWS
+from polyhead.tasks.text_to_text import BATCH_TOKENS, ROWS
 
 EXAMPLES = """\
   python benchmarks/translate.py                                     random weights, and zoo/zh-en if it is there

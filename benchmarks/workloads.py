@@ -16,7 +16,7 @@ from polyhead.errors import CheckpointError
 from polyhead.generation import sorted_batches
 from polyhead.inputs.readers import Source, read
 from polyhead.tasks.load import find, load
-from polyhead.tasks.translator import BATCH_TOKENS, ROWS
+from polyhead.tasks.text_to_text import BATCH_TOKENS, ROWS
 
 SHAPE = {"d_model": 512, "layers": 6, "d_ff": 2048, "heads": 8, "words": 16_000}
 TINY = {"d_model": 64, "layers": 2, "d_ff": 128, "heads": 4, "words": 200}

@@ -7,7 +7,8 @@ from common import serve_translator
 
 from polyhead.generation import Beam, Greedy, MinLength, restore, sorted_batches
 from polyhead.tasks.load import load as load_folder
-from polyhead.tasks.translator import BATCH_TOKENS, ROWS, Translator
+from polyhead.tasks.text_to_text import BATCH_TOKENS, ROWS
+from polyhead.tasks.translator import Translator
 
 translator: Translator
 rules: list

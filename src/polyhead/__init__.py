@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from polyhead.tasks.evaluate import evaluate
     from polyhead.tasks.info import info
     from polyhead.tasks.load import load, save
-    from polyhead.tasks.translation import train
+    from polyhead.tasks.learning.train import train
     from polyhead.tasks.translator import translate
     from polyhead.weights.convert import convert
 
@@ -60,7 +60,7 @@ _HOME = {
     "evaluate": "tasks.evaluate",
     "see": "lens.see",
     "info": "tasks.info",
-    "train": "tasks.translation",
+    "train": "tasks.learning.train",
     "convert": "weights.convert",
     "load": "tasks.load",
     "save": "tasks.load",

@@ -31,7 +31,7 @@ def test_a_word_that_is_no_key_is_refused():
 
 def test_the_command_hands_over_what_was_typed(polyhead: Polyhead, monkeypatch: pytest.MonkeyPatch):
     calls: list[tuple[Path, dict[str, Any]]] = []
-    monkeypatch.setattr("polyhead.tasks.translation.train", lambda recipe, **how: calls.append((recipe, how)))
+    monkeypatch.setattr("polyhead.tasks.learning.train.train", lambda recipe, **how: calls.append((recipe, how)))
     answer = polyhead(
         "train", "r.toml", "--train.lr", "1e-3", "--plan", "--no-resume", "--out", "runs/x", "--data.folder", "d"
     )
@@ -45,7 +45,7 @@ def test_the_end_says_where_the_best_model_is(polyhead: Polyhead, monkeypatch: p
     best = {"loss": 2.5, "bleu": 25.25}
     how = {"steps": 4000, "epochs": 2, "tokens": 9, "seconds": 1.0, "best": best, "best_step": 3000, "settings": {}}
     result = Result(why=why, folder=Path("runs/x"), **how)
-    monkeypatch.setattr("polyhead.tasks.translation.train", lambda recipe, **how: result)
+    monkeypatch.setattr("polyhead.tasks.learning.train.train", lambda recipe, **how: result)
     answer = polyhead("train", "r.toml")
     assert answer.code == code
     assert answer.out == "The best model, of step 3,000 (loss 2.5, bleu 25.25), is in runs/x\n"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli import conftest
 from tests.cli.conftest import Polyhead
 from tests.structure.page import ROOT
 from tests.structure.test_readme import blocks
@@ -17,7 +18,7 @@ from tests.structure.worlds import WORLDS
 
 PAGES = sorted(path.name.removesuffix(".md") for path in (ROOT / "docs/verbs").glob("*.md"))
 VERBS = [name for name in PAGES if not name.endswith(".zh")]
-pytest_plugins = ("tests.cli.conftest",)
+polyhead = conftest.polyhead  # the fixture that types commands
 
 
 def test_every_page_has_its_twin_and_its_world() -> None:

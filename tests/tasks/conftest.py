@@ -68,7 +68,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def trained(toy: Path) -> Path:
     """The folder of a translator trained for a moment."""
-    from polyhead.tasks.translation import train
+    from polyhead.tasks.learning.train import train
 
     train(toy / "toy.toml", out=toy / "model")
     return toy / "model"

@@ -12,7 +12,7 @@ import torch
 from polyhead.errors import ArgumentError, CheckpointError, DataError
 from polyhead.generation import Beam, Greedy, Sample, Search
 from polyhead.lens.watch import watch
-from polyhead.tasks import translator as module
+from polyhead.tasks import text_to_text as module
 from polyhead.tasks.load import load, shipped
 from polyhead.tasks.translator import Translator, translate
 from tests.tasks.conftest import pairs

@@ -42,7 +42,7 @@ def train(
     if str(recipe).startswith("-"):
         raise ArgumentError(f"The recipe comes first, then its keys: polyhead train RECIPE.toml {recipe} ...")
 
-    from polyhead.tasks.translation import train as run
+    from polyhead.tasks.learning.train import train as run
 
     result = run(recipe, overrides=overrides(context.args), out=out, plan_only=plan, resume=resume)
     if result is None:

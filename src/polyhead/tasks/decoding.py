@@ -1,12 +1,12 @@
-"""A folder's generation settings become the beam, the rules and the limit that translating starts from."""
+"""A folder's generation settings become the beam, the rules and the limit that an encoder-decoder answers by."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeGuard
 
 from polyhead.errors import ArgumentError, ConfigError
 from polyhead.generation import (
@@ -46,29 +46,34 @@ UNHEEDED: dict[str, tuple[Any, ...]] = {
 
 @dataclass(frozen=True)
 class Decoding:
-    """How a folder wants its answers made. `longest`: tokens in a row, the start token included."""
+    """How a folder wants its answers made. `longest`: tokens in a row, the start token included; `limited`: whether the
+    folder says so, and not only the model's places."""
 
     beam: Beam
     rules: tuple[LogitRule, ...]
     longest: int
+    limited: bool
     unheeded: tuple[str, ...]
 
 
-def decoding(loaded: Loaded) -> Decoding:
+def decoding(loaded: Loaded, task: Mapping[str, Any] | None = None) -> Decoding:
     """What generation_config.json, or config.json in folders of before 2023, asks for; a beam of 4 unless it says.
 
     num_beams, length_penalty, early_stopping, no_repeat_ngram_size, repetition_penalty, bad_words_ids (of one token
-    each), min_length, max_length and max_new_tokens mean what they mean to `transformers`. `unheeded` names those that
-    it would obey and polyhead does not. Raises ConfigError for a value that is none.
+    each), min_length, max_length and max_new_tokens mean what they mean to `transformers`. `task`: settings for what is
+    asked of the model, which outweigh the others. `unheeded` names those that `transformers` would obey and polyhead
+    does not. Raises ConfigError for a value that is none.
     """
     config, file = loaded.config, "generation_config.json" if loaded.generation else "config.json"
-    asked = {key: value for key, value in (loaded.generation or loaded.raw).items() if value is not None}
+    said = {**(loaded.generation or loaded.raw), **(task or {})}
+    asked = {key: value for key, value in said.items() if value is not None}
     place = str(loaded.folder / file) if loaded.folder else "The generation settings"
 
     def get(key: str, default: Any, what: str, fits: Callable[[Any], bool]) -> Any:
         value = asked.get(key, default)
         if not fits(value):
-            raise ConfigError(f"{place}: {key} is {value!r}, but must be {what}.")
+            where = "task_specific_params of config.json" if key in (task or {}) else place
+            raise ConfigError(f"{where}: {key} is {value!r}, but must be {what}.")
         return value
 
     def whole(key: str, default: int, least: int, most: float = math.inf) -> int:
@@ -99,7 +104,8 @@ def decoding(loaded: Loaded) -> Decoding:
     unheeded += ["bad_words_ids of several tokens"] if any(len(row) > 1 for row in words) else []
     ends = config.eos_id, [config.eos_id]
     unheeded += ["eos_token_id"] if asked.get("eos_token_id", ends[0]) not in ends else []
-    return Decoding(beam, tuple(rules), longest, tuple(unheeded))
+    limited = "max_length" in asked or "max_new_tokens" in asked
+    return Decoding(beam, tuple(rules), longest, limited, tuple(unheeded))
 
 
 def told(how: Decoding, loaded: Loaded) -> Decoding:
@@ -107,26 +113,33 @@ def told(how: Decoding, loaded: Loaded) -> Decoding:
     if how.unheeded:
         warnings.warn(
             f"{loaded.folder or 'The model'} asks for {', '.join(how.unheeded)} in its generation settings, which "
-            "polyhead does not do; translations may differ from those of transformers.",
+            "polyhead does not do; answers may differ from those of transformers.",
             stacklevel=3,
         )
     return how
 
 
-def chosen_search(loaded: Loaded, search: Search | None, beam: int | None, n_best: int | None = None) -> Search:
+def chosen_search(
+    loaded: Loaded,
+    search: Search | None,
+    beam: int | None,
+    n_best: int | None = None,
+    *,
+    task: Mapping[str, Any] | None = None,
+) -> Search:
     """The search that was given, or the folder's beam, made as wide as was asked for; not both."""
     for name, value in {"beam": beam, "n_best": n_best}.items():
         if value is not None and not (is_whole(value) and 1 <= value <= WIDEST):
             raise ArgumentError(f"{name} is {value!r}, but must be a whole number from 1 to {WIDEST}.")
     if search is None:
-        usual, answers = decoding(loaded).beam, n_best or 1
+        usual, answers = decoding(loaded, task).beam, n_best or 1
         return replace(usual, width=max(usual.width, answers) if beam is None else beam, n_best=answers)
     if beam is not None or n_best is not None:
         raise ArgumentError(f"beam and n_best are Beam's, but search is {search}; leave them out, or give search=Beam.")
     return search
 
 
-def is_whole(value: Any) -> bool:
+def is_whole(value: Any) -> TypeGuard[int]:
     """Whether this is a whole number, and no truth value."""
     return isinstance(value, int) and not isinstance(value, bool)
 

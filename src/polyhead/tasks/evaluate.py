@@ -9,10 +9,11 @@ from pathlib import Path
 from polyhead.errors import ArgumentError, DataError, extra
 from polyhead.generation import Search
 from polyhead.inputs.readers import Example
+from polyhead.tasks.asking import asking
 from polyhead.tasks.decoding import chosen_search
 from polyhead.tasks.device import Device
-from polyhead.tasks.load import Loaded, ready
-from polyhead.tasks.translator import Translator
+from polyhead.tasks.load import Loaded, able, ready
+from polyhead.tasks.translator import DOES, Translator
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ def evaluate(
     model: str | Path | Loaded = "zh-en",
     beam: int | None = None,
     search: Search | None = None,
+    task: str | None = None,
+    prefix: str | None = None,
     device: Device = "auto",
     file: str = "",
     progress: Callable[[int], None] | None = None,
@@ -58,9 +61,9 @@ def evaluate(
 
     pairs: (source, reference); those that `inputs.readers.read` gives carry their line numbers, which
     messages cite, beside the name of their `file`.
-    model, beam, search, device: as `translate` takes them. `progress` hears how many more are done. Needs the extra
-    `train`. Raises DataError for no pairs and for a source beyond the model's positions, ArgumentError for what are no
-    pairs of texts.
+    model, beam, search, task, prefix, device: as `translate` takes them. `progress` hears how many more are done. Needs
+    the extra `train`. Raises DataError for no pairs and for a source beyond the model's positions, ArgumentError for
+    what are no pairs of texts.
     """
     pairs = list(pairs) if isinstance(pairs, Iterable) else [pairs]
     for place, pair in enumerate(pairs, 1):
@@ -68,7 +71,9 @@ def evaluate(
             raise ArgumentError(f"Pair {place} must be (source, reference), two texts, found {pair!r:.80}.")
     extra("sacrebleu.metrics", "train")  # or its absence is noticed when everything is translated
     loaded = ready(model, device)
-    translator = Translator(loaded, search=chosen_search(loaded, search, beam))
+    able(loaded, DOES, "evaluate")
+    said = asking(loaded, "translation", task=task, prefix=prefix)
+    translator = Translator(loaded, search=chosen_search(loaded, search, beam, task=said.settings), said=said)
     numbers = [getattr(pair, "line", place) for place, pair in enumerate(pairs, 1)]
     found = translator([pair[0] for pair in pairs], numbers=numbers, file=file, progress=progress)
     texts = [translation.text for translation in found]

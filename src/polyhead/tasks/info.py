@@ -1,4 +1,4 @@
-"""A model becomes what there is to say about it: its card, its sizes, its settings, its parameters."""
+"""A model, or the name of a published size, becomes what there is to say about it: card, settings, parameters, costs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from polyhead.tasks.load import Loaded, load
+from polyhead.errors import ArgumentError, CheckpointError, did_you_mean
+from polyhead.families.count import Costs, blank, costs
+from polyhead.families.sizes import SIZES
+from polyhead.tasks.load import Loaded, load, shipped
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,23 @@ class Tensors:
 
 
 @dataclass(frozen=True)
+class Training:
+    """What it takes to learn from so many tokens: operations (FLOPs), and as the rule of thumb has it, six for each
+    parameter and token; seconds at a rate of so many FLOPs a second, all processors together, 0 if none was given."""
+
+    tokens: float
+    flops: float
+    rule_of_thumb: float
+    rate: float
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Info:
-    """What there is to say about a model; sizes of files in bytes. Without a folder there are no files and no card."""
+    """What there is to say about a model; sizes of files in bytes. Without a folder there are no files and no card.
+
+    source: who published a size; said: its parameters in their words; note: what to know of it.
+    """
 
     folder: str
     architecture: str
@@ -37,26 +55,80 @@ class Info:
     files: dict[str, int]
     tensors: list[Tensors]
     card: str
+    costs: Costs
+    training: Training | None = None
+    size: str = ""
+    source: str = ""
+    said: str = ""
+    note: str = ""
 
 
-def info(model: str | Path | Loaded = "zh-en") -> Info:
-    """The facts of a model folder, a shipped model or a loaded one; tied parameters count once.
+def info(
+    model: str | Path | Loaded = "zh-en",
+    *,
+    length: int | None = None,
+    tokens: float | None = None,
+    rate: float | None = None,
+) -> Info:
+    """The facts of a model folder, a shipped model, a loaded one, or a published size such as "gpt3.175b".
 
-    The card is README.md without its YAML head. Raises CheckpointError or ConfigError for what is no model.
+    A size is counted without its weights: none are loaded, made or fetched. Tied parameters count once. The card is
+    README.md without its YAML head. length: tokens of a text for which operations and caches are counted (None: as many
+    as the model reads). tokens: how many to learn from, with rate, in FLOPs a second that are reached, for the time.
+    Raises CheckpointError or ConfigError for what is no model, ArgumentError for numbers that cannot be.
     """
-    loaded = model if isinstance(model, Loaded) else load(model)
-    folder = loaded.folder
-    named = [(name, tuple(parameter.shape)) for name, parameter in loaded.model.named_parameters()]
+    if isinstance(model, str) and model in SIZES and not Path(model).is_dir():
+        published, folder, generation = SIZES[model], None, {}
+        kind, net = blank(published)
+        told = {"size": model, "source": published.source, "said": published.said, "note": published.note}
+        length = published.length if length is None else length
+    else:
+        loaded = model if isinstance(model, Loaded) else load(there(model))
+        kind, net, folder, generation, told = loaded.family, loaded.model, loaded.folder, loaded.generation, {}
+    named = [(name, tuple(parameter.shape)) for name, parameter in net.named_parameters()]
+    parameters, takes = sum(prod(shape) for _, shape in named), costs(kind, net, length=length)
     return Info(
         folder=str(folder or ""),
-        architecture=loaded.family.architecture,
-        parameters=sum(prod(shape) for _, shape in named),
-        config=asdict(loaded.config),
-        generation=loaded.generation,
+        architecture=kind.architecture,
+        parameters=parameters,
+        config=asdict(net.config),
+        generation=generation,
         files=_files(folder) if folder else {},
         tensors=gathered(named),
         card=_card(folder / "README.md") if folder else "",
+        costs=takes,
+        training=trained(takes, parameters, tokens, rate),
+        **told,
     )
+
+
+def there(model: str | Path) -> str | Path:
+    """The model, unless it is a name of nothing, which may be a mistyped size."""
+    bare = isinstance(model, str) and model == Path(model).name and model not in shipped()
+    if bare and not Path(model).exists():
+        known = [*shipped(), *SIZES]
+        raise CheckpointError(
+            f"There is no model '{model}': it is neither a folder, nor a shipped model"
+            f" ({', '.join(shipped()) or 'none'}), nor a published size (polyhead info --sizes)."
+            + did_you_mean(str(model), known)
+        )
+    return model
+
+
+def trained(takes: Costs, parameters: int, tokens: float | None, rate: float | None) -> Training | None:
+    """What learning from so many tokens takes, those of its source where a model reads one text and writes another."""
+    if tokens is None:
+        if rate is not None:
+            raise ArgumentError("rate needs tokens: how many to learn from")
+        return None
+    if not takes.length:
+        raise ArgumentError("tokens counts words of a text; this model reads images")
+    for name, number in (("tokens", tokens), ("rate", 1.0 if rate is None else rate)):
+        if not 0 < number < float("inf"):
+            raise ArgumentError(f"{name} must be a number above 0, found {number!r}")
+    flops = takes.learning * tokens / takes.work[0].places
+    seconds = 0.0 if rate is None else flops / rate
+    return Training(tokens, flops, 6 * parameters * tokens, rate or 0.0, seconds)
 
 
 def gathered(named: Iterable[tuple[str, tuple[int, ...]]]) -> list[Tensors]:

@@ -5,16 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from polyhead.errors import CheckpointError, ConfigError
 from polyhead.files import whole, write_text
-from polyhead.inputs.pair import Pair, load_pair, save_pair
 from polyhead.inputs.readers import read
-from polyhead.inputs.tokenizer import Tokenizer
-from polyhead.tasks.recipe import Vocabulary
 from polyhead.training.checkpoint import states
 from polyhead.training.recipe_file import flat
 from polyhead.weights.config_keys import read_json
@@ -27,28 +24,38 @@ PARTS = {
     "files": "content of its training files",
     "read": "data.columns, data.on_error or model.max_len",
 }
+T = TypeVar("T")
 
 
-def tokenizers(recipe: Any, out: Path, *, given: Pair | None = None, keep: bool = True) -> Pair:
-    """Those that `out` keeps, or else new ones, which it then keeps: `given`, or trained on the recipe's data.
+def kept_or_made(
+    recipe: Any,
+    out: Path,
+    *,
+    make: Callable[[], T],
+    load: Callable[[Path], T],
+    save: Callable[[T, Path], None],
+    given: Sequence[str] = (),
+    keep: bool = True,
+) -> T:
+    """What `out` keeps of tokenizers, or else what `make` gives, which it then keeps.
 
+    given: the fingerprints of tokenizers that come from elsewhere, where they are not trained on the recipe's data.
     keep: whether new ones are written down. Raises ConfigError if a training in `out` depends on others.
     """
     folder = out / FOLDER
-    prints = given and [given.source.fingerprint(), given.target.fingerprint()]
     wanted = {
-        "tokenizer": prints or flat(recipe.tokenizer),
+        "tokenizer": list(given) or flat(recipe.tokenizer),
         "train": flat(recipe.data, fixed=True)["train"],
         "files": [digest(path) for source in recipe.data.train for path in recipe.data.read(source).paths],
         "read": {
             "columns": list(recipe.data.columns), "on_error": recipe.data.on_error, "max_len": recipe.model.max_len,
         },
     }  # fmt: skip
-    kept, made_for = _kept(folder)
-    if kept and made_for == wanted:
+    kept, made_for = _kept(folder, load)
+    if kept is not None and made_for == wanted:
         return kept
     if states(folder.parent):
-        if not kept:
+        if kept is None:
             raise ConfigError(f"{folder} is damaged, and the training in {out} depends on it; choose another folder")
         #  what an older file does not tell, the state of the training does
         other = ", ".join(what for key, what in PARTS.items() if made_for.get(key, wanted[key]) != wanted[key])
@@ -57,34 +64,20 @@ def tokenizers(recipe: Any, out: Path, *, given: Pair | None = None, keep: bool 
         raise ConfigError(
             f"The training in {out} was begun with other {other}; put that back to go on, or choose another folder"
         )
-    pair = given or trained(recipe)
+    made = make()
     if keep:
         shutil.rmtree(folder, ignore_errors=True)
         with whole(folder) as building:
-            save_pair(pair, building)
+            save(made, building)
             write_text(building / MADE_FOR, json.dumps(wanted, indent=2, ensure_ascii=False))
-    return pair
+    return made
 
 
-def trained(recipe: Any) -> Pair:
-    """New tokenizers, learned from the recipe's training data."""
-    words: Vocabulary = recipe.tokenizer
-
-    def lines(*which: int) -> Iterator[str]:
-        for source in recipe.data.train:
-            for example in read(recipe.data.read(source), on_error=recipe.data.on_error):
-                yield from ((example.source, example.target)[i] for i in which)
-
-    def learned(lines: Iterator[str], size: int) -> Tokenizer:
-        return Tokenizer.train(
-            lines, kind=words.kind, size=size, simplify=words.simplify, coverage=words.coverage,
-            max_length=recipe.model.max_len,
-        )  # fmt: skip
-
-    if words.joint:
-        both = learned(lines(0, 1), words.size)
-        return Pair(both, both)
-    return Pair(learned(lines(0), words.size), learned(lines(1), words.target_size))
+def lines_of(data: Any, *sides: int) -> Iterator[str]:
+    """The lines that a vocabulary is learned from: of the training files, source (0), target (1) or both in turn."""
+    for source in data.train:
+        for example in read(data.read(source), on_error=data.on_error):
+            yield from ((example.source, example.target)[side] for side in sides)
 
 
 def digest(path: Path) -> str:
@@ -96,9 +89,9 @@ def digest(path: Path) -> str:
         return ""
 
 
-def _kept(folder: Path) -> tuple[Pair | None, dict[str, Any]]:
+def _kept(folder: Path, load: Callable[[Path], T]) -> tuple[T | None, dict[str, Any]]:
     """The tokenizers in a folder, if they are whole, and what they were made for."""
     try:
-        return load_pair(folder), read_json(folder / MADE_FOR)
+        return load(folder), read_json(folder / MADE_FOR)
     except CheckpointError:
         return None, {}

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from polyhead.errors import CheckpointError, ConfigError
+from polyhead.tasks.learning.translation import prepare
+from polyhead.tasks.learning.translation_recipe import read_recipe
 from polyhead.tasks.load import load
-from polyhead.tasks.recipe import read_recipe
-from polyhead.tasks.translation import prepare
 from polyhead.training.recipe_file import changes, flat
 from tests.structure.page import ROOT
 

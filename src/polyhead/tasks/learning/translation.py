@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,29 +13,26 @@ import torch
 from torch import Tensor, nn
 
 from polyhead.core import Run
-from polyhead.errors import ConfigError, PolyheadError, extra
+from polyhead.errors import ConfigError, extra
 from polyhead.families import family
 from polyhead.files import write_text
 from polyhead.generation import Greedy
 from polyhead.inputs.batch import pad, plan_batches
 from polyhead.inputs.corpus import Corpus
-from polyhead.inputs.pair import Pair
+from polyhead.inputs.pair import Pair, load_pair, save_pair
 from polyhead.inputs.splitting import merge_table, split_pieces
 from polyhead.inputs.tokenizer import Tokenizer
 from polyhead.operator import Lengths
 from polyhead.readout.words import shifted
 from polyhead.tasks.evaluate import evaluate, score
-from polyhead.tasks.load import Loaded, find, load, save
-from polyhead.tasks.pairs import Pairs
-from polyhead.tasks.recipe import TRANSLATED, Data, read_recipe
+from polyhead.tasks.learning.pairs import Pairs
+from polyhead.tasks.learning.train import Kind
+from polyhead.tasks.learning.translation_recipe import TRANSLATED, Data, Vocabulary, read_recipe
+from polyhead.tasks.learning.vocabulary import kept_or_made, lines_of
+from polyhead.tasks.load import Loaded, load, save
 from polyhead.tasks.translator import Translator
-from polyhead.tasks.vocabulary import tokenizers
-from polyhead.training.card import Card, Cost, DataSet, Score, hardware, render
-from polyhead.training.checkpoint import claim, unclaim
-from polyhead.training.loop import Result
-from polyhead.training.loop import train as run
+from polyhead.training.card import Card, DataSet, Score
 from polyhead.training.loss import label_smoothed
-from polyhead.training.plan import describe, plan
 from polyhead.training.recipe_file import flat
 from polyhead.training.task import Loss
 
@@ -192,11 +188,9 @@ class TranslationTask:
             judged=dict.fromkeys(TRANSLATED, greedy),
         )  # fmt: skip
 
-    def card_with_test(self, result: Result) -> str:
-        """The model card with the best model's scores on the test files, by beam search."""
-        card = self.card()
-        scores = card.scores(result.best)
-        best = load(result.folder)
+    def tested(self, best: Loaded) -> list[Score]:
+        """BLEU and chrF on each test file, by beam search."""
+        scores: list[Score] = []
         for source, corpus, lines in zip(self.data.test, self.pairs.tests, self.pairs.test_lines, strict=True):
             found, _ = evaluate(lines, model=best)
             name = source.name or str(source.path)
@@ -206,11 +200,7 @@ class TranslationTask:
                 Score(data=name, metric="BLEU", value=found.bleu, signature=found.bleu_signature),
                 Score(data=name, metric="chrF", value=found.chrf, signature=found.chrf_signature),
             ]
-        cost = Cost(
-            hours=result.seconds / 3600, steps=result.steps, epochs=result.epochs, tokens=result.tokens,
-            hardware=hardware(),
-        )  # fmt: skip
-        return render(card, settings=result.settings, scores=scores, cost=cost)
+        return scores
 
     def save(self, folder: Path, model: nn.Module, card: str) -> None:
         save(self.loaded(model), folder, dtype=getattr(torch, self.recipe.weights))
@@ -224,43 +214,32 @@ def prepare(recipe: Any, out: Path, *, scratch: Path | None = None) -> Translati
     anywhere else. Raises ConfigError, DataError, CheckpointError and WriteError.
     """
     start = load(recipe.start) if recipe.start else None
-    tokenizer = tokenizers(recipe, out, given=start and start.tokenizer, keep=scratch is None)
+    tokenizer = kept_or_made(
+        recipe, out,
+        make=lambda: start.tokenizer if start else trained(recipe), load=load_pair, save=save_pair,
+        given=[side.fingerprint() for side in (start.tokenizer.source, start.tokenizer.target)] if start else (),
+        keep=scratch is None,
+    )  # fmt: skip
     task = TranslationTask(recipe, tokenizer, start=start, scratch=scratch)
     for sentence in task.pairs.left_out():
         print(sentence, file=sys.stderr)
     return task
 
 
-def train(
-    recipe: str | Path,
-    *,
-    overrides: Sequence[tuple[str, str]] = (),
-    out: str | Path | None = None,
-    plan_only: bool = False,
-    resume: bool = True,
-) -> Result | None:
-    """Train what a recipe describes; `out` (default runs/<name>) gets a standard Hugging Face folder.
+def trained(recipe: Any) -> Pair:
+    """New tokenizers, learned from the recipe's training data."""
+    words: Vocabulary = recipe.tokenizer
 
-    overrides: dotted keys and their values, ("train.lr", "3e-4"). plan_only: print what it will take, and change
-    nothing. resume: go on with a training found in `out`, or refuse to. Raises ConfigError, DataError, CheckpointError,
-    WriteError, NonFiniteLoss.
-    """
-    settings = read_recipe(recipe, overrides)
-    folder = Path(out) if out else Path("runs") / settings.name
-    if settings.start and find(settings.start).resolve() == folder.resolve():
-        raise ConfigError(f"{folder} cannot be both start and --out; choose another folder for the new model")
-    if plan_only:
-        print(f"The plan is made aside; {folder} and {settings.data.cache} stay as they are", file=sys.stderr)
-        with tempfile.TemporaryDirectory() as scratch:
-            print(describe(plan(prepare(settings, folder, scratch=Path(scratch)), settings.train)))
-        return None
-    with claim(folder):
-        try:
-            task = prepare(settings, folder)
-        except PolyheadError:
-            unclaim(folder)
-            raise
-        result = run(task, settings.train, folder, resume=resume, recipe=settings, card=task.card(), claimed=True)
-        if settings.data.test and result.best and result.why != "interrupted":
-            write_text(folder / "README.md", task.card_with_test(result))
-        return result
+    def learned(size: int, *sides: int) -> Tokenizer:
+        return Tokenizer.train(
+            lines_of(recipe.data, *sides), kind=words.kind, size=size, simplify=words.simplify,
+            coverage=words.coverage, max_length=recipe.model.max_len,
+        )  # fmt: skip
+
+    if words.joint:
+        both = learned(words.size, 0, 1)
+        return Pair(both, both)
+    return Pair(learned(words.size, 0), learned(words.target_size, 1))
+
+
+KIND = Kind(read_recipe, prepare)

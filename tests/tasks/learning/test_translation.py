@@ -13,11 +13,12 @@ import pytest
 import torch
 
 from polyhead.errors import ConfigError, DataError, MissingExtra
+from polyhead.tasks.learning.train import train
+from polyhead.tasks.learning.translation import TWO_VOCABULARIES, TranslationTask, prepare
+from polyhead.tasks.learning.translation_recipe import read_recipe
+from polyhead.tasks.learning.vocabulary import FOLDER as TOKENIZER
 from polyhead.tasks.load import load
-from polyhead.tasks.recipe import read_recipe
-from polyhead.tasks.translation import TWO_VOCABULARIES, TranslationTask, prepare, train
 from polyhead.tasks.translator import translate
-from polyhead.tasks.vocabulary import FOLDER as TOKENIZER
 from polyhead.training.checkpoint import claim
 from polyhead.training.recipe_file import flat
 from polyhead.training.task import Loss
@@ -154,7 +155,7 @@ def test_the_recipe_for_ones_own_sentences_trains(toy: Path, tmp_path: Path) -> 
     small = {"d_model": 16, "n_heads": 2, "n_decoder_heads": 2, "d_ff": 16, "decoder_d_ff": 16}
     changed = {"data.folder": data, "data.cache": tmp_path / "cache", "tokenizer.size": 340, "train.steps": 2}
     changed |= {f"model.{key}": size for key, size in small.items()}
-    recipe = Path(__file__).parents[2] / "recipes" / "own.toml"
+    recipe = Path(__file__).parents[3] / "recipes" / "own.toml"
     result = train(recipe, overrides=[(key, str(value)) for key, value in changed.items()], out=tmp_path / "own")
     assert result and result.steps == 2
     card = (tmp_path / "own" / "README.md").read_text("utf-8")
