@@ -64,6 +64,10 @@ GPT2: dict[str, Any] = {
     "attn_pdrop": 0.0,
 }  # fmt: skip
 END, PAD = "<|end|>", "<|pad|>"
+CHATML = """{% for message in messages %}<|im_start|>{{ message['role'] }}
+{{ message['content'] }}<|im_end|>
+{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""
 
 
 def byte_vocabulary() -> Any:
@@ -79,16 +83,65 @@ def byte_vocabulary() -> Any:
     return transformers.PreTrainedTokenizerFast(tokenizer_object=inner, eos_token=END, pad_token=PAD, bos_token=END)
 
 
-def decoder_in_folder(folder: Path, architecture: str, **changes: Any) -> Any:
+def chat_vocabulary() -> Any:
+    """Of bytes too, with control tokens for turns, two others that are added and not special, and a template."""
+    words = byte_vocabulary()
+    words.add_tokens(["<|im_start|>", "<|im_end|>"], special_tokens=True)
+    words.add_tokens(["<think>", "</think>"])
+    words.chat_template = CHATML
+    return words
+
+
+def decoder_in_folder(folder: Path, architecture: str, *, chats: bool = False, **changes: Any) -> Any:
     """A tiny decoder of theirs, every parameter random, whose answers sometimes end; saved with its tokenizer."""
     torch.manual_seed(1)
-    kind, words = getattr(transformers, architecture), byte_vocabulary()
+    kind, words = getattr(transformers, architecture), chat_vocabulary() if chats else byte_vocabulary()
     sizes = GPT2 if architecture.startswith("GPT2") else DECODER
     ids = {"bos_token_id": words.eos_token_id, "eos_token_id": words.eos_token_id, "pad_token_id": words.pad_token_id}
     model = kind(kind.config_class(vocab_size=len(words), **ids, **(sizes | changes))).eval()
     for name, parameter in model.named_parameters():
         norm = "norm" in name or ".ln_" in name
         torch.nn.init.normal_(parameter, mean=float(norm and name.endswith("weight")), std=0.1 if norm else 0.4)
+    model.save_pretrained(folder)
+    words.save_pretrained(folder)
+    return model
+
+
+STORY = (
+    "The dog ran to the garden. Dr. Smith sat in the big red house and read a book. Was it good? It was not bad! The cat "
+    "sat on the mat, where it sleeps. 我爱吃苹果。你好吗？他说她没来，因为下雨。 A small blue house is in the garden. "
+)
+T5: dict[str, Any] = {
+    "d_model": 24, "d_kv": 6, "d_ff": 20, "num_layers": 2, "num_decoder_layers": 2, "num_heads": 4,
+    "relative_attention_num_buckets": 8, "relative_attention_max_distance": 16, "dropout_rate": 0.0, "n_positions": 40,
+    "pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0,
+}  # fmt: skip
+
+
+def piece_vocabulary() -> Any:
+    """As the tokenizers of T5: pieces of words by a unigram model, an end sign behind every text."""
+    inner = tokenizers.Tokenizer(models.Unigram())
+    inner.normalizer = normalizers.NFKC()
+    inner.pre_tokenizer = pre_tokenizers.Metaspace()
+    inner.decoder = decoders.Metaspace()
+    trainer = tokenizers.trainers.UnigramTrainer(
+        vocab_size=130, special_tokens=["<pad>", "</s>", "<unk>"], unk_token="<unk>", show_progress=False,
+    )  # fmt: skip
+    inner.train_from_iterator([*LINES, STORY, "summarize: translate English to German: :{}"], trainer)
+    inner.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=inner, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", model_max_length=40
+    )
+
+
+def asked_in_folder(folder: Path, architecture: str = "T5ForConditionalGeneration", **changes: Any) -> Any:
+    """A tiny model of theirs that is asked in words, every parameter random, saved with its tokenizer."""
+    torch.manual_seed(2)
+    kind, words = getattr(transformers, architecture), piece_vocabulary()
+    model = kind(kind.config_class(vocab_size=len(words), **(T5 | changes))).eval()
+    for name, parameter in model.named_parameters():
+        torch.nn.init.normal_(parameter, mean=float(name.endswith("layer_norm.weight")), std=0.4)
+    model.generation_config.bad_words_ids = [[0]]  # padding is no word, here and there
     model.save_pretrained(folder)
     words.save_pretrained(folder)
     return model

@@ -22,6 +22,7 @@ from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, pro
 from polyhead.errors import ArgumentError, CheckpointError, DataError, did_you_mean
 from polyhead.files import write_text
 from polyhead.inputs.charsmap import PHRASES, precompile, traditional_to_simplified
+from polyhead.inputs.chat_template import DEFAULT, TEMPLATE, templates_in_files, templates_of
 
 PAD, EOS, UNK = "<pad>", "</s>", "<unk>"
 SPECIALS = {"pad_token": PAD, "eos_token": EOS, "unk_token": UNK}
@@ -74,13 +75,14 @@ class Tokenizer:
 
     `config` is what tokenizer_config.json says, kept as it was read. It names the special tokens, and its
     split_special_tokens, which is on in all that is trained here, makes a special token that a person types mere text.
+    `template`: what chat_template.jinja says, where a chat template stands in a file of its own.
     """
 
-    def __init__(self, inner: tokenizers.Tokenizer, config: Mapping[str, Any]) -> None:
+    def __init__(self, inner: tokenizers.Tokenizer, config: Mapping[str, Any], *, template: str | None = None) -> None:
         inner.no_truncation()  # other people's files may ask to cut and to fill up; here nothing is lost or added
         inner.no_padding()
         self.inner = inner
-        self.config = dict(config)
+        self.config, self.template = dict(config), template
         inner.encode_special_tokens = bool(config.get("split_special_tokens", False))
         names = {role: spelling(config.get(f"{role}_token", SPECIALS.get(f"{role}_token"))) for role in ROLES}
         found = {role: name and inner.token_to_id(name) for role, name in names.items()}
@@ -123,6 +125,8 @@ class Tokenizer:
         specials: Sequence[str] = (PAD, EOS, UNK),
         byte_fallback: bool = True,
         coverage: float = 0.9995,
+        lower: bool = False,
+        first: str | None = None,
         max_length: int = 512,
     ) -> Tokenizer:
         """Learn at most `size` tokens, special ones and bytes included, from lines that are read once.
@@ -133,13 +137,16 @@ class Tokenizer:
         specials: <pad>, </s>, <unk> in the order of their ids, from 0; more may follow.
         byte_fallback: spell a character outside the vocabulary in its UTF-8 bytes, so that nothing is lost.
         coverage: the rarest characters, which together make up no more than 1 - coverage of the text, stay outside.
+        lower: read capitals as small letters.
+        first: a special token that opens every text, from whose vector labels of the whole are read.
         """
         if missing := {PAD, EOS, UNK} - set(specials):
             raise ArgumentError(f"specials must hold {PAD}, {EOS} and {UNK}, but lacks {sorted(missing)}.")
         if kind not in ("bpe", "unigram"):
             raise ArgumentError(f"kind '{kind}' is not one of bpe, unigram.{did_you_mean(kind, ('bpe', 'unigram'))}")
+        specials = (*specials, *([first] if first is not None and first not in specials else []))
         known = [*specials, *(BYTES if byte_fallback else [])]
-        normalizer = _normalizer(traditional_to_simplified() if simplify else {})
+        normalizer = _normalizer(traditional_to_simplified() if simplify else {}, lower)
         # The alphabet must be known before the first merge, and lines are read only once, so they wait on disk.
         with tempfile.TemporaryFile("w+", encoding="utf-8", newline="\n") as spool:
             alphabet, rare = _alphabet(_spool(lines, normalizer, spool), coverage)
@@ -161,8 +168,9 @@ class Tokenizer:
             "model_max_length": max_length,
             "clean_up_tokenization_spaces": False,
             "split_special_tokens": True,
+            **({} if first is None else {"cls_token": first, "sep_token": EOS}),
         }
-        return cls(_assemble(inner, known, specials, normalizer, byte_fallback), config)
+        return cls(_assemble(inner, known, specials, normalizer, byte_fallback, first), config)
 
     @classmethod
     def load(cls, folder: str | Path, *, file: str = "tokenizer.json") -> Tokenizer:
@@ -181,17 +189,37 @@ class Tokenizer:
             raise CheckpointError(f"{path} is not a tokenizer ({wrong}); save it again or fetch it anew.") from None
         if not isinstance(config, dict):
             raise CheckpointError(f"{settings} holds {type(config).__name__}, expected an object; fetch it anew.")
-        return cls(inner, config)
+        if named := templates_in_files(Path(folder)):  # they go before those of tokenizer_config.json
+            config = {key: value for key, value in config.items() if key != "chat_template"}
+            if set(named) != {DEFAULT}:
+                config["chat_template"] = [{"name": name, "template": text} for name, text in named.items()]
+                return cls(inner, config)
+        return cls(inner, config, template=named.get(DEFAULT))
 
     def save(self, folder: str | Path, *, file: str = "tokenizer.json") -> None:
         """Write `file` and the tokenizer_config.json that makes `transformers` agree. Raises WriteError."""
         write_text(Path(folder) / file, self.inner.to_str())
         write_text(Path(folder) / SETTINGS, json.dumps(self.config, indent=2) + "\n")
+        if self.template is not None:
+            write_text(Path(folder) / TEMPLATE, self.template)
+        else:
+            (Path(folder) / TEMPLATE).unlink(missing_ok=True)  # of an older save, which would be another truth
 
     def fingerprint(self) -> str:
         """Equal fingerprints, equal ids for every text."""
         text = self.inner.to_str() + str(self.inner.encode_special_tokens)
         return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def templates(self) -> dict[str, str]:
+        """The chat templates by name: "default", or as the folder calls them."""
+        return templates_of(self.config) if self.template is None else {DEFAULT: self.template}
+
+    @property
+    def named_tokens(self) -> dict[str, str]:
+        """The special tokens that tokenizer_config.json names: "eos_token" -> "</s>"."""
+        told = {f"{role}_token": spelling(self.config.get(f"{role}_token")) for role in ROLES}
+        return {name: token for name, token in told.items() if token is not None}
 
     # --- using it -----------------------------------------------------------------------------------------------
 
@@ -274,9 +302,9 @@ def spelling(name: Any) -> str | None:
     return str(name["content"]) if isinstance(name, dict) else None if name is None else str(name)
 
 
-def _normalizer(table: Mapping[str, str]) -> normalizers.Normalizer:
+def _normalizer(table: Mapping[str, str], lower: bool) -> normalizers.Normalizer:
     """Text to the form that is tokenised: NFKC, simplified, a visible space before each word that is not Chinese."""
-    steps: list[normalizers.Normalizer] = [normalizers.NFKC()]
+    steps: list[normalizers.Normalizer] = [normalizers.NFKC(), *([normalizers.Lowercase()] if lower else [])]
     if table:
         steps.append(normalizers.Precompiled(precompile(table)))
         steps += [normalizers.Replace(Regex(pattern), to) for pattern, to in PHRASES]
@@ -318,6 +346,7 @@ def _assemble(
     specials: Sequence[str],
     normalizer: normalizers.Normalizer,
     byte_fallback: bool,
+    first: str | None,
 ) -> tokenizers.Tokenizer:
     """The learned tokens after the known ones, with everything else that makes a tokenizer."""
     model = json.loads(trained.to_str())["model"]
@@ -336,7 +365,12 @@ def _assemble(
     inner = tokenizers.Tokenizer(core)
     inner.normalizer = normalizer
     inner.pre_tokenizer = pre_tokenizers.Split(Regex(PARTS), "isolated")
-    inner.post_processor = processors.TemplateProcessing(single=f"$A {EOS}", special_tokens=[(EOS, known.index(EOS))])
+    around = [EOS] if first is None else [first, EOS]
+    inner.post_processor = processors.TemplateProcessing(
+        single=f"$A {EOS}" if first is None else f"{first} $A {EOS}",
+        pair=None if first is None else f"{first} $A {EOS} $B:1 {EOS}:1",
+        special_tokens=[(token, known.index(token)) for token in around],
+    )
     inner.decoder = decoders.Sequence(
         [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
     )
