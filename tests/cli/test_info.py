@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from polyhead.cli.info import in_words
+from polyhead.cli.info import flops, in_words, long
+from polyhead.families.sizes import SIZES
 from polyhead.tasks.info import Tensors
 from polyhead.tasks.load import load
 from tests.cli.conftest import ACTING, Polyhead, refused
@@ -46,6 +47,37 @@ def test_sizes_are_in_the_units_people_use():
         "2.0 GB",
         "3,000.0 GB",
     ]
+
+
+def test_operations_and_times_are_in_the_units_people_use():
+    assert [flops(n) for n in (7, 349.2e9, 724.9e12, 3.14e23)] == ["7.0", "349.2 G", "724.9 T", "3.14e+23"]
+    assert [long(n) for n in (5, 3600, 3.7 * 86400, 1e9)] == ["5.0 seconds", "1.0 hours", "3.7 days", "31.7 years"]
+
+
+def test_a_size_is_shown_with_its_costs(polyhead: Polyhead, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    answer = polyhead("info", "gpt3.175b", "--tokens", "300e9", "--rate", "1e18")
+    assert answer.code == 0
+    for text in ("174,604,259,328", "2,793.7 GB", "4.7 MB", "3.19e+23", "3.14e+23", "3.7 days", "upper bound"):
+        assert text in answer.out
+    facts = json.loads(polyhead("info", "gpt3.175b", "--length", "128", "--json").out)
+    assert facts["costs"]["length"] == 128
+    assert facts["training"] is None
+
+
+def test_sizes_are_listed_in_columns(polyhead: Polyhead):
+    answer = polyhead("info", "--sizes")
+    head, *rows = [line for line in answer.out.splitlines() if line]
+    assert head.split()[:2] == ["size", "parameters"]
+    assert [row.split()[0] for row in rows] == list(SIZES)
+    assert {len(row) for row in rows} == {len(head)}
+    assert len(head) <= 80
+
+
+def test_a_mistyped_size_and_odd_numbers_are_refused(polyhead: Polyhead):
+    refused(polyhead("info", "gpt3-175b"), "gpt3.175b")
+    refused(polyhead("info", "gpt2.small", "--length", "2000"), "1024")
+    refused(polyhead("info", "gpt2.small", "--rate", "1e15"), "tokens")
 
 
 @pytest.fixture

@@ -1,10 +1,16 @@
-"""What is said of a model: equal layers share a row, tied parameters count once, a card loses its head only."""
+"""What is said of a model: equal layers share a row, tied parameters count once, a card loses its head only; sizes are
+counted without weights.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from polyhead.errors import ArgumentError, CheckpointError
 from polyhead.tasks.info import Tensors, gathered, info, span
 from polyhead.tasks.load import load
 
@@ -26,3 +32,57 @@ def test_equal_layers_share_a_row() -> None:
     named = [(f"encoder.blocks.{i}.mlp.up.weight", (4, 2)) for i in range(3)] + [("head.bias", (5,))]
     assert gathered(named) == [Tensors("encoder.blocks.{0..2}.mlp.up.weight", (4, 2), 3), Tensors("head.bias", (5,), 1)]
     assert (span([3]), span([0, 2, 5])) == ("3", "{0,2,5}")
+
+
+def test_a_size_is_told_without_its_weights() -> None:
+    facts = info("gpt3.175b", tokens=300e9, rate=1e18)
+    assert (facts.size, facts.folder, facts.files, facts.card) == ("gpt3.175b", "", {}, "")
+    assert facts.parameters == sum(row.numbers for row in facts.tensors) == 174_604_259_328
+    assert "table 2.1" in facts.source
+    assert "upper bound" in facts.note
+    assert facts.costs.weights == {"float32": 698_417_037_312, "bfloat16": 349_208_518_656, "int8": 174_604_259_328}
+    assert facts.training is not None
+    assert facts.training.rule_of_thumb == pytest.approx(3.14e23, rel=0.001)
+    assert facts.training.flops == facts.costs.learning / 2048 * 300e9
+    assert facts.training.seconds == facts.training.flops / 1e18
+
+
+def test_a_folder_tells_its_costs_too(trained: Path) -> None:
+    costs = info(trained, length=10).costs
+    assert costs.length == 10
+    assert [work.stack for work in costs.work] == ["encoder", "decoder"]
+    assert costs.cache_token > 0
+    assert costs.forward == sum(work.products + work.looks for work in costs.work)
+    assert info(trained, length=20).costs.forward > costs.forward
+
+
+def test_a_folder_with_the_name_of_a_size_is_the_folder(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (trained.parent / "gpt2.small").symlink_to(trained)
+    monkeypatch.chdir(trained.parent)
+    assert info("gpt2.small").architecture == "MarianMTModel"
+
+
+def test_tokens_of_a_text_are_counted_on_its_source_side() -> None:
+    facts = info("t5.small", tokens=1024)
+    assert facts.training is not None
+    assert facts.training.flops == 2 * facts.costs.learning  # 512 tokens are read at once
+
+
+def test_numbers_that_cannot_be_are_refused() -> None:
+    cases: list[tuple[str, dict[str, Any]]] = [
+        ("gpt2.small", {"rate": 1e12}),
+        ("gpt2.small", {"tokens": 0.0}),
+        ("gpt2.small", {"tokens": float("nan")}),
+        ("gpt2.small", {"tokens": 1e9, "rate": -1.0}),
+        ("gpt2.small", {"length": 2000}),
+        ("vit.base", {"tokens": 1e9}),
+        ("whisper.tiny", {"tokens": 1e9}),
+    ]
+    for model, wrong in cases:
+        with pytest.raises(ArgumentError):
+            info(model, **wrong)
+
+
+def test_a_mistyped_size_is_told_the_nearest() -> None:
+    with pytest.raises(CheckpointError, match=r"Did you mean 'gpt3.175b'\?"):
+        info("gpt3-175b")

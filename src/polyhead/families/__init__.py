@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
-
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any, Literal
 
 from polyhead.errors import ConfigError, did_you_mean
 from polyhead.weights.config_keys import Keys
 from polyhead.weights.names import Names
+
+if TYPE_CHECKING:  # listing the models loads no torch
+    from torch import Tensor, nn
 
 #  config.json's `architectures` entry -> the module of this package that builds it
 ARCHITECTURES = {

@@ -1,6 +1,6 @@
 """GPT-2: words + places -> causal stack, norms before -> next word (Radford et al. 2019).
 
-GPT-3, Megatron-LM and Turing-NLG are the same model in other sizes (`SIZES`); GPT-3 also makes every second layer
+GPT-3, Megatron-LM and Turing-NLG are the same model in other sizes (sizes.py); GPT-3 also makes every second layer
 sparse, which its paper does not describe to the letter and which is not built here.
 """
 
@@ -51,18 +51,6 @@ class Config:
     @property
     def words(self) -> int:
         return self.vocab_size
-
-
-SIZES = {
-    "gpt2": Config(),
-    "gpt2-medium": Config(d_model=1024, n_layers=24, n_heads=16),
-    "gpt2-large": Config(d_model=1280, n_layers=36, n_heads=20),
-    "gpt2-xl": Config(d_model=1600, n_layers=48, n_heads=25),
-    "gpt3-6.7b": Config(d_model=4096, n_layers=32, n_heads=32, max_len=2048),  # Brown et al. 2020, table 2.1
-    "gpt3-175b": Config(d_model=12288, n_layers=96, n_heads=96, max_len=2048),
-    "megatron-lm-8.3b": Config(51200, d_model=3072, n_layers=72, n_heads=32),  # Shoeybi et al. 2019, table 1
-    "t-nlg-17b": Config(d_model=4256, n_layers=78, n_heads=28),  # Microsoft's announcement of 2020
-}
 
 
 def build(c: Config) -> Decoder:

@@ -154,11 +154,8 @@ def read_windows(raw: Mapping[str, Any]) -> tuple[int | None, ...]:
 
 def write_windows(windows: tuple[int | None, ...]) -> dict[str, Any]:
     width = next((w for w in windows if w is not None), None)
-    return {
-        "use_sliding_window": width is not None,
-        "sliding_window": width,
-        "layer_types": ["full_attention" if w is None else "sliding_attention" for w in windows],
-    }
+    kinds = {"layer_types": ["full_attention" if w is None else "sliding_attention" for w in windows]}
+    return {"use_sliding_window": width is not None, "sliding_window": width, **(kinds if windows else {})}
 
 
 WINDOWS = Form(

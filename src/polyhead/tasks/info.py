@@ -1,4 +1,4 @@
-"""A model, or the name of a published size, becomes what there is to say about it: card, settings, parameters, costs."""
+"""A model or the name of a published size becomes what there is to say: its card, settings, parameters and costs."""
 
 from __future__ import annotations
 
@@ -85,19 +85,20 @@ def info(
     else:
         loaded = model if isinstance(model, Loaded) else load(there(model))
         kind, net, folder, generation, told = loaded.family, loaded.model, loaded.folder, loaded.generation, {}
+    config: Any = net.config
     named = [(name, tuple(parameter.shape)) for name, parameter in net.named_parameters()]
     parameters, takes = sum(prod(shape) for _, shape in named), costs(kind, net, length=length)
     return Info(
         folder=str(folder or ""),
         architecture=kind.architecture,
         parameters=parameters,
-        config=asdict(net.config),
+        config=asdict(config),
         generation=generation,
         files=_files(folder) if folder else {},
         tensors=gathered(named),
         card=_card(folder / "README.md") if folder else "",
         costs=takes,
-        training=trained(takes, parameters, tokens, rate),
+        training=trained(takes, kind.reads, parameters, tokens, rate),
         **told,
     )
 
@@ -115,14 +116,14 @@ def there(model: str | Path) -> str | Path:
     return model
 
 
-def trained(takes: Costs, parameters: int, tokens: float | None, rate: float | None) -> Training | None:
+def trained(takes: Costs, reads: str, parameters: int, tokens: float | None, rate: float | None) -> Training | None:
     """What learning from so many tokens takes, those of its source where a model reads one text and writes another."""
     if tokens is None:
         if rate is not None:
             raise ArgumentError("rate needs tokens: how many to learn from")
         return None
-    if not takes.length:
-        raise ArgumentError("tokens counts words of a text; this model reads images")
+    if reads not in ("text", "pair"):
+        raise ArgumentError(f"tokens counts the words of a text that is read; this model reads {reads}")
     for name, number in (("tokens", tokens), ("rate", 1.0 if rate is None else rate)):
         if not 0 < number < float("inf"):
             raise ArgumentError(f"{name} must be a number above 0, found {number!r}")
