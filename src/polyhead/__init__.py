@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         Window,
     )
     from polyhead.tasks.answer import answer
+    from polyhead.tasks.chat import Conversation, chat
     from polyhead.tasks.classify import classify
     from polyhead.tasks.complete import complete
     from polyhead.tasks.embed import embed
@@ -47,16 +48,22 @@ if TYPE_CHECKING:
     from polyhead.tasks.info import info
     from polyhead.tasks.load import load, save
     from polyhead.tasks.learning.train import train
+    from polyhead.tasks.summarize import summarize
+    from polyhead.tasks.transcribe import transcribe
     from polyhead.tasks.translator import translate
     from polyhead.weights.convert import convert
 
 # The module that defines each public name. A package never bears one of these names: once imported, it would hide it.
 _HOME = {
     "translate": "tasks.translator",
+    "summarize": "tasks.summarize",
     "classify": "tasks.classify",
+    "chat": "tasks.chat",
+    "Conversation": "tasks.chat",
     "complete": "tasks.complete",
     "answer": "tasks.answer",
     "embed": "tasks.embed",
+    "transcribe": "tasks.transcribe",
     "evaluate": "tasks.evaluate",
     "see": "lens.see",
     "info": "tasks.info",
@@ -104,6 +111,7 @@ __all__ = [
     "Causal",
     "CheckpointError",
     "ConfigError",
+    "Conversation",
     "DataError",
     "Dense",
     "Greedy",
@@ -124,6 +132,7 @@ __all__ = [
     "answer",
     "attend",
     "attention",
+    "chat",
     "classify",
     "complete",
     "convert",
@@ -135,7 +144,9 @@ __all__ = [
     "rows",
     "save",
     "see",
+    "summarize",
     "train",
+    "transcribe",
     "translate",
     "value_norms",
     "watch",

@@ -144,4 +144,5 @@ def asked_in_folder(folder: Path, architecture: str = "T5ForConditionalGeneratio
     model.generation_config.bad_words_ids = [[0]]  # padding is no word, here and there
     model.save_pretrained(folder)
     words.save_pretrained(folder)
+    model.name_or_path = str(folder)  # as one that was loaded from there
     return model

@@ -38,6 +38,8 @@ def evaluate(
     skip_broken: Annotated[
         bool, typer.Option("--skip-broken", help="Leave out lines that cannot be read, and say how many and why.")
     ] = False,
+    task: options.Task = None,
+    prefix: options.Prefix = None,
     beam: options.Beam = None,
     device: options.Device = "auto",
     as_json: options.Json = False,
@@ -68,7 +70,9 @@ def evaluate(
     if skipped.total:
         say(f"{source.name}: {skipped.total:,} lines left out: {skipped}")
     with bar("translating", len(pairs)) as tell:
-        scores, texts = score(pairs, model=model, beam=beam, device=device, file=source.name, progress=tell)
+        scores, texts = score(
+            pairs, model=model, beam=beam, task=task, prefix=prefix, device=device, file=source.name, progress=tell
+        )
     if output_file:
         with output(output_file) as out:
             show = shower(out)

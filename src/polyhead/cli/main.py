@@ -13,7 +13,20 @@ import typer
 import polyhead
 from polyhead.cli.door import guarded, stop
 
-VERBS = ("translate", "complete", "classify", "answer", "embed", "see", "evaluate", "info", "train", "convert")
+VERBS = (
+    "translate",
+    "summarize",
+    "complete",
+    "classify",
+    "answer",
+    "embed",
+    "transcribe",
+    "see",
+    "evaluate",
+    "info",
+    "train",
+    "convert",
+)
 
 MISTYPED: Any = typer.BadParameter.__base__  # UsageError, which typer took from click or has itself, by its version
 

@@ -17,7 +17,24 @@ Input = Annotated[
 Beam = Annotated[
     int | None,
     typer.Option(
-        "--beam", min=1, max=1000, show_default="the model's, or 4", help="Translations kept open at once; 1 is greedy."
+        "--beam", min=1, max=1000, show_default="the model's, or 4", help="Answers kept open at once; 1 is greedy."
+    ),
+]
+Prefix = Annotated[
+    str | None,
+    typer.Option(
+        "--prefix",
+        metavar="TEXT",
+        show_default="the model's",
+        help="Words that ask, for a model asked in words; the text goes behind them, or to {text}.",
+    ),
+]
+Task = Annotated[
+    str | None,
+    typer.Option(
+        "--task",
+        metavar="NAME",
+        help="What a model asked in words is asked, by its name in config.json's task_specific_params, or as en-de.",
     ),
 ]
 Device = Annotated[

@@ -43,15 +43,16 @@ def to_json(value: Any, *, indent: int | None = None) -> str:
 
 
 @contextmanager
-def bar(verb: str, total: int) -> Iterator[Callable[[int], None] | None]:
-    """A progress bar of so many lines on the standard error, where that is a terminal; gone when the work is done."""
+def bar(verb: str, total: int, *, of: str = "lines", done: int = 0) -> Iterator[Callable[[int], None] | None]:
+    """A progress bar of so many lines, some of them done before, on the standard error, where that is a terminal; gone
+    when the work is done."""
     if not sys.stderr.isatty():
         yield None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = TextColumn(verb), BarColumn(), MofNCompleteColumn(), TextColumn("lines,"), TimeRemainingColumn()
+    columns = TextColumn(verb), BarColumn(), MofNCompleteColumn(), TextColumn(f"{of},"), TimeRemainingColumn()
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=total)
+        task = progress.add_task("", total=total, completed=done)
         yield lambda count: progress.advance(task, count)

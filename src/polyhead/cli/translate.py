@@ -26,6 +26,8 @@ def translate(
         Path | None, typer.Option("--input", "-i", metavar="FILE", help="Translate every line of this UTF-8 file.")
     ] = None,
     model: options.Model = "zh-en",
+    task: options.Task = None,
+    prefix: options.Prefix = None,
     beam: options.Beam = None,
     nbest: Annotated[
         int,
@@ -64,6 +66,7 @@ def translate(
         polyhead translate -i book.zh.txt -o book.en.txt
         cat book.zh.txt | polyhead translate --beam 1 > book.en.txt
         polyhead translate --nbest 3 --json 虽然下雨，但我很开心。
+        polyhead translate -m t5-base --task en-de "The house is wonderful."
     """
     if texts and input_file:
         raise ArgumentError("Give sentences or --input FILE, not both.")
@@ -72,13 +75,16 @@ def translate(
 
     drawn = sample(beam, nbest, temperature, top_k=top_k, top_p=top_p, seed=seed)
 
+    from polyhead.tasks.asking import asking
     from polyhead.tasks.decoding import chosen_search
-    from polyhead.tasks.load import load
-    from polyhead.tasks.translator import Translator
+    from polyhead.tasks.load import able, load
+    from polyhead.tasks.translator import DOES, Translator
 
     loaded = load(model, device=device)
-    search = drawn or chosen_search(loaded, None, beam, nbest)
-    translator = Translator(loaded, search=search, max_new=max_new)
+    able(loaded, DOES, "translate")
+    said = asking(loaded, "translation", task=task, prefix=prefix)
+    search = drawn or chosen_search(loaded, None, beam, nbest, task=said.settings)
+    translator = Translator(loaded, search=search, max_new=max_new, said=said)
     if live:
         print("Type a sentence and press Enter; Ctrl-D ends.", file=sys.stderr)
     with output(output_file) as out, working("translating", input_file, output_file) as tell:
@@ -89,7 +95,7 @@ def translate(
         for numbers, window in numbered(incoming, 1 if live else WINDOW):
             answers = translator(window, numbers=numbers, file=str(input_file or ""), progress=tell)
             for number, found in zip(numbers, answers, strict=True):
-                rows = [record(found)] if as_json else written(found, number, nbest, show)
+                rows = [record(found, said.prefix)] if as_json else written(found, number, nbest, show)
                 out.writelines(row + "\n" for row in rows)
             out.flush()
 
@@ -123,10 +129,11 @@ def written(found: Translation, number: int, nbest: int, show: Callable[[str], s
             yield f"{number}\t{candidate.score:.4f}\t{show(one_line(candidate.text))}"
 
 
-def record(found: Translation) -> str:
-    """One translation as a line of JSON."""
+def record(found: Translation, prefix: str) -> str:
+    """One translation as a line of JSON; what the model was asked, where it is asked in words."""
     candidates = [{"text": candidate.text, "score": candidate.score} for candidate in found.candidates]
-    return to_json({"source": found.source, "translation": found.text, "candidates": candidates})
+    asked = {"prefix": prefix} if prefix else {}
+    return to_json({"source": found.source, "translation": found.text, "candidates": candidates, **asked})
 
 
 def numbered(incoming: Iterable[str], size: int) -> Iterator[tuple[range, list[str]]]:

@@ -56,7 +56,8 @@ class Family:
 
     does: what its head gives, such as "next word" or "labels". reads: what goes in, "text", "image" or "sound"; "pair"
     is text with a vocabulary for each side. settle: a config, and a way to tensors of the file by name -> the config
-    that they fit, where config.json alone does not say.
+    that they fit, where config.json alone does not say. taught: a config -> what such a model was taught to be asked,
+    as config.json's task_specific_params would have it.
     """
 
     architecture: str
@@ -68,6 +69,7 @@ class Family:
     build: Callable[[Any], nn.Module]
     reads: Literal["text", "pair", "image", "sound"]
     settle: Callable[[Any, Callable[[str], Tensor | None]], Any] = lambda config, tensor: config
+    taught: Callable[[Any], Mapping[str, Mapping[str, Any]]] = lambda config: {}
 
 
 def family(architecture: str) -> Family:
@@ -80,6 +82,13 @@ def family(architecture: str) -> Family:
         )
     module = importlib.import_module(f"polyhead.families.{ARCHITECTURES[architecture]}")
     return next(kind for kind in module.FAMILIES if kind.architecture == architecture)
+
+
+def sibling(kind: Family, does: str) -> Family | None:
+    """The model of the same family, on the same stack, whose head gives something else; None where there is none."""
+    module = importlib.import_module(f"polyhead.families.{ARCHITECTURES[kind.architecture]}")
+    alike = (other for other in module.FAMILIES if other.model_type == kind.model_type and other.does == does)
+    return next(alike, None)
 
 
 def family_of(raw: Mapping[str, Any]) -> Family:

@@ -188,7 +188,23 @@ def settled(c: Config, tensor: Callable[[str], Tensor | None]) -> Config:
     return replace(c, tied=head is None or shared is None or torch.equal(head, shared))
 
 
+TASKS = {
+    "summarization": {"prefix": "summarize: "},
+    "translation_en_to_de": {"prefix": "translate English to German: "},
+    "translation_en_to_fr": {"prefix": "translate English to French: "},
+    "translation_en_to_ro": {"prefix": "translate English to Romanian: "},
+}
+
+
+def taught(c: Config) -> Mapping[str, Mapping[str, str]]:
+    """The first models were taught these tasks beside their words; v1.1 and mT5, known by the gate, only words."""
+    return {} if c.gated else TASKS
+
+
 FAMILIES = tuple(
-    Family(f"{name}ForConditionalGeneration", name.lower(), "text to text", config, keys, names, build, "pair", settled)
+    Family(
+        f"{name}ForConditionalGeneration", name.lower(), "text to text", config, keys, names, build, "pair", settled,
+        taught,
+    )
     for name, config, keys in (("T5", Config, T5), ("MT5", partial(Config, scaled=False), MT5))
-)
+)  # fmt: skip

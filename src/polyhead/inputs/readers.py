@@ -185,6 +185,27 @@ def read_lines(path: str | Path) -> Iterator[str]:
         yield line
 
 
+def read_records(path: str | Path, keys: Sequence[str]) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """The texts under these keys in every line of a .jsonl file, just as they are, and the line's number.
+
+    In a file of another name they stand between tabs, in the order of `keys`, below a line that names them so or not.
+    Blank lines are passed over; the first broken one raises DataError.
+    """
+    path = Path(path)
+    told = ", ".join(keys)
+    is_jsonl = path.name.removesuffix(".gz").endswith(".jsonl")
+    for number, line in _lines(path):
+        row = line if isinstance(line, Broken) else None
+        if isinstance(line, str) and clean(line):
+            row = _texts(line, keys) if is_jsonl else tuple(line.split("\t"))
+            if isinstance(row, tuple) and len(row) != len(keys):
+                row = Broken("columns", f"has {len(row)} columns between tabs, expected {len(keys)}: {told}")
+        if isinstance(row, Broken):
+            raise DataError(f"{path} line {number}: {row.what}; mend the line.")
+        if row is not None and (is_jsonl or number > 1 or [clean(cell) for cell in row] != [*keys]):
+            yield number, row
+
+
 # --- the formats: each gives (line number, row) ----------------------------------------------------------------------
 
 
@@ -228,10 +249,8 @@ def _jsonl(source: Source) -> Iterator[tuple[int, Row]]:
         yield number, line if isinstance(line, Broken) else _record(line, left, right, where)
 
 
-def _record(line: str, left: str, right: str, where: Mapping[str, frozenset[str]]) -> Row:
-    """The pair in a line of JSON."""
-    if not clean(line):
-        return None
+def _object(line: str, keys: Sequence[str]) -> dict[str, object] | Broken:
+    """The object in a line of JSON, if it has all the keys."""
     try:
         record: object = json.loads(line)
     except (ValueError, RecursionError) as wrong:
@@ -239,8 +258,29 @@ def _record(line: str, left: str, right: str, where: Mapping[str, frozenset[str]
     if not isinstance(record, dict):
         return Broken("not JSON", f"holds {type(record).__name__}, expected a JSON object")
     record = cast("dict[str, object]", record)
-    if missing := [key for key in (left, right, *where) if key not in record]:
+    if missing := [key for key in keys if key not in record]:
         return Broken("missing key", f"lacks {missing}, its keys are {sorted(record)}")
+    return record
+
+
+def _texts(line: str, keys: Sequence[str]) -> tuple[str, ...] | Broken:
+    """The texts under these keys in a line of JSON."""
+    record = _object(line, keys)
+    if isinstance(record, Broken):
+        return record
+    found = tuple(record[key] for key in keys)
+    if not all(isinstance(text, str) for text in found):
+        return Broken("not text", f"{' and '.join(map(repr, keys))} must hold text, found {found!r:.100}")
+    return cast("tuple[str, ...]", found)
+
+
+def _record(line: str, left: str, right: str, where: Mapping[str, frozenset[str]]) -> Row:
+    """The pair in a line of JSON."""
+    if not clean(line):
+        return None
+    record = _object(line, (left, right, *where))
+    if isinstance(record, Broken):
+        return record
     if any(_spellings(record[key]).isdisjoint(values) for key, values in where.items()):
         return None
     pair = record[left], record[right]

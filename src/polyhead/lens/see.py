@@ -23,6 +23,7 @@ from polyhead.lens.draw.terminal import Axes
 from polyhead.lens.draw.words import group, merge, word
 from polyhead.lens.recording import Recording
 from polyhead.lens.watch import watch
+from polyhead.tasks.asking import Asking
 from polyhead.tasks.decoding import chosen_search
 from polyhead.tasks.device import Device
 from polyhead.tasks.load import Loaded, ready
@@ -177,7 +178,7 @@ def see(
     source_pieces = _fitting(sides.source.pieces(source), longest)
     source_ids = [piece.id for piece in source_pieces]
     if target is None:
-        translator = Translator(loaded, search=chosen_search(loaded, None, beam))
+        translator = Translator(loaded, search=chosen_search(loaded, None, beam), said=Asking())  # the text as it is
         [[found, *_]] = translator.batch([source_ids])
         end = [loaded.config.eos_id] if found.finished else []
         target, target_pieces = spelled(sides.target, found.tokens + end)

@@ -25,7 +25,7 @@ DECODING = (
     "do_sample", "early_stopping", "num_beams", "num_beam_groups", "diversity_penalty", "temperature", "top_k", "top_p",
     "typical_p", "repetition_penalty", "length_penalty", "no_repeat_ngram_size", "encoder_no_repeat_ngram_size",
     "bad_words_ids", "num_return_sequences", "min_length", "max_length", "output_scores", "return_dict_in_generate",
-    "remove_invalid_values",
+    "remove_invalid_values", "prefix",
 )  # fmt: skip
 
 

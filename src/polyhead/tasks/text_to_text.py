@@ -1,0 +1,152 @@
+"""Rows of ids become answers, and texts again: what translating and summarising by an encoder-decoder share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from polyhead.core import Run
+from polyhead.core.packed import packed
+from polyhead.errors import ArgumentError, ConfigError
+from polyhead.generation import (
+    EndToken,
+    ForcedEnd,
+    Hypothesis,
+    LogitRule,
+    MinLength,
+    Search,
+    generate,
+    sorted_batches,
+)
+from polyhead.inputs.batch import pad
+from polyhead.operator import Cache, Dense, Lengths
+from polyhead.tasks.asking import Asking
+from polyhead.tasks.decoding import decoding, is_whole, told
+from polyhead.tasks.load import Loaded
+
+BATCH_TOKENS = 1024  # source tokens, padding included, in one batch
+ROWS = 64  # texts in one batch
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One answer and its score, the log-probability divided by length ** length_penalty. finished: whether it ended by
+    itself, and not by the limit on its length."""
+
+    text: str
+    score: float | None
+    finished: bool = True
+
+
+class EncoderDecoderStep:
+    """What `generate` asks of an encoder-decoder: the memory is made once, each step reads only the newest tokens."""
+
+    def __init__(self, model: Any, source: Tensor, lengths: Tensor):
+        self.model, self.cache = model, Cache()
+        self.seen = torch.arange(source.shape[1], device=source.device) < lengths[:, None]  # [B, S]
+        memory = model.encode(source, Run(mask=Lengths(lengths)))
+        self.run = Run(memory=memory, memory_mask=self.mask(), cache=self.cache)
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        new = tokens[:, self.cache.length :]
+        return self.model.head(self.model.decode(new, self.run)[:, -1])  # [N, V]
+
+    def keep(self, rows: Tensor, sources: Tensor | None = None) -> None:
+        self.cache.keep(rows, sources)
+        if sources is not None:
+            assert self.run.memory is not None
+            self.seen = self.seen[sources]
+            self.run = replace(self.run, memory=self.run.memory[sources], memory_mask=self.mask())
+
+    def mask(self) -> Dense | None:
+        """What every step sees of the memory, written out once: it is read again and again."""
+        return None if self.seen.all() else Dense(self.seen[:, None, None])  # [B, 1, 1, S]
+
+
+class TextToText:
+    """A loaded encoder-decoder made ready to answer: weights packed once, decoding settings read from its folder.
+
+    asking: what is said to it. search: unless given, the folder's beam. min_new, max_new: the fewest and the most
+    tokens of an answer; a minimum of the folder's yields to a max_new below it. Raises ArgumentError and, for
+    generation settings that are none, ConfigError; warns of those that are not obeyed.
+    """
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        asking: Asking,
+        *,
+        search: Search | None = None,
+        min_new: int | None = None,
+        max_new: int | None = None,
+    ):
+        for name, n, least in (("min_new", min_new, 0), ("max_new", max_new, 1)):
+            if n is not None and not (is_whole(n) and n >= least):
+                raise ArgumentError(f"{name} is {n!r}, but must be a whole number of at least {least}.")
+        if min_new is not None and max_new is not None and min_new > max_new:
+            raise ArgumentError(f"min_new is {min_new} and max_new {max_new}; the least cannot be more than the most.")
+        self.config, self.tokenizer, self.device = loaded.config, loaded.tokenizer, loaded.device
+        self.asking, self.start_id = asking, start_of(loaded)
+        self.how = told(decoding(loaded, asking.settings), loaded)
+        self.model = packed(loaded.model)
+        self.search = search or self.how.beam
+        self.most = self.config.max_len - 1 if max_new else self.how.longest - 1  # the start token is one of the row
+        self.max_new = max_new and min(max_new, self.most)
+        self.stop = EndToken([self.config.eos_id])
+        self.rules: list[LogitRule] = [*self.how.rules]
+        if min_new is not None or max_new is not None:
+            self.rules = [rule for rule in self.rules if not self.outweighed(rule, min_new)]
+        if min_new:
+            self.rules.append(MinLength(1 + min_new, [self.config.eos_id]))
+        if self.config.forced_end_id is not None:
+            self.rules.append(ForcedEnd(self.most + 1, [self.config.forced_end_id]))
+
+    def outweighed(self, rule: LogitRule, min_new: int | None) -> bool:
+        """Whether this is the folder's least length, and what was asked for speaks against it."""
+        return isinstance(rule, MinLength) and (min_new is not None or rule.length > 1 + (self.max_new or 0))
+
+    def answers(
+        self,
+        rows: Sequence[Sequence[int]],
+        *,
+        numbers: Sequence[int],
+        progress: Callable[[int], None] | None = None,
+    ) -> list[tuple[Candidate, ...]]:
+        """The answers to each row of source ids, best first. `progress` hears how many rows more are done."""
+        found: dict[int, list[Hypothesis]] = {}
+        for batch in sorted_batches([len(row) for row in rows], budget=BATCH_TOKENS, rows=ROWS):
+            some = self.batch([rows[i] for i in batch], numbers=[numbers[i] for i in batch])
+            found.update(zip(batch, some, strict=True))
+            if progress:
+                progress(len(batch))
+        texts = iter(self.tokenizer.target.decode_batch([a.tokens for i in range(len(rows)) for a in found[i]]))
+        return [tuple(Candidate(next(texts), a.score, a.finished) for a in found[i]) for i in range(len(rows))]
+
+    @torch.inference_mode()
+    def batch(self, ids: Sequence[Sequence[int]], *, numbers: Sequence[int] | None = None) -> list[list[Hypothesis]]:
+        """The hypotheses for each row of source ids, best first."""
+        source, lengths = (side.to(self.device) for side in pad(ids, self.config.pad_id))
+        start = torch.full((len(ids), 1), self.start_id, device=self.device)
+        longest = self.longest(lengths) if self.max_new is None else torch.full_like(lengths, self.max_new)
+        longest = longest.clamp(max=self.most)
+        step = EncoderDecoderStep(self.model, source, lengths)
+        return generate(
+            step, start, search=self.search, max_new=longest, rules=self.rules, stop=self.stop, numbers=numbers
+        )
+
+    def longest(self, lengths: Tensor) -> Tensor:
+        """The most tokens of an answer to sources of these lengths [B], unless somebody says how many."""
+        return 2 * lengths + 30
+
+
+def start_of(loaded: Loaded) -> int:
+    """The token that answers start from."""
+    start = loaded.config.start_id
+    start = loaded.generation.get("decoder_start_token_id") if start is None else start
+    if not is_whole(start):
+        raise ConfigError(f"{loaded.folder or 'The model'} names no decoder_start_token_id; add it to its config.json.")
+    return start
