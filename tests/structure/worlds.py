@@ -29,5 +29,9 @@ def classify(folder: Path) -> None:
     (folder / "comments.txt").write_text(SENTENCES, encoding="utf-8")
 
 
+def info(folder: Path) -> None:
+    in_folder(folder / "my-classifier", "BertForSequenceClassification", **NAMES)
+
+
 #  verb -> what makes its world
-WORLDS: dict[str, Callable[[Path], object]] = {"classify": classify}
+WORLDS: dict[str, Callable[[Path], object]] = {"classify": classify, "info": info}
