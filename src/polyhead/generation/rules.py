@@ -33,6 +33,17 @@ class Forbid:
 
 
 @dataclass(frozen=True)
+class ForbidFirst:
+    """None of these tokens as the first that follows a prompt of `length` tokens."""
+
+    length: int
+    ids: Sequence[int]
+
+    def __call__(self, scores: Tensor, tokens: Tensor) -> Tensor:
+        return Forbid(self.ids)(scores, tokens) if tokens.shape[1] == self.length else scores
+
+
+@dataclass(frozen=True)
 class MinLength:
     """None of the tokens `ends` before a row has `length` tokens."""
 

@@ -275,6 +275,12 @@ def log_mel(sounds: Tensor, filters: Tensor, *, hop_length: int) -> Tensor:
     filters: [n_fft // 2 + 1, bands], see `mel_filters`; n_fft is even. All is worked out in the sounds' own precision.
     The frames stand at 0, hop_length, 2 * hop_length, ...; a sound is mirrored at its ends, for frames that reach out.
     """
+    loud = loudness(sounds, filters, hop_length=hop_length)
+    return picture(loud, loud.amax((-2, -1), keepdim=True))
+
+
+def loudness(sounds: Tensor, filters: Tensor, *, hop_length: int) -> Tensor:
+    """How loud each band is, in powers of ten: sounds [B, N] -> [B, bands, N // hop_length], see `log_mel`."""
     n_fft = 2 * (len(filters) - 1)
     window = torch.hann_window(n_fft, periodic=True, dtype=sounds.dtype, device=sounds.device)
     with torch.autocast(sounds.device.type, enabled=False):
@@ -282,9 +288,12 @@ def log_mel(sounds: Tensor, filters: Tensor, *, hop_length: int) -> Tensor:
             sounds, n_fft, hop_length, window=window, center=True, pad_mode="reflect", return_complex=True
         )  # [B, n_fft // 2 + 1, frames + 1]
         power = waves[..., :-1].abs().square().contiguous()  # the last frame stands at the end of the sound
-        loudness = (filters.to(sounds).T @ power).clamp(min=FLOOR).log10()  # [B, bands, frames]
-    loudness = torch.maximum(loudness, loudness.amax((-2, -1), keepdim=True) - DEPTH)
-    return (loudness + 4) / 4
+        return (filters.to(sounds).T @ power).clamp(min=FLOOR).log10()  # [B, bands, frames]
+
+
+def picture(loud: Tensor, loudest: Tensor) -> Tensor:
+    """Loudness as a picture: it ends `DEPTH` below the loudest point of its sound."""
+    return (torch.maximum(loud, loudest - DEPTH) + 4) / 4
 
 
 # --- one channel, at the right rate -----------------------------------------------------------------------------------
