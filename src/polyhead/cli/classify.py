@@ -19,8 +19,15 @@ def classify(
     model: options.NeededModel = "",
     input_file: options.Input = None,
     threshold: Annotated[
-        float, typer.Option("--threshold", min=0, max=1, help="Where several labels may hold: the least probability.")
-    ] = 0.5,
+        float | None,
+        typer.Option(
+            "--threshold",
+            min=0,
+            max=1,
+            show_default="the model's",
+            help="Where several labels may hold: the least probability.",
+        ),
+    ] = None,
     several: Annotated[
         bool | None,
         typer.Option("--several/--one", show_default="the model's", help="Whether labels do not exclude each other."),

@@ -102,13 +102,13 @@ class Corpus:
         shufflings, so that a fifth at a time every pair is seen once in five epochs.
         """
         chosen = [
-            start + _stretch(len(part), epoch * part.source.weight, (epoch + 1) * part.source.weight, (seed, number))
+            start + stretch(len(part), epoch * part.source.weight, (epoch + 1) * part.source.weight, (seed, number))
             for number, (part, start) in enumerate(zip(self.parts, self.starts[:-1], strict=True))
         ]
         return np.concatenate(chosen)
 
 
-def _stretch(n: int, start: float, end: float, seed: tuple[int, int]) -> NDArray[np.int64]:
+def stretch(n: int, start: float, end: float, seed: tuple[int, int]) -> NDArray[np.int64]:
     """Numbers from `start` to `end`, counted in rounds, of an endless row of shufflings of range(n)."""
     first, last = round(start * n), round(end * n)
     rounds = [np.random.default_rng((*seed, i)).permutation(n) for i in range(first // n, -(-last // n))]

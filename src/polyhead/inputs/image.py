@@ -171,19 +171,22 @@ class Images:
         """
         if not images:
             raise ArgumentError("pixels() was called with no image; it takes one or more, as in pixels('cat.png')")
-        table = self._table()
         names = [_name(image, i, len(images)) for i, image in enumerate(images)]
-        many = [
-            np.stack([row[picture[..., channel]] for channel, row in enumerate(table)])  # [C, height, width]
-            for picture in map(self.picture, images, names)
-        ]
+        many = list(map(self.picture, images, names))
         for one, name in zip(many, names, strict=True):
             if one.shape != many[0].shape:
                 raise DataError(
-                    f"{name} becomes {one.shape[2]} x {one.shape[1]} pixels, but {names[0]} {many[0].shape[2]} x "
-                    f"{many[0].shape[1]}; in one batch all must agree: hand them over one by one, or have them cropped."
+                    f"{name} becomes {one.shape[1]} x {one.shape[0]} pixels, but {names[0]} {many[0].shape[1]} x "
+                    f"{many[0].shape[0]}; in one batch all must agree: hand them over one by one, or have them cropped."
                 )
-        return torch.from_numpy(np.stack(many))  # [B, C, height, width]
+        return self.numbers(many)
+
+    def numbers(self, pictures: Sequence[NDArray[np.uint8]]) -> Tensor:
+        """What `picture` gave for each, all of one size -> [B, C, height, width] float32, ready for the model."""
+        together = np.stack(pictures)  # [B, height, width, C]
+        return torch.from_numpy(
+            np.stack([row[together[..., channel]] for channel, row in enumerate(self._table())], axis=1)
+        )
 
     def picture(self, image: Picture, name: str | None = None) -> NDArray[np.uint8]:
         """What the model is shown, before it becomes numbers: resized and cropped, [height, width, C].

@@ -7,16 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from polyhead.core.packed import packed
-from polyhead.errors import ArgumentError
+from polyhead.errors import ArgumentError, CheckpointError
 from polyhead.inputs.text import clean
 from polyhead.tasks.device import Device
+from polyhead.tasks.label_scores import LabelScores
 from polyhead.tasks.load import Loaded, able, ready, texts_of
 from polyhead.tasks.windows import through, windows_of
 
+LABELS = "labels.tsv"  # beside a model: how well it finds each label, and at which threshold best
 SEVERAL = "multi_label_classification"  # as config.json's problem_type says that labels do not exclude each other
 IMAGES = 32  # in one batch
 OVERLAP = 32  # tokens that windows of a long text have in common, a quarter of the window at most
@@ -41,20 +45,29 @@ class Classifier:
     """A loaded model made ready to label what it reads, texts or images.
 
     several: whether labels do not exclude each other; None: as the model's problem_type says, else they do. threshold:
-    the least probability of a label that is given, of several.
+    the least probability of a label that is given, of several; None: the folder's labels.tsv, or 0.5.
     """
 
-    def __init__(self, loaded: Loaded, *, several: bool | None = None, threshold: float | Mapping[str, float] = 0.5):
+    def __init__(
+        self, loaded: Loaded, *, several: bool | None = None, threshold: float | Mapping[str, float] | None = None
+    ):
         able(loaded, ("labels", "image labels"), "classify", reads=("text", "image"))
         self.names: tuple[str, ...] = loaded.config.labels
         self.several = loaded.raw.get("problem_type") == SEVERAL if several is None else several
-        self.thresholds = thresholds(threshold, self.names)
+        self.thresholds = thresholds(chosen_for(loaded) if threshold is None else threshold, self.names)
         self.loaded, self.model = loaded, cast(Any, packed(loaded.model))
 
     def __call__(self, items: Sequence[Any], *, progress: Callable[[int], None] | None = None) -> list[Classification]:
         """As many answers as items, in their order. `progress` hears how many parts more are done."""
-        told = self.texts if self.loaded.family.reads == "text" else self.images
-        return [self.told(name, parts) for name, parts in told(items, progress)]
+        return [self.told(name, parts) for name, parts in self.parts(items, progress)]
+
+    def scores(self, items: Sequence[Any], *, progress: Callable[[int], None] | None = None) -> NDArray[np.float32]:
+        """The probability of every label for every item, [n, L]."""
+        return np.array([parts.mean(0).numpy() for _, parts in self.parts(items, progress)], np.float32)
+
+    def parts(self, items: Sequence[Any], progress: Callable[[int], None] | None) -> list[tuple[str, Tensor]]:
+        """Each item's name and the probabilities of its parts, [parts, L]."""
+        return (self.texts if self.loaded.family.reads == "text" else self.images)(items, progress)
 
     def texts(self, texts: Sequence[str], progress: Callable[[int], None] | None) -> list[tuple[str, Tensor]]:
         """Each text and the probabilities of its windows, [windows, L]."""
@@ -97,6 +110,30 @@ class Classifier:
         return Classification(item, labels if self.several else (self.names[order[0]],), scores, len(parts))
 
 
+def labels_table(found: LabelScores) -> str:
+    """What labels.tsv holds: how well each label is found on held-out data, and the threshold that serves it best."""
+    head = "label\tn\tprecision\trecall\tf1\tthreshold\n"
+    rows = (
+        f"{one.label}\t{one.n}\t{one.precision:.4f}\t{one.recall:.4f}\t{one.f1:.4f}\t"
+        f"{'' if one.threshold is None else f'{one.threshold:.6f}'}\n"
+        for one in found.labels
+    )
+    return head + "".join(rows)
+
+
+def chosen_for(loaded: Loaded) -> float | dict[str, float]:
+    """The thresholds in a folder's labels.tsv; 0.5 where it has none. Raises CheckpointError for a damaged file."""
+    path = loaded.folder and loaded.folder / LABELS
+    if not path or not path.is_file():
+        return 0.5
+    try:
+        head, *rows = (line.split("\t") for line in path.read_text("utf-8").splitlines())
+        at = head.index("threshold")
+        return {row[0]: float(row[at]) for row in rows if row[at]}
+    except (OSError, ValueError, IndexError) as wrong:
+        raise CheckpointError(f"{path} is not a table of labels and thresholds ({wrong}); delete it.") from None
+
+
 def thresholds(threshold: float | Mapping[str, float], names: Sequence[str]) -> dict[str, float]:
     """One for each label, of one number for all or some by name (0.5 for the others)."""
     given = dict(threshold) if isinstance(threshold, Mapping) else dict.fromkeys(names, threshold)
@@ -112,7 +149,7 @@ def classify(
     *,
     model: str | Path | Loaded,
     several: bool | None = None,
-    threshold: float | Mapping[str, float] = 0.5,
+    threshold: float | Mapping[str, float] | None = None,
     device: Device = "auto",
 ) -> Any:
     """Label one text or image (a `Classification`), or many (a list of them).
@@ -120,9 +157,9 @@ def classify(
     items: a text or texts; for a model of images, a file, a PIL image or an array [height, width, 3], or a list of
     such. model: a folder of a classifier, or what `load` returned. several: whether something may have several labels
     or none; None: as the folder's problem_type says. threshold: the least probability of a label that is given, for all
-    or by name; only where there may be several. A text that is longer than the model reads is read in windows that
-    overlap, and their probabilities are averaged; `windows` says how many. Raises ArgumentError, DataError and
-    CheckpointError.
+    or by name, only where there may be several; None: what its training found best (labels.tsv), or 0.5. A text that is
+    longer than the model reads is read in windows that overlap, and their probabilities are averaged; `windows` says
+    how many. Raises ArgumentError, DataError and CheckpointError.
     """
     loaded = ready(model, device)
     classifier = Classifier(loaded, several=several, threshold=threshold)

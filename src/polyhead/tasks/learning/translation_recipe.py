@@ -137,7 +137,7 @@ def read_recipe(path: str | Path, overrides: Sequence[tuple[str, str]] = ()) -> 
         return [("model.joint", "false")] if said.get("tokenizer.joint") is False else []
 
     recipe, said = described(
-        path, Header, overrides, kind=kind, given={key: "the tokenizer (see [tokenizer])" for key in GIVEN}, more=more
+        path, Header, overrides, kind=kind, given=dict.fromkeys(GIVEN, "the tokenizer (see [tokenizer])"), more=more
     )
     if recipe.start:
         recipe = _started(recipe, said)
