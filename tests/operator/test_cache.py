@@ -32,6 +32,18 @@ def test_a_cache_holds_what_concatenation_would(steps: list[int | list[int]], se
     assert cache.length == plain[0].shape[2]
 
 
+def test_what_is_cut_off_is_written_over() -> None:
+    cache, new = Cache(), torch.randn(2, 1, 50, 3)
+    cache.extend(0, new, new)
+    cache.advance(50)
+    cache.cut(20)
+    cache.cut(40)
+    assert cache.length == 20
+    key, value = cache.extend(0, -new[:, :, :5], new[:, :, :5])
+    assert torch.equal(key, torch.cat((new[:, :, :20], -new[:, :, :5]), 2))
+    assert torch.equal(value, torch.cat((new[:, :, :20], new[:, :, :5]), 2))
+
+
 def test_a_memory_is_made_once_and_loses_dropped_sources() -> None:
     cache, made = Cache(), 0
 

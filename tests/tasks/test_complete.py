@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 import polyhead
 from polyhead import ArgumentError, Beam, DataError, Greedy, Sample
-from polyhead.tasks.complete import Completer, StopText, Telling
+from polyhead.tasks.complete import Completer
+from polyhead.tasks.decoder import StopText, Telling
 from polyhead.tasks.load import load
 from tests.tasks.words import LINES, byte_vocabulary, decoder_in_folder
 

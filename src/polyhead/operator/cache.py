@@ -79,6 +79,10 @@ class Cache:
         """Called by the stack, once a pass, after its last block."""
         self.length += n
 
+    def cut(self, length: int) -> None:
+        """Forget all positions from `length` on; the next ones are written over them."""
+        self.length = min(self.length, length)
+
     def keep(self, rows: Tensor, sources: Tensor | None = None) -> None:
         """Reorder, repeat or drop rows [N]; `sources` [M] drops rows of the memory as well.
 
