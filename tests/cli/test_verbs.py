@@ -84,6 +84,44 @@ def test_an_answer_is_a_line_or_an_empty_one(polyhead: Polyhead, folders: dict[s
     assert plain.lines == [found.text] and ("holds no answer" in plain.err) == (not found.found)
 
 
+def test_a_passage_may_be_piped_in(polyhead: Polyhead, folders: dict[str, Path]) -> None:
+    question, passage = "where is the cat?", "The dog ran.\nThe Cat sat in the house."
+    piped = polyhead("answer", "-m", folders["answer"], question, "--json", stdin=passage.encode())
+    given = polyhead("answer", "-m", folders["answer"], question, passage, "--json")
+    assert piped == given and piped.code == 0
+
+
+def test_questions_of_a_file_are_answered_a_line_each(
+    polyhead: Polyhead, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    pairs = [("where is the cat?", "The dog ran.\n  The Cat sat."), ("who ran?", "a bad dog ran"), ("who?", "a mat")]
+    rows = [json.dumps({"id": 7, "question": question, "passage": passage}) for question, passage in pairs]
+    jsonl, tsv = tmp_path / "q.jsonl", tmp_path / "q.tsv"
+    jsonl.write_text(rows[0] + "\n\n" + rows[1] + "\n" + rows[2] + "\n", "utf-8")
+    tsv.write_text("question\tpassage\n" + "".join(f"{q}\t{' '.join(p.split())}\n" for q, p in pairs), "utf-8")
+    ask = "answer", "-m", folders["answer"], "--pairs"
+    wanted = [library.answer(*pair, model=folders["answer"], n_best=2, longest=4) for pair in pairs]
+    told = [json.loads(line) for line in polyhead(*ask, jsonl, "--json", "--nbest", 2, "--longest", 4).lines]
+    assert [each["line"] for each in told] == [1, 3, 4]
+    assert [each["text"] for each in told] == [each.text for each in wanted]
+    places = [[(span.start, span.end) for span in each.spans] for each in wanted]
+    assert [[(span["start"], span["end"]) for span in each["spans"]] for each in told] == places
+    plain = polyhead(*ask, tsv, "-o", tmp_path / "out.txt", "--must")
+    assert (plain.code, plain.out, plain.err) == (0, "", "")
+    sure = [library.answer(q, " ".join(p.split()), model=folders["answer"], may_fail=False).text for q, p in pairs]
+    assert (tmp_path / "out.txt").read_text("utf-8").splitlines() == sure
+    best = polyhead(*ask, tsv, "--must", "--nbest", 2).lines
+    assert [row.split("\t")[:2] for row in best[::2]] == [[str(i), text] for i, text in enumerate(sure, 2)]
+    refused(polyhead(*ask, jsonl, "who?"), "--pairs brings its own questions and passages; give it alone")
+    for text, sentence in [
+        ("who?\ta\tb\n", "line 1: has 3 columns between tabs, expected question, passage"),
+        ("who?\ta\nwho?\t \n", "line 2 has an empty passage"),
+    ]:
+        tsv.write_text(text, "utf-8")
+        refused(polyhead(*ask, tsv, "-o", tmp_path / "no.txt"), sentence)
+    assert not (tmp_path / "no.txt").exists()
+
+
 def test_a_continuation_is_written_behind_its_prompt(polyhead: Polyhead, folders: dict[str, Path], lines: Path) -> None:
     wanted = library.complete("the cat", model=folders["complete"], max_new=10)
     shown = polyhead("complete", "-m", folders["complete"], "the cat", "--max-new", 10)
@@ -97,15 +135,24 @@ def test_a_continuation_is_written_behind_its_prompt(polyhead: Polyhead, folders
     assert cut.out == "the cat" + wanted.text[: wanted.text.index(wanted.text[3:5])] + "\n"
 
 
+def test_a_prompt_that_is_refused_is_not_shown(polyhead: Polyhead, folders: dict[str, Path]) -> None:
+    refused(polyhead("complete", "-m", folders["complete"], "the cat " * 60), "the model has 64 places")
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
         (("classify", "a"), "Give the folder of a model: --model FOLDER; none for this verb comes with polyhead."),
         (("embed", "-m", "zh-en", "a"), "embed needs a model that gives vectors"),
         (("complete", "-m", "zh-en", "a"), "complete needs a model that gives next word"),
-        (("answer", "-m", "zh-en", "a"), "Give a passage or --input FILE, one of the two."),
+        (("answer", "-m", "zh-en", "a"), "answer needs a model that gives spans"),
+        (("answer", "-m", "zh-en"), "Give a question and a passage, or --pairs FILE."),
+        (("answer", "-m", "zh-en", "a", "b", "-i", "c"), "Give a passage or --input FILE, not both."),
         (("complete", "-m", "zh-en", "a", "--beam", "2", "--temperature", "1"), "give one of them"),
         (("complete", "-m", "zh-en", "a", "--top-k", "2"), "give --temperature as well"),
+        (("complete", "-m", "zh-en", "a", "--temperature", "0"), "--temperature is 0.0, but must be above 0"),
+        (("complete", "-m", "zh-en", "a", "--temperature", "1", "--top-p", "3"), "--top-p is 3.0, but must be"),
+        (("complete", "-m", "zh-en", "a", "--stop", ""), "--stop is empty"),
         (("classify", "-m", "nowhere", "a"), "There is no model 'nowhere'"),
     ],
 )

@@ -13,6 +13,8 @@ import torch
 
 import polyhead
 from polyhead import ArgumentError, ConfigError
+from polyhead.tasks.embed import Embedder
+from polyhead.tasks.load import load
 from tests.tasks.words import in_folder, vocabulary
 
 pytestmark = pytest.mark.parity
@@ -72,6 +74,15 @@ def test_a_long_text_is_read_whole_in_windows(both: tuple[Any, Path]) -> None:
     with torch.no_grad():
         words = torch.cat([model(part).last_hidden_state[0] for part in parts])
     near(polyhead.embed(LONG, model=folder), words.mean(0))
+
+
+def test_progress_hears_of_a_text_when_all_its_windows_are_read(
+    both: tuple[Any, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("polyhead.tasks.windows.ROWS", 2)
+    heard: list[int] = []
+    Embedder(load(both[1]))([LONG, *TEXTS, LONG], progress=heard.append)
+    assert sum(heard) == 6 and all(heard)
 
 
 def test_batch_mates_change_nothing_beyond_rounding(both: tuple[Any, Path]) -> None:

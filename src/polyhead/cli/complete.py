@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from polyhead.cli import options
 from polyhead.cli.door import in_windows, output
-from polyhead.cli.screen import one_line, safe, shower, to_json
+from polyhead.cli.screen import one_line, shower, teller, to_json
 from polyhead.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -51,13 +50,10 @@ def complete(
 
     completer = Completer(load(model, device=device), search=search, max_new=max_new, stop=ends)
     if prompts and len(prompts) == 1 and input_file is None and output_file is None and not as_json:
-        show = safe if sys.stdout.isatty() else str
-
-        def tell(text: str) -> None:
-            print("\n".join(show(part) for part in text.split("\n")), end="", flush=True)
-
-        print(show(prompts[0]), end="", flush=True)
-        completer.batch([completer.read(prompts[0])], prompts, numbers=[0], tell=tell)
+        tell = teller()
+        ids = completer.read(prompts[0])  # what cannot be continued is not shown either
+        tell(prompts[0])
+        completer.batch([ids], prompts, numbers=[0], tell=tell)
         print()
         return
     with output(output_file) as out:
@@ -71,6 +67,8 @@ def complete(
 
 def plain(stop: list[str]) -> list[str]:
     """Stop texts as typed, in which only \\n and \\t stand for something else."""
+    if "" in stop:
+        raise ArgumentError("--stop is empty, which stands everywhere; give the text to end before, or leave it out.")
     return [text.replace("\\n", "\n").replace("\\t", "\t") for text in stop]
 
 
@@ -78,6 +76,12 @@ def chosen(beam: int | None, temperature: float | None, *, top_k: int | None, to
     """A beam, a draw, or None: as the model's folder says."""
     if beam is not None and temperature is not None:
         raise ArgumentError("--temperature draws and --beam searches for the best; give one of them.")
+    if temperature is not None and not temperature > 0:
+        raise ArgumentError(
+            f"--temperature is {temperature}, but must be above 0; leave it out for the likeliest tokens."
+        )
+    if not 0 < top_p <= 1:
+        raise ArgumentError(f"--top-p is {top_p}, but must be above 0 and at most 1, a probability.")
     if temperature is None and (top_k is not None or top_p != 1.0):
         raise ArgumentError("--top-k and --top-p shape how tokens are drawn; give --temperature as well, which draws.")
 

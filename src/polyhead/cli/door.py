@@ -97,9 +97,12 @@ def in_windows(
     """
     if given and input_file:
         raise ArgumentError("Give texts or --input FILE, not both.")
+    live = not given and input_file is None and sys.stdin.isatty()
+    if live:
+        print("Type a line and press Enter; Ctrl-D ends.", file=sys.stderr)
     incoming = iter(given) if given else lines(input_file)
     with working(verb, input_file, output_file) as tell:
-        while some := list(islice(incoming, WINDOW)):
+        while some := list(islice(incoming, 1 if live else WINDOW)):
             yield some, answer(some, progress=tell)
 
 
@@ -108,8 +111,7 @@ def working(verb: str, input_file: Path | None, output_file: Path | None) -> Any
     shared = output_file is None and sys.stdout.isatty()
     if input_file is None or not input_file.is_file() or shared or not sys.stderr.isatty():
         return nullcontext()
-    with input_file.open("rb") as file:
-        return bar(verb, sum(1 for _ in file))
+    return bar(verb, sum(1 for _ in lines(input_file)))
 
 
 @contextmanager

@@ -29,6 +29,18 @@ def one_line(text: str) -> str:
     return CONTROLS.sub(" ", text)
 
 
+def teller() -> Callable[[str], None]:
+    """What prints a text bit by bit as it is written, its line ends as they are and the rest safe on a terminal."""
+    show = shower(sys.stdout)
+
+    def tell(text: str) -> None:
+        if sys.stdout.isatty():
+            text = text.replace("\t", "    ")
+        print("\n".join(show(part) for part in text.split("\n")), end="", flush=True)
+
+    return tell
+
+
 def say(sentence: str) -> None:
     """One line for the person, beside the output."""
     print(safe(sentence), file=sys.stderr)

@@ -199,7 +199,7 @@ def read_records(path: str | Path, keys: Sequence[str]) -> Iterator[tuple[int, t
         if isinstance(line, str) and clean(line):
             row = _texts(line, keys) if is_jsonl else tuple(line.split("\t"))
             if isinstance(row, tuple) and len(row) != len(keys):
-                row = Broken("columns", f"has {len(row)} columns between tabs, expected {len(keys)}: {told}")
+                row = Broken("columns", f"has {len(row)} column{'s' * (len(row) > 1)} between tabs, expected {told}")
         if isinstance(row, Broken):
             raise DataError(f"{path} line {number}: {row.what}; mend the line.")
         if row is not None and (is_jsonl or number > 1 or [clean(cell) for cell in row] != [*keys]):

@@ -75,13 +75,11 @@ class Answerer:
         self.model: Any = packed(loaded.model)
 
     def __call__(
-        self, pairs: Sequence[tuple[str, str]], *, progress: Callable[[int], None] | None = None
+        self, pairs: Sequence[tuple[str, ...]], *, progress: Callable[[int], None] | None = None
     ) -> list[Answer]:
-        """An answer for each (question, passage), in their order. `progress` hears how many windows more are done."""
+        """An answer for each (question, passage), in their order. `progress` hears how many more are done."""
         for place, (question, passage) in enumerate(pairs, 1):
-            if not question.strip() or not passage.strip():
-                what = "passage" if question.strip() else "question"
-                raise DataError(f"Pair {place} has an empty {what}; give a question and the passage to look in")
+            self.check(question, passage, place=f"Pair {place}")
         readings = [self.tokenizer.read(question, passage) for question, passage in pairs]
         overlap = min(OVERLAP, self.most // 4)
         windows = [
@@ -98,6 +96,12 @@ class Answerer:
             self.told(question, passage, reading.pieces, some)
             for (question, passage), reading, some in zip(pairs, readings, parts, strict=True)
         ]
+
+    def check(self, question: str, passage: str, *, place: str) -> None:
+        """Refuse a pair without a question or without a passage."""
+        if not question.strip() or not passage.strip():
+            what = "passage" if question.strip() else "question"
+            raise DataError(f"{place} has an empty {what}; give a question and the passage to look in")
 
     def logits(self, x: Tensor, lengths: Tensor) -> list[Tensor]:
         """Of each window [B, T, D] how well its places begin and end an answer, [T, 2]."""

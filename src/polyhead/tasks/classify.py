@@ -58,12 +58,20 @@ class Classifier:
         self.loaded, self.model = loaded, cast(Any, packed(loaded.model))
 
     def __call__(self, items: Sequence[Any], *, progress: Callable[[int], None] | None = None) -> list[Classification]:
-        """As many answers as items, in their order. `progress` hears how many parts more are done."""
-        return [self.told(name, parts) for name, parts in self.parts(items, progress)]
+        """As many answers as items, in their order. `progress` hears how many more are done."""
+        return self.both(items, progress=progress)[0]
 
     def scores(self, items: Sequence[Any], *, progress: Callable[[int], None] | None = None) -> NDArray[np.float32]:
         """The probability of every label for every item, [n, L]."""
-        return np.array([parts.mean(0).numpy() for _, parts in self.parts(items, progress)], np.float32)
+        return self.both(items, progress=progress)[1]
+
+    def both(
+        self, items: Sequence[Any], *, progress: Callable[[int], None] | None = None
+    ) -> tuple[list[Classification], NDArray[np.float32]]:
+        """The answers, and the probabilities [n, L] that they are made from."""
+        found = self.parts(items, progress)
+        told = [self.told(name, parts) for name, parts in found]
+        return told, np.array([parts.mean(0).numpy() for _, parts in found], np.float32)
 
     def parts(self, items: Sequence[Any], progress: Callable[[int], None] | None) -> list[tuple[str, Tensor]]:
         """Each item's name and the probabilities of its parts, [parts, L]."""

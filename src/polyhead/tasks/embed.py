@@ -61,7 +61,7 @@ class Embedder:
         self.tokenizer, self.model = loaded.tokenizer, packed(loaded.model)
 
     def __call__(self, texts: Sequence[str], *, progress: Callable[[int], None] | None = None) -> NDArray[np.float32]:
-        """Vectors [len(texts), D], in the order of the texts. `progress` hears how many windows more are done."""
+        """Vectors [len(texts), D], in the order of the texts. `progress` hears how many texts more are done."""
         windows = self.windows(texts)
         sums = through(self.model, windows, self.tokenizer.pad_id, self.gathered, progress)
         width = cast(Any, self.model).config.d_model

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -74,15 +75,17 @@ def through(
 ) -> list[T]:
     """What `make` gives for each window, in their order, from vectors [B, T, D] and lengths [B] of an encoder.
 
-    `progress` hears how many windows more are done.
+    `progress` hears how many readings more are done, with all their windows.
     """
     device = next(model.parameters()).device
     found: dict[int, T] = {}
+    left = Counter(each.of for each in windows)
     for batch in sorted_batches([len(each.ids) for each in windows], budget=BATCH_TOKENS, rows=ROWS):
         ids, lengths = (x.to(device) for x in pad([windows[i].ids for i in batch], pad_id))
         kinds = pad([windows[i].kinds for i in batch], 0)[0].to(device)
         mask = None if int(lengths.min()) == ids.shape[1] else Lengths(lengths)
         found.update(zip(batch, make(model.encode(ids, Run(mask=mask), kinds=kinds), lengths), strict=True))
-        if progress:
-            progress(len(batch))
+        left.subtract(windows[i].of for i in batch)
+        if progress and (done := sum(left[of] == 0 for of in {windows[i].of for i in batch})):
+            progress(done)
     return [found[i] for i in range(len(windows))]
