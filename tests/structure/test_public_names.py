@@ -17,9 +17,9 @@ from tests.structure.page import PACKAGE, parsed
 NAMES = [
     *("attention", "attend", "Observe", "rows", "explain", "value_norms"),
     *("Causal", "Window", "Prefix", "Lengths", "Segments", "Dense", "MaskMod", "ScoreMod", "Alibi", "Buckets"),
-    *("load", "save", "watch", "Record", "Recording"),
+    *("load", "save", "watch", "Record", "Recording", "Conversation"),
     *("translate", "summarize", "complete", "classify", "answer", "embed", "transcribe", "see", "evaluate", "info"),
-    *("train", "convert"),
+    *("train", "convert", "chat"),
     *("Greedy", "Beam", "Sample"),
     *("PolyheadError", "ArgumentError", "ConfigError", "DataError", "CheckpointError", "WriteError"),
     *("NonFiniteLoss", "MissingExtra"),

@@ -17,6 +17,7 @@ VERBS = (
     "translate",
     "summarize",
     "complete",
+    "chat",
     "classify",
     "answer",
     "embed",
