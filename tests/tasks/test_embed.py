@@ -15,7 +15,7 @@ import polyhead
 from polyhead import ArgumentError, ConfigError
 from polyhead.tasks.embed import Embedder
 from polyhead.tasks.load import load
-from tests.tasks.words import in_folder, vocabulary
+from tests.tasks.words import decoder_in_folder, in_folder, vocabulary
 
 pytestmark = pytest.mark.parity
 TEXTS = ["the cat sat on the mat.", "Where is the dog?", "it ran", "a big red house and a small blue garden"]
@@ -90,7 +90,10 @@ def test_batch_mates_change_nothing_beyond_rounding(both: tuple[Any, Path]) -> N
     near(polyhead.embed([*TEXTS, LONG], model=folder)[:4], polyhead.embed(TEXTS, model=folder))
 
 
-def test_what_cannot_be_is_one_sentence(both: tuple[Any, Path]) -> None:
+def test_what_cannot_be_is_one_sentence(both: tuple[Any, Path], tmp_path: Path) -> None:
+    decoder_in_folder(tmp_path, "GPT2Model")
+    with pytest.raises(ArgumentError, match=r"embed needs a model whose words see .* both sides; .* is a GPT2Model"):
+        polyhead.embed("a", model=tmp_path)
     with pytest.raises(ArgumentError, match="pooling must be one of mean, first, max; found 'sum'"):
         polyhead.embed("a", model=both[1], pooling="sum")  # pyright: ignore
     with pytest.raises(ArgumentError, match="texts must be a text or an iterable of texts, found int"):

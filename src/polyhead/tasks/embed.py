@@ -53,6 +53,11 @@ class Embedder:
 
     def __init__(self, loaded: Loaded, *, pooling: Pooling | None = None, unit: bool | None = None):
         able(loaded, READS, "embed", reads=("text",))
+        if not hasattr(loaded.model, "encode"):
+            raise ArgumentError(
+                f"embed needs a model whose words see those on both sides; {loaded.folder or 'this one'} is a "
+                f"{loaded.family.architecture}, whose words see only those before them"
+            )
         how = gathering(loaded)
         self.pooling = how.pooling if pooling is None else pooling
         if self.pooling not in POOLINGS.values():
