@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from tests.tasks.speech import sound, speech_in_folder, write_wave
 from tests.tasks.words import STORY, asked_in_folder, decoder_in_folder, in_folder
 
 SENTENCES = "what a lovely day\nnot good\n"
@@ -74,6 +75,13 @@ def complete(folder: Path) -> None:
     (folder / "beginnings.txt").write_text(SENTENCES, encoding="utf-8")
 
 
+def transcribe(folder: Path) -> None:
+    speech_in_folder(folder / "my-hearer", seed=1)
+    write_wave(folder / "speech.wav", sound(1.2))
+    write_wave(folder / "talk.wav", sound(3.0, 1))
+    (folder / "recordings.txt").write_text("speech.wav\ntalk.wav\n", encoding="utf-8")
+
+
 #  verb -> what makes its world
 WORLDS: dict[str, Callable[[Path], object]] = {
     "answer": answer,
@@ -82,5 +90,6 @@ WORLDS: dict[str, Callable[[Path], object]] = {
     "embed": embed,
     "info": info,
     "summarize": summarize,
+    "transcribe": transcribe,
     "translate": translate,
 }

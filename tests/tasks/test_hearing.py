@@ -232,14 +232,14 @@ def test_segments_end_where_two_times_meet_and_the_rest_is_heard_again() -> None
 
 def test_subtitles_are_what_players_read() -> None:
     said = [
-        Segment(0.0, 2.5, "Hello --> <b>you</b>", (), (), 0.0, 0.0),
+        Segment(0.0, 2.5, "Hello --> <b>\x1byou</b>", (), (), 0.0, 0.0),
         Segment(3661.0015, 3662, "我 & 你", (), (), 0.0, 0.0),
     ]
     assert srt(said) == (
-        "1\n00:00:00,000 --> 00:00:02,500\nHello -> <b>you</b>\n\n2\n01:01:01,002 --> 01:01:02,000\n我 & 你\n"
+        "1\n00:00:00,000 --> 00:00:02,500\nHello -> <b> you</b>\n\n2\n01:01:01,002 --> 01:01:02,000\n我 & 你\n"
     )
     assert vtt(said) == (
-        "WEBVTT\n\n00:00:00.000 --> 00:00:02.500\nHello -&gt; &lt;b&gt;you&lt;/b&gt;\n"
+        "WEBVTT\n\n00:00:00.000 --> 00:00:02.500\nHello -&gt; &lt;b&gt; you&lt;/b&gt;\n"
         "\n01:01:01.002 --> 01:01:02.000\n我 &amp; 你\n"
     )
     assert clock(59.9996) == "00:01:00.000"

@@ -87,7 +87,8 @@ def transcribe(
                 if as_json:
                     out.write(to_json(record(found)) + "\n")
                 elif form != "text":
-                    out.write(found.srt() if form == "srt" else found.vtt())
+                    text = found.srt() if form == "srt" else found.vtt()
+                    out.write("\n".join(map(show, text.split("\n"))))
                 else:
                     out.writelines(written(found, times, show, several=several))
             out.flush()

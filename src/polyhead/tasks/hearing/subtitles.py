@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Protocol
+
+CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f]")
 
 
 class Shown(Protocol):
@@ -43,5 +46,5 @@ def clock(seconds: float, point: str = ".") -> str:
 
 
 def plain(text: str) -> str:
-    """A text that no reader of subtitles takes for the next time."""
-    return " ".join(text.split()).replace("-->", "->")
+    """A text of one line that no reader of subtitles takes for the next time."""
+    return " ".join(CONTROLS.sub(" ", text).split()).replace("-->", "->")
