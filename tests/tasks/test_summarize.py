@@ -13,6 +13,7 @@ from transformers import AutoTokenizer
 
 import polyhead
 from polyhead import ArgumentError, Beam, ConfigError, DataError, Greedy
+from polyhead.generation import Forbid
 from polyhead.inputs.sentences import joined, unwrapped
 from polyhead.tasks.load import load
 from polyhead.tasks.summarize import Summarizer
@@ -149,6 +150,13 @@ def test_batch_mates_change_no_word_and_empty_documents_stay_empty(both: tuple[A
     assert [each.text for each in together] == [polyhead.summarize(text, model=folder).text for text in documents]
     assert [each.parts == () for each in together] == [not text.strip() for text in documents]
     assert polyhead.summarize([], model=folder) == []
+
+
+def test_parts_of_which_nothing_is_said_leave_an_empty_summary(plain: Path) -> None:
+    summarizer = Summarizer(load(plain), max_new=1)
+    summarizer.rules.append(Forbid([i for i in range(summarizer.config.vocab_size) if i != summarizer.config.eos_id]))
+    [found] = summarizer([STORY])
+    assert (found.text, len(found.parts), found.merged) == ("", 1, True) and found.parts[0] > 1
 
 
 def test_progress_hears_of_every_part_that_is_read(plain: Path) -> None:

@@ -108,7 +108,7 @@ class Summarizer(TextToText):
                 if len(some) == 1:
                     found[i] = Summary(documents[i], some[0][0].text, some[0], read[i], prefix)
                     continue
-                text = joined([candidates[0].text for candidates in some])
+                text = joined([said for candidates in some if (said := unwrapped(candidates[0].text))])
                 if text and self.size(text) <= SHORTER * sum(self.sizes(left[i])):
                     left[i] = self.parts(text)
                 else:
