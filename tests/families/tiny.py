@@ -26,6 +26,7 @@ DISTILBERT: dict[str, Any] = {
     "vocab_size": WORDS, "dim": 24, "n_layers": 2, "n_heads": 3, "hidden_dim": 20, "max_position_embeddings": 40,
     "dropout": 0.0, "attention_dropout": 0.0, "qa_dropout": 0.0, "seq_classif_dropout": 0.0,
 }  # fmt: skip
+ELECTRA = BERT | {"embedding_size": 16}
 GPT2: dict[str, Any] = {
     "vocab_size": WORDS, "n_embd": 24, "n_layer": 3, "n_head": 3, "n_positions": 40, "resid_pdrop": 0.0,
     "embd_pdrop": 0.0, "attn_pdrop": 0.0, "bos_token_id": 2, "eos_token_id": END,
@@ -82,6 +83,12 @@ SHAPES: dict[str, dict[str, dict[str, Any]]] = {
     "DistilBertForSequenceClassification": {"": DISTILBERT | LABELS},
     "DistilBertForTokenClassification": {"": DISTILBERT | LABELS},
     "DistilBertForQuestionAnswering": {"": DISTILBERT | TWO},
+    "ElectraModel": {"": ELECTRA, "wide": ELECTRA | {"embedding_size": 24}},
+    "ElectraForPreTraining": {"": ELECTRA, "relu": ELECTRA | {"hidden_act": "relu", "layer_norm_eps": 1e-3}},
+    "ElectraForMaskedLM": {"": ELECTRA, "relu": ELECTRA | {"hidden_act": "relu"}},
+    "ElectraForSequenceClassification": {"": ELECTRA | LABELS},
+    "ElectraForTokenClassification": {"": ELECTRA | LABELS},
+    "ElectraForQuestionAnswering": {"": ELECTRA | TWO},
     "GPT2Model": {"": GPT2},
     "GPT2LMHeadModel": {"": GPT2, "narrow": GPT2 | {"n_inner": 20, "activation_function": "relu"}},
     "LlamaForCausalLM": {
@@ -226,7 +233,9 @@ def real(x: Tensor, lengths: Tensor) -> Tensor:
 
 def kept(x: Tensor, real: Tensor) -> Tensor:
     """What stands on padding means nothing."""
-    return x.masked_fill(~real[..., None], 0.0) if x.dim() == 3 and x.shape[1] == real.shape[1] else x
+    if x.shape[:2] != real.shape:  # an answer of the whole
+        return x
+    return x.masked_fill(~(real if x.dim() == 2 else real[..., None]), 0.0)
 
 
 def difference(ours: Tensor, expected: Tensor) -> float:

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from polyhead.families import ARCHITECTURES
 from tests.structure.page import PACKAGE, ROOT, folder_of, parsed, sources
 
 FILES = [pytest.param(file, id=str(file.relative_to(PACKAGE))) for file in sources()]
-FAMILIES = {file.stem for file in (PACKAGE / "families").glob("*.py")} - {"__init__", "wiring", "rope"}
+FAMILIES = set(ARCHITECTURES.values())
 
 
 @pytest.mark.parametrize("file", FILES)

@@ -46,6 +46,11 @@ def test_each_vector_is_the_mean_of_its_words(both: tuple[Any, Path]) -> None:
     near(polyhead.embed(TEXTS[1], model=folder), found[1])
 
 
+def test_a_model_that_finds_replaced_words_gives_the_vectors_of_its_stack(tmp_path: Path) -> None:
+    model = in_folder(tmp_path, "ElectraForPreTraining", embedding_size=16)
+    near(polyhead.embed(TEXTS, model=tmp_path), [vectors_of(model.electra, text).mean(0) for text in TEXTS])
+
+
 @pytest.mark.parametrize("pooling", ["first", "max", "mean"])
 def test_a_folder_says_how_words_are_gathered(both: tuple[Any, Path], pooling: Any, tmp_path: Path) -> None:
     model, folder = both

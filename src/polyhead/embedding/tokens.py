@@ -12,7 +12,8 @@ class Tokens(nn.Module):
     """tokens * scale + positions + kinds, normed: those of the four that a family has.
 
     positions: a module from places [B or 1, T] to vectors. kinds: an embedding of, say, which sentence of a pair a word
-    belongs to; all are of kind 0 unless told. p: dropout on x.
+    belongs to; all are of kind 0 unless told. p: dropout on x. project: to the width of the stack, where words are
+    narrower.
     """
 
     def __init__(
@@ -24,10 +25,12 @@ class Tokens(nn.Module):
         kinds: nn.Embedding | None = None,
         norm: nn.Module | None = None,
         p: float = 0.0,
+        project: nn.Module | None = None,
     ):
         super().__init__()
         self.tokens, self.positions, self.kinds = tokens, positions, kinds
         self.norm = nn.Identity() if norm is None else norm
+        self.project = nn.Identity() if project is None else project
         self.scale, self.p = scale, p
 
     def forward(self, ids: Tensor, run: Run, kinds: Tensor | None = None) -> Tensor:
@@ -36,4 +39,4 @@ class Tokens(nn.Module):
             x = x + self.positions(run.places(ids.shape[1], ids.device))
         if self.kinds is not None:
             x = x + (self.kinds.weight[0] if kinds is None else self.kinds(kinds))
-        return dropout(self.norm(x), self.p, self.training)
+        return self.project(dropout(self.norm(x), self.p, self.training))

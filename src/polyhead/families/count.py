@@ -102,12 +102,13 @@ def costs(kind: Family, model: Any, *, length: int | None = None) -> Costs:
     if encoder is not None:
         embed = model.source if decoder is not None else model.embed
         made = sum(product(m) for m in crossing(decoder)) if decoder is not None else 0
-        products = products_of(encoder) * source + made * source + convolved(embed, source)
+        products = products_of(encoder) * source + made * source + embedded(embed, source)
         alone = 0 if decoder is not None else headed(kind, model.head, source)
         work.append(Work("encoder", source, products + alone, looked(encoder, source)))
     last = 0
     if decoder is not None:
-        word = products_of(decoder) + headed(kind, model.head, 1)
+        embed = model.target if encoder is not None else model.embed
+        word = embedded(embed, 1) + products_of(decoder) + headed(kind, model.head, 1)
         across = sum(4 * queries(layer) * source for layer in decoder.modules() if isinstance(layer, CrossAttention))
         work.append(Work("decoder", n, word * n, looked(decoder, n) + across * n))
         last = word + looked(decoder, n) - looked(decoder, n - 1) + across
@@ -185,14 +186,14 @@ def products_of(stack: nn.Module) -> int:
     return sum(product(module) for module in stack.modules() if module not in of_memory)
 
 
-def convolved(embed: nn.Module, n: int) -> int:
-    """What makes `n` vectors of an image or a sound: patches, of which the first vectors are none, or two convolutions
-    of a sound, the first of which writes two columns for each place."""
-    if hasattr(embed, "project"):
-        firsts = 1 + (getattr(embed, "second", None) is not None)
-        return product(embed.project) * (n - firsts)  # pyright: ignore[reportArgumentType]
-    found = [product(module) for module in embed.modules() if isinstance(module, nn.Conv1d)]
-    return (2 * found[0] + found[1]) * n if found else sum(product(module) for module in embed.modules()) * n
+def embedded(embed: nn.Module, n: int) -> int:
+    """Of what makes n vectors: a product for each, patches of an image, which the first vectors are not, or two
+    convolutions of a sound, the first of which writes two columns for each place."""
+    sound = [product(module) for module in embed.modules() if isinstance(module, nn.Conv1d)]
+    if sound:
+        return (2 * sound[0] + sound[1]) * n
+    firsts = sum(getattr(embed, name, None) is not None for name in ("first", "second"))
+    return sum(product(module) for module in embed.modules()) * (n - firsts)
 
 
 def headed(kind: Family, head: nn.Module, n: int) -> int:

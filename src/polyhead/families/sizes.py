@@ -116,6 +116,14 @@ ROBERTA = group(
     {"roberta.base": ("125M", 12, 768, 12, 3072), "roberta.large": ("355M", 24, 1024, 16, 4096)},
 )  # fmt: skip
 DISTILBERT = group("DistilBertModel", "Sanh et al. 2019, table 3", (), {"distilbert.base": ("66M",)})
+ELECTRA = group(
+    "ElectraForPreTraining", "Clark et al. 2020, section 3 and table 2", ("d_embed", *BOTH),
+    {
+        "electra.small": ("14M", 128, 12, 256, 4, 1024),
+        "electra.base": ("110M", 768, 12, 768, 12, 3072),
+        "electra.large": ("335M", 1024, 24, 1024, 16, 4096),
+    },
+)  # fmt: skip
 
 TRANSFORMER = group(
     "MarianMTModel", "Vaswani et al. 2017, table 3", ("d_model", "n_heads", "n_decoder_heads", "d_ff", "decoder_d_ff"),
@@ -250,7 +258,7 @@ WHISPER = group(
 )  # fmt: skip
 
 SIZES: dict[str, Size] = {
-    **GPT2, **GPT3, **MEGATRON, **TNLG, **BERT, **ROBERTA, **DISTILBERT, **TRANSFORMER, **T5, **FLAN, **MT5,
+    **GPT2, **GPT3, **MEGATRON, **TNLG, **BERT, **ROBERTA, **DISTILBERT, **ELECTRA, **TRANSFORMER, **T5, **FLAN, **MT5,
     **LLAMA, **LLAMA2, **LLAMA3, **QWEN2, **QWEN3, **MISTRAL, **VIT, **DEIT, **WHISPER,
 }  # fmt: skip
 

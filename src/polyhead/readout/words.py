@@ -32,11 +32,14 @@ class FixedBiasWords(Words):
 
 
 class HiddenWords(nn.Module):
-    """Which word is hidden here: one more layer, bent and normed, before the words (Devlin et al. 2019, 3.1)."""
+    """Which word is hidden here: one more layer, bent and normed, before the words (Devlin et al. 2019, 3.1).
 
-    def __init__(self, tokens: nn.Embedding, *, activation: str, eps: float):
+    width: of the vectors, where words are narrower.
+    """
+
+    def __init__(self, tokens: nn.Embedding, *, activation: str, eps: float, width: int | None = None):
         super().__init__()
-        self.dense = nn.Linear(tokens.embedding_dim, tokens.embedding_dim)
+        self.dense = nn.Linear(width or tokens.embedding_dim, tokens.embedding_dim)
         self.bend = bend_of(activation)
         self.norm = nn.LayerNorm(tokens.embedding_dim, eps=eps)
         self.words = Words(tokens.embedding_dim, tokens.num_embeddings, tied=tokens, bias=True)

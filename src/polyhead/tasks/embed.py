@@ -26,7 +26,7 @@ POOLINGS = {  # as folders of sentence-transformers write them
     "pooling_mode_cls_token": "first",
     "pooling_mode_max_tokens": "max",
 }
-READS = "vectors", "hidden words", "labels", "place labels", "spans"
+READS = "vectors", "hidden words", "replaced words", "labels", "place labels", "spans"
 
 
 @dataclass(frozen=True)
