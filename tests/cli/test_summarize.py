@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import polyhead as library
+from polyhead.cli.screen import one_line
 from tests.cli.conftest import Polyhead, refused
 from tests.tasks.words import STORY, asked_in_folder
 
@@ -80,6 +81,16 @@ def test_a_model_asked_in_words_translates_what_it_is_asked(polyhead: Polyhead, 
     assert own == [library.translate("The dog ran.", model=t5, prefix="Say {text} :").text]
     refused(polyhead("translate", "-m", t5, "a"), "knows translation_en_to_de, translation_en_to_fr; name one")
     refused(polyhead("translate", "-m", "zh-en", "雨", "--task", "en-de"), "it knows none by name")
+
+
+def test_evaluating_asks_in_words_too(polyhead: Polyhead, t5: Path, tmp_path: Path) -> None:
+    lines = ["The dog ran.", "It was not bad!"]
+    (tmp_path / "test.tsv").write_text("".join(f"{line}\t{line}\n" for line in lines), "utf-8")
+    score = "evaluate", tmp_path / "test.tsv", "-m", t5, "-o", tmp_path / "out.txt"
+    assert polyhead(*score, "--task", "en-de").code == 0
+    wanted = library.translate(lines, model=t5, task="en-de")
+    assert (tmp_path / "out.txt").read_text("utf-8").splitlines() == [one_line(each.text) for each in wanted]
+    refused(polyhead(*score), "name one as the task, or give a prefix")
 
 
 def test_what_cannot_be_is_one_sentence(polyhead: Polyhead, t5: Path, article: Path, tmp_path: Path) -> None:
