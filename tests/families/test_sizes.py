@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import subprocess
 import sys
@@ -48,6 +49,7 @@ def said(text: str) -> tuple[float, float]:
     return float(digits) * unit, step * unit / 2
 
 
+@functools.cache
 def counted(name: str) -> int:
     return sum(parameter.numel() for parameter in blank(SIZES[name])[1].parameters())
 
