@@ -71,6 +71,22 @@ def test_vectors_come_out_as_lines_of_json_or_as_one_array(
     np.testing.assert_allclose(np.load(tmp_path / "v.npy"), wanted, atol=1e-6)
 
 
+def test_a_field_of_jsonl_is_read_where_it_is_asked_for(
+    polyhead: Polyhead, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    file = tmp_path / "texts.jsonl"
+    file.write_text("".join(json.dumps({"id": 1, "text": "no", "body": text}) + "\n" for text in TEXTS), "utf-8")
+    wanted = library.embed(TEXTS, model=folders["embed"])
+    told = [json.loads(line) for line in polyhead("embed", "-m", folders["embed"], "-i", file, "--field", "body").lines]
+    np.testing.assert_allclose([each["vector"] for each in told], wanted, atol=1e-6)
+    labels = polyhead("classify", "-m", folders["classify"], "-i", file, "--field", "body").lines
+    assert labels == [each.labels[0] for each in library.classify(TEXTS, model=folders["classify"])]
+    file.write_text(json.dumps({"text": "the cat\nand"}), "utf-8")
+    [line] = polyhead("complete", "-m", folders["complete"], "-i", file, "--max-new", 3, "--json").lines
+    assert json.loads(line)["prompt"] == "the cat\nand"
+    refused(polyhead("embed", "-m", folders["embed"], "a", "--field", "body"), "--field chooses from the lines of a")
+
+
 def test_an_answer_is_a_line_or_an_empty_one(polyhead: Polyhead, folders: dict[str, Path], tmp_path: Path) -> None:
     question, passage = "where is the cat?", "The dog ran. The Cat sat in the house."
     wanted = library.answer(question, passage, model=folders["answer"], n_best=2, may_fail=False)

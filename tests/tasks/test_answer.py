@@ -61,6 +61,25 @@ def test_a_long_passage_is_read_whole_in_windows_and_places_hold(both: tuple[Any
     assert all(span.text == LONG[span.start : span.end] for span in found.spans)
 
 
+def test_many_are_answered_as_each_alone(both: tuple[Any, Path]) -> None:
+    folder, asked = both[1], [QUESTION, "who ran?", "what is red?"]
+    short = "a small red dog ran."
+    alone = [polyhead.answer(question, PASSAGE, model=folder) for question in asked]
+    for together in (
+        polyhead.answer(asked, PASSAGE, model=folder),
+        polyhead.answer(asked, [PASSAGE] * 3, model=folder),
+    ):
+        assert isinstance(together, list)
+        assert [(each.question, each.text, each.found) for each in together] == [
+            (each.question, each.text, each.found) for each in alone
+        ]
+    two = polyhead.answer(QUESTION, [short, LONG], model=folder)
+    assert isinstance(two, list) and [each.windows > 1 for each in two] == [False, True]
+    assert polyhead.answer([], [], model=folder) == []
+    with pytest.raises(ArgumentError, match="There are 3 questions and 2 passages; give one for each"):
+        polyhead.answer(asked, [PASSAGE] * 2, model=folder)
+
+
 def test_what_cannot_be_is_one_sentence(both: tuple[Any, Path]) -> None:
     folder = both[1]
     with pytest.raises(DataError, match="Pair 1 has an empty passage; give a question and the passage to look in"):
@@ -71,5 +90,5 @@ def test_what_cannot_be_is_one_sentence(both: tuple[Any, Path]) -> None:
         polyhead.answer(" ".join(["where is the cat"] * 6), PASSAGE, model=folder)
     with pytest.raises(ArgumentError, match="n_best must be a whole number of at least 1; found 0"):
         polyhead.answer(QUESTION, PASSAGE, model=folder, n_best=0)
-    with pytest.raises(ArgumentError, match="passage must be a text, found int"):
+    with pytest.raises(ArgumentError, match="passage must be a text or a list of texts, found 3"):
         polyhead.answer(QUESTION, 3, model=folder)  # pyright: ignore

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from polyhead.cli import options
-from polyhead.cli.door import in_windows, output
+from polyhead.cli.door import field_of, in_windows, output
 from polyhead.cli.screen import one_line, shower, to_json
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ def classify(
     items: Annotated[list[str] | None, typer.Argument(metavar="TEXT", help="Texts, or files of images.")] = None,
     model: options.NeededModel = "",
     input_file: options.Input = None,
+    field: options.Field = None,
     threshold: Annotated[
         float | None,
         typer.Option(
@@ -49,13 +50,14 @@ def classify(
         polyhead classify -m runs/digits seven.png --top 3
     """
     options.needed(model)
+    field = field_of(input_file, field)
     from polyhead.tasks.classify import Classifier
     from polyhead.tasks.load import load
 
     classifier = Classifier(load(model, device=device), several=several, threshold=threshold)
     with output(output_file) as out:
         show = shower(out)
-        for _, found in in_windows(items, input_file, output_file, "labelling", classifier):
+        for _, found in in_windows(items, input_file, output_file, "labelling", classifier, field=field):
             for each in found:
                 out.write((to_json(record(each)) if as_json else show(written(each, top))) + "\n")
             out.flush()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from polyhead.cli import options
-from polyhead.cli.door import in_windows, output
+from polyhead.cli.door import field_of, in_windows, output
 from polyhead.cli.screen import one_line, shower, teller, to_json
 from polyhead.errors import ArgumentError
 
@@ -19,6 +19,7 @@ def complete(
     prompts: Annotated[list[str] | None, typer.Argument(metavar="PROMPT", help="Beginnings.")] = None,
     model: options.NeededModel = "",
     input_file: options.Input = None,
+    field: options.Field = None,
     max_new: Annotated[int, typer.Option("--max-new", min=1, help="The most tokens that are added.")] = 128,
     stop: Annotated[list[str] | None, typer.Option("--stop", help="End before this text; may be given often.")] = None,
     beam: Annotated[int | None, typer.Option("--beam", min=1, max=1000, help="Search with a beam.")] = None,
@@ -42,6 +43,7 @@ def complete(
         polyhead complete -m gpt2 -i beginnings.txt -o whole.txt
     """
     options.needed(model)
+    field = field_of(input_file, field)
     search = chosen(beam, temperature, top_k=top_k, top_p=top_p, seed=seed)
     ends = plain(stop or [])
 
@@ -58,7 +60,7 @@ def complete(
         return
     with output(output_file) as out:
         show = shower(out)
-        for _, found in in_windows(prompts, input_file, output_file, "continuing", completer):
+        for _, found in in_windows(prompts, input_file, output_file, "continuing", completer, field=field):
             for each in (answers[0] for answers in found):
                 told = {"prompt": each.prompt, "text": each.text, "finished": each.finished, "stop": each.stop}
                 out.write((to_json(told) if as_json else show(one_line(each.prompt + each.text))) + "\n")

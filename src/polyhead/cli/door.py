@@ -17,7 +17,7 @@ from typing import Any, NoReturn, TextIO, TypeVar
 from polyhead.cli.screen import bar, say
 from polyhead.errors import ArgumentError, DataError, PolyheadError
 from polyhead.files import whole, writable
-from polyhead.inputs.readers import read_lines
+from polyhead.inputs.readers import read_lines, read_records
 
 T = TypeVar("T")
 
@@ -85,22 +85,48 @@ def lines(path: Path | None) -> Iterator[str]:
             ) from None
 
 
+def is_jsonl(path: Path) -> bool:
+    return path.name.removesuffix(".gz").endswith(".jsonl")
+
+
+def fields(path: Path, name: str) -> Iterator[tuple[int, str]]:
+    """The numbers of the lines of a .jsonl file, and a field of each; blank lines are passed over."""
+    return ((number, text) for number, (text,) in read_records(path, (name,)))
+
+
+def field_of(input_file: Path | None, field: str | None) -> str:
+    """The field that is asked for, or "text"; refused where there is no .jsonl file to take it from."""
+    if field is not None and (input_file is None or not is_jsonl(input_file)):
+        raise ArgumentError("--field chooses from the lines of a .jsonl file; give one with --input.")
+    return field or "text"
+
+
 WINDOW = 2000  # lines read, sorted by length and answered together
 
 
 def in_windows(
-    given: Sequence[str] | None, input_file: Path | None, output_file: Path | None, verb: str, answer: Callable[..., T]
+    given: Sequence[str] | None,
+    input_file: Path | None,
+    output_file: Path | None,
+    verb: str,
+    answer: Callable[..., T],
+    *,
+    field: str | None = None,
 ) -> Iterator[tuple[list[str], T]]:
     """Arguments, or the lines of a file or of the standard input, so many at a time, each with what `answer` says.
 
-    `answer` is called with the lines and progress=, which moves a bar while a file is worked on.
+    `answer` is called with the lines and progress=, which moves a bar while a file is worked on. field: what is taken
+    of the lines of a .jsonl file; None: lines are lines.
     """
     if given and input_file:
         raise ArgumentError("Give texts or --input FILE, not both.")
     live = not given and input_file is None and sys.stdin.isatty()
     if live:
         print("Type a line and press Enter; Ctrl-D ends.", file=sys.stderr)
-    incoming = iter(given) if given else lines(input_file)
+    if field is not None and input_file is not None and is_jsonl(input_file):
+        incoming = (text for _, text in fields(input_file, field))
+    else:
+        incoming = iter(given) if given else lines(input_file)
     with working(verb, input_file, output_file) as tell:
         while some := list(islice(incoming, 1 if live else WINDOW)):
             yield some, answer(some, progress=tell)

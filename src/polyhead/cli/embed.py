@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from polyhead.cli import options
-from polyhead.cli.door import in_windows, output
+from polyhead.cli.door import field_of, in_windows, output
 from polyhead.cli.screen import to_json
 from polyhead.errors import ArgumentError
 
@@ -17,6 +17,7 @@ def embed(
     texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT", help="Texts.")] = None,
     model: options.NeededModel = "",
     input_file: options.Input = None,
+    field: options.Field = None,
     pooling: Annotated[
         Literal["mean", "first", "max"] | None,
         typer.Option("--pooling", show_default="the model's, or mean", help="How words become one vector."),
@@ -38,6 +39,7 @@ def embed(
         polyhead embed -m all-MiniLM-L6-v2 -i sentences.txt -o vectors.npy
     """
     options.needed(model)
+    field = field_of(input_file, field)
     import numpy as np
 
     from polyhead.files import write_bytes
@@ -45,7 +47,7 @@ def embed(
     from polyhead.tasks.load import load
 
     embedder = Embedder(load(model, device=device), pooling=pooling, unit=unit)
-    parts = in_windows(texts, input_file, output_file, "reading", embedder)
+    parts = in_windows(texts, input_file, output_file, "reading", embedder, field=field)
     if output_file is not None and output_file.suffix == ".npy":
         found = [vectors for _, vectors in parts]
         if not found:

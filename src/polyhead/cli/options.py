@@ -9,10 +9,18 @@ import typer
 
 from polyhead.errors import ArgumentError
 
-Model = Annotated[str, typer.Option("--model", "-m", metavar="MODEL", help="A model folder or a shipped model.")]
-NeededModel = Annotated[str, typer.Option("--model", "-m", metavar="MODEL", help="A model folder; needed.")]
+Model = Annotated[
+    str, typer.Option("--model", "-m", metavar="MODEL", help="A model folder, a shipped model, or hf:owner/name.")
+]
+NeededModel = Annotated[
+    str, typer.Option("--model", "-m", metavar="MODEL", help="A model folder or hf:owner/name; needed.")
+]
 Input = Annotated[
     Path | None, typer.Option("--input", "-i", metavar="FILE", help="Take every line of this UTF-8 file (gz too).")
+]
+Field = Annotated[
+    str | None,
+    typer.Option("--field", metavar="NAME", show_default="text", help="That field of the lines of a .jsonl --input."),
 ]
 Beam = Annotated[
     int | None,

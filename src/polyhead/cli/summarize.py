@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from polyhead.cli import options
-from polyhead.cli.door import lines, output
+from polyhead.cli.door import field_of, fields, is_jsonl, lines, output
 from polyhead.cli.screen import bar, one_line, shower, to_json
 from polyhead.errors import ArgumentError, DataError
 
@@ -32,9 +32,7 @@ def summarize(
         Path | None,
         typer.Option("--input", "-i", metavar="FILE", help="A document in every line, or in a field of a .jsonl file."),
     ] = None,
-    field: Annotated[
-        str | None, typer.Option("--field", metavar="NAME", show_default="text", help="That field of --input's lines.")
-    ] = None,
+    field: options.Field = None,
     prefix: options.Prefix = None,
     min_new: Annotated[
         int | None,
@@ -74,8 +72,7 @@ def summarize(
     options.needed(model)
     if files and input_file:
         raise ArgumentError("Give files or --input FILE, not both.")
-    if field is not None and not (input_file and is_jsonl(input_file)):
-        raise ArgumentError("--field chooses from the lines of a .jsonl file; give one with --input.")
+    field = field_of(input_file, field)
     for file in files or ():
         if not file.exists():
             raise DataError(
@@ -84,7 +81,7 @@ def summarize(
 
     def documents() -> Iterator[Document]:
         if input_file:
-            return of_lines(input_file, field or "text")
+            return fields(input_file, field) if is_jsonl(input_file) else iter(enumerate(lines(input_file), 1))
         return ((str(path or "-"), "\n".join(lines(path))) for path in files or (None,))
 
     from polyhead.tasks.load import load
@@ -109,20 +106,6 @@ def summarize(
             for (name, _), summary in zip(some, found, strict=True):
                 out.writelines(row + "\n" for row in written(name, summary, nbest=nbest, as_json=as_json, show=show))
             out.flush()
-
-
-def of_lines(path: Path, field: str) -> Iterator[Document]:
-    """The documents in the lines of a file; as many as it has lines, unless it is JSONL, where blank ones are none."""
-    if not is_jsonl(path):
-        return enumerate(lines(path), 1)
-
-    from polyhead.inputs.readers import read_records
-
-    return ((number, text) for number, (text,) in read_records(path, (field,)))
-
-
-def is_jsonl(path: Path) -> bool:
-    return path.name.removesuffix(".gz").endswith(".jsonl")
 
 
 def written(name: str | int, found: Summary, *, nbest: int, as_json: bool, show: Callable[[str], str]) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import Tensor
@@ -139,25 +139,55 @@ def scored(logits: Tensor, inside: Tensor, places: Sequence[int], longest: int) 
     return Scored(found, float(logits[0].sum()))
 
 
+@overload
 def answer(
     question: str,
     passage: str,
+    *,
+    model: str | Path | Loaded,
+    n_best: int = ...,
+    longest: int = ...,
+    may_fail: bool = ...,
+    device: Device = ...,
+) -> Answer: ...
+@overload
+def answer(
+    question: str | Sequence[str],
+    passage: str | Sequence[str],
+    *,
+    model: str | Path | Loaded,
+    n_best: int = ...,
+    longest: int = ...,
+    may_fail: bool = ...,
+    device: Device = ...,
+) -> Answer | list[Answer]: ...
+def answer(
+    question: str | Sequence[str],
+    passage: str | Sequence[str],
     *,
     model: str | Path | Loaded,
     n_best: int = 1,
     longest: int = 30,
     may_fail: bool = True,
     device: Device = "auto",
-) -> Answer:
+) -> Answer | list[Answer]:
     """The part of a passage that answers a question, with its place, or that there is none.
 
+    Many questions may be asked of one passage, one question of many, or each of its own; as many answers come back.
     model: a folder of an extractive question answerer, or what `load` returned. n_best: how many parts are given.
     longest: the most tokens of one. may_fail: whether "no answer" may win; False for models that were never taught it.
     A passage that is longer than the model reads is read in windows that overlap. Raises ArgumentError, DataError for
     an empty side or a question that leaves no room, and CheckpointError.
     """
-    for name, text in (("question", question), ("passage", passage)):
-        if not isinstance(text, str):
-            raise ArgumentError(f"{name} must be a text, found {type(text).__name__}")
+    sides = {"question": question, "passage": passage}
+    many = {name: side for name, side in sides.items() if not isinstance(side, str)}
+    for name, side in many.items():
+        if not isinstance(side, Sequence) or not all(isinstance(text, str) for text in side):
+            raise ArgumentError(f"{name} must be a text or a list of texts, found {side!r:.80}")
+    if len({len(side) for side in many.values()}) > 1:
+        raise ArgumentError(f"There are {len(question)} questions and {len(passage)} passages; give one for each")
+    n = len(next(iter(many.values()))) if many else 1
+    questions, passages = ([side] * n if isinstance(side, str) else list(side) for side in sides.values())
     answerer = Answerer(ready(model, device), n_best=n_best, longest=longest, may_fail=may_fail)
-    return answerer([(question, passage)])[0]
+    found = answerer(list(zip(questions, passages, strict=True)))
+    return found if many else found[0]
