@@ -15,12 +15,14 @@ from torch import nn
 from polyhead.errors import ArgumentError, CheckpointError, ConfigError, did_you_mean
 from polyhead.families import Family, family_of
 from polyhead.files import together, write_text
+from polyhead.inputs.chat_template import TEMPLATE
 from polyhead.inputs.image import Images
 from polyhead.inputs.pair import TARGET, Pair, load_pair, save_pair
 from polyhead.inputs.sound import Sounds
 from polyhead.inputs.tokenizer import Tokenizer
 from polyhead.tasks.device import Device, device_of, same
 from polyhead.weights.config_keys import read_json
+from polyhead.weights.fetch import HUB, NAME, fetch
 from polyhead.weights.file import INDEX, SINGLE, TensorFiles, file_tensors, load_into, write
 
 ZOO = Path(str(files("polyhead") / "zoo"))
@@ -68,15 +70,17 @@ def shipped() -> list[str]:
 
 
 def find(name: str | Path) -> Path:
-    """The folder that a model argument means: a shipped model's name or a path.
+    """The folder that a model argument means: a path, a shipped model's name, or hf:owner/name on the hub.
 
-    Raises CheckpointError when there is neither, ArgumentError for what is no name. Nothing is ever requested from a
-    network.
+    Only what is written with hf: ever becomes a request (see `fetch`). Raises CheckpointError where there is no such
+    model, ArgumentError for what is no name.
     """
     if not isinstance(name, str | Path):
         raise ArgumentError(
             f"model must be a folder, a shipped model's name or what load returned, found {name!r:.80}."
         )
+    if str(name).startswith(HUB):
+        return fetch(str(name))
     folder = Path(name)
     if (folder / "config.json").is_file():
         return folder
@@ -87,11 +91,12 @@ def find(name: str | Path) -> Path:
     raise CheckpointError(
         f"There is no model '{name}': it is neither a folder nor a shipped model ({', '.join(shipped()) or 'none'})."
         + did_you_mean(str(name), shipped())
+        + (f" To fetch it from the Hugging Face hub, write {HUB}{name}." if NAME.fullmatch(str(name)) else "")
     )
 
 
 def load(name: str | Path, *, dtype: torch.dtype = torch.float32, device: Device = "cpu") -> Loaded:
-    """Load a model folder or a shipped model, ready to answer.
+    """Load a model folder, a shipped model, or hf:owner/name (@revision, if need be) from the hub, ready to answer.
 
     The weights are cast to `dtype` and put on `device` ("auto": CUDA where there is one). Raises CheckpointError or
     ConfigError naming everything that does not fit, ArgumentError for a device that is not here.
@@ -171,7 +176,7 @@ def save(loaded: Loaded, folder: str | Path, *, dtype: torch.dtype | None = None
 
     Raises WriteError.
     """
-    with together(Path(folder), stale=(TARGET, SINGLE, INDEX)) as new:
+    with together(Path(folder), stale=(TARGET, TEMPLATE, SINGLE, INDEX)) as new:
         if isinstance(loaded.tokenizer, Pair):
             save_pair(loaded.tokenizer, new)
         for part in (loaded.tokenizer, loaded.images, loaded.sounds):
