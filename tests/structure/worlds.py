@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from tests.tasks.speech import sound, speech_in_folder, write_wave
-from tests.tasks.words import STORY, asked_in_folder, decoder_in_folder, in_folder
+from tests.tasks.words import CHATML, STORY, asked_in_folder, decoder_in_folder, in_folder
 
 SENTENCES = "what a lovely day\nnot good\n"
 NAMES: dict[str, Any] = {"id2label": {0: "sad", 1: "glad"}, "label2id": {"sad": 0, "glad": 1}}
@@ -75,6 +75,14 @@ def complete(folder: Path) -> None:
     (folder / "beginnings.txt").write_text(SENTENCES, encoding="utf-8")
 
 
+def chat(folder: Path) -> None:
+    decoder_in_folder(folder / "my-chatter", "LlamaForCausalLM", chats=True, max_position_embeddings=2000)
+    talk = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "the cat"}]
+    (folder / "talk.jsonl").write_text("".join(json.dumps(each) + "\n" for each in talk[1:]), encoding="utf-8")
+    (folder / "conversations.jsonl").write_text(f'{json.dumps(talk)}\n"hello"\n', encoding="utf-8")
+    (folder / "chatml.jinja").write_text(CHATML, encoding="utf-8")
+
+
 def transcribe(folder: Path) -> None:
     speech_in_folder(folder / "my-hearer", seed=1)
     write_wave(folder / "speech.wav", sound(1.2))
@@ -85,6 +93,7 @@ def transcribe(folder: Path) -> None:
 #  verb -> what makes its world
 WORLDS: dict[str, Callable[[Path], object]] = {
     "answer": answer,
+    "chat": chat,
     "classify": classify,
     "complete": complete,
     "embed": embed,

@@ -28,12 +28,13 @@ def fetch(name: str) -> Path:
     told = NAME.fullmatch(name.removeprefix(HUB))
     if not told:
         raise ArgumentError(f"{name} is no name on the hub; write {HUB}owner/name or {HUB}owner/name@revision.")
-    from huggingface_hub import snapshot_download  # pyright: ignore[reportUnknownVariableType]
+    import huggingface_hub
     from huggingface_hub.errors import HFValidationError
 
-    what: dict[str, Any] = {"allow_patterns": list(FETCHED), "ignore_patterns": list(LEFT)}
+    download: Any = huggingface_hub.snapshot_download  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    how = {"revision": told["revision"], "allow_patterns": list(FETCHED), "ignore_patterns": list(LEFT)}
     try:
-        folder = Path(snapshot_download(told["repository"], revision=told["revision"], tqdm_class=quiet_bar(), **what))
+        folder = Path(download(told["repository"], tqdm_class=quiet_bar(), **how))
     except HFValidationError as wrong:
         raise ArgumentError(f"{name} is no name on the hub ({first_line(wrong)}); check how it is spelled.") from wrong
     except Exception as wrong:  # whatever the library, the network or the disk raises
