@@ -46,7 +46,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def theirs(model: Any, text: str, **how: Any) -> str:
     """Their answer to a text that has its prefix."""
-    words = AutoTokenizer.from_pretrained(model.name_or_path)  # a unigram is not learned twice alike
+    words = AutoTokenizer.from_pretrained(model.name_or_path)
     found = model.generate(**words(text, return_tensors="pt", return_token_type_ids=False), **how)
     return words.decode(found[0], skip_special_tokens=True)
 
@@ -195,6 +195,28 @@ def test_what_cannot_be_is_one_sentence(plain: Path, tmp_path: Path) -> None:
     path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | wrong_task), "utf-8")
     with pytest.raises(ConfigError, match=r"task_specific_params of config\.json: num_beams is 'many', but must be"):
         polyhead.summarize("a", model=tmp_path / "t5")
+
+
+def test_a_folder_with_a_sentencepiece_model_alone_is_read(tmp_path: Path) -> None:
+    import sentencepiece
+    from transformers import T5Tokenizer
+
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter([STORY, *TEXTS] * 20), model_prefix=str(tmp_path / "spiece"), vocab_size=100,
+        minloglevel=2, hard_vocab_limit=False, pad_id=0, eos_id=1, unk_id=2, bos_id=-1,
+    )  # fmt: skip
+    words = T5Tokenizer.from_pretrained(tmp_path)
+    model = asked_in_folder(tmp_path / "t5", task_specific_params={"summarization": SUMMARY})
+    for file in (tmp_path / "t5").glob("tokenizer*.json"):
+        file.unlink()
+    (tmp_path / "spiece.model").rename(tmp_path / "t5" / "spiece.model")
+    loaded = load(tmp_path / "t5")
+    assert Summarizer(loaded).window == 40
+    ids = words("to: " + TEXTS[0], return_tensors="pt")["input_ids"]
+    wanted = words.decode(model.generate(ids, **told(SUMMARY))[0], skip_special_tokens=True)
+    assert polyhead.summarize(TEXTS[0], model=loaded).text == wanted
+    polyhead.save(loaded, tmp_path / "saved")
+    assert polyhead.summarize(TEXTS[0], model=tmp_path / "saved").text == wanted
 
 
 def test_a_start_token_may_stand_in_the_generation_settings(plain: Path, tmp_path: Path) -> None:

@@ -108,8 +108,8 @@ def decoder_in_folder(folder: Path, architecture: str, *, chats: bool = False, *
 
 
 STORY = (
-    "The dog ran to the garden. Dr. Smith sat in the big red house and read a book. Was it good? It was not bad! The cat "
-    "sat on the mat, where it sleeps. 我爱吃苹果。你好吗？他说她没来，因为下雨。 A small blue house is in the garden. "
+    "The dog ran to the garden. Dr. Smith sat in the big red house and read a book. Was it good? It was not bad! The "
+    "cat sat on the mat, where it sleeps. 我爱吃苹果。你好吗？他说她没来，因为下雨。 A small blue house is in the garden. "
 )
 T5: dict[str, Any] = {
     "d_model": 24, "d_kv": 6, "d_ff": 20, "num_layers": 2, "num_decoder_layers": 2, "num_heads": 4,
@@ -119,15 +119,15 @@ T5: dict[str, Any] = {
 
 
 def piece_vocabulary() -> Any:
-    """As the tokenizers of T5: pieces of words by a unigram model, an end sign behind every text."""
-    inner = tokenizers.Tokenizer(models.Unigram())
+    """As the tokenizers of T5: pieces of words by a unigram model, the same every time; an end sign after every text."""
+    text = " ".join([*LINES, STORY, "summarize: translate English to German: {}!"])
+    whole = sorted({word for word in text.split() if word.isascii() and word.isalpha() and len(word) > 2})
+    letters = sorted(set(text) - {" "})
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -4.0), *((letter, -5.0) for letter in letters)]
+    inner = tokenizers.Tokenizer(models.Unigram([*pieces, *((f"▁{word}", -6.0) for word in whole[::2])], unk_id=2))
     inner.normalizer = normalizers.NFKC()
     inner.pre_tokenizer = pre_tokenizers.Metaspace()
     inner.decoder = decoders.Metaspace()
-    trainer = tokenizers.trainers.UnigramTrainer(
-        vocab_size=130, special_tokens=["<pad>", "</s>", "<unk>"], unk_token="<unk>", show_progress=False,
-    )  # fmt: skip
-    inner.train_from_iterator([*LINES, STORY, "summarize: translate English to German: :{}"], trainer)
     inner.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
     return transformers.PreTrainedTokenizerFast(
         tokenizer_object=inner, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", model_max_length=40

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from polyhead.errors import CheckpointError
-from polyhead.inputs.spm import SpmTokenizer
+from polyhead.inputs.spm import PIECES, PieceTokenizer, SpmTokenizer
 from polyhead.inputs.tokenizer import Piece, Row, Tokenizer
 
 TARGET = "target_tokenizer.json"
@@ -50,7 +50,7 @@ def load_pair(folder: str | Path) -> Pair:
     """Read the tokenizers of a folder, of whichever kind it holds.
 
     tokenizer.json serves both sides, or the source side alone when target_tokenizer.json stands beside it; else
-    source.spm and target.spm with their vocab.json are read (extra `spm`).
+    source.spm and target.spm with their vocab.json, or spiece.model for both, are read (extra `spm`).
     """
     folder = Path(folder)
     if (folder / "tokenizer.json").exists():
@@ -58,8 +58,11 @@ def load_pair(folder: str | Path) -> Pair:
         return Pair(source, whole(Tokenizer.load(folder, file=TARGET)) if (folder / TARGET).exists() else source)
     if (folder / "source.spm").exists():
         return Pair(SpmTokenizer.load(folder, side="source"), SpmTokenizer.load(folder, side="target"))
+    if (folder / PIECES).exists():
+        both = PieceTokenizer.load(folder)
+        return Pair(both, both)
     raise CheckpointError(
-        f"{folder} holds no tokenizer, expected tokenizer.json, or source.spm, target.spm and vocab.json; "
+        f"{folder} holds no tokenizer, expected tokenizer.json, or source.spm, target.spm and vocab.json, or {PIECES}; "
         "give the folder of a saved translation model."
     )
 

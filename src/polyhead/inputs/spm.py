@@ -1,6 +1,7 @@
-"""Marian folders as people have them: source.spm, target.spm and vocab.json enter, the methods of `Tokenizer` leave.
+"""Folders as people have them: a sentencepiece model enters, the methods of `Tokenizer` leave.
 
-sentencepiece cuts the text, vocab.json numbers the pieces. Needs the extra `spm`.
+source.spm and target.spm of Marian folders cut the text, and vocab.json numbers the pieces; spiece.model of T5 folders
+does both. Needs the extra `spm`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from polyhead.files import write_bytes, write_text
 from polyhead.inputs.tokenizer import SETTINGS, SPACE, Piece, Row, special_names
 
 Side = Literal["source", "target"]
+PIECES = "spiece.model"
 
 
 class SpmTokenizer:
@@ -69,7 +71,7 @@ class SpmTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text, </s> at the end."""
-        code, rest = _language_code(text)
+        code, rest = self.code(text)
         pieces = [*code, *self.inner.encode(rest, out_type=str)]
         return [*(self.numbers.get(piece, self.unk_id) for piece in pieces), self.eos_id]
 
@@ -88,7 +90,7 @@ class SpmTokenizer:
 
     def pieces(self, text: str) -> list[Piece]:
         """What `encode` gives, each id with its token and its place in `text`; </s> lies empty at the end."""
-        code, rest = _language_code(text)
+        code, rest = self.code(text)
         skip = len(text) - len(rest)
         found = self.inner.encode(rest, out_type="offset_mapping")
         places = [(skip + start, skip + end) for start, end in found["offsets"]]
@@ -101,13 +103,41 @@ class SpmTokenizer:
         specials = (name for name in special_names(self.config) if self.ids[name] == id)
         return self.texts.get(id) or next(specials, "")
 
+    def code(self, text: str) -> tuple[list[str], str]:
+        """The language code at the head of a text, if there is one, and the rest."""
+        end = text.find("<<") + 2 if text.startswith(">>") else 1
+        return ([text[:end]], text[end:]) if end > 1 else ([], text)
+
+
+class PieceTokenizer(SpmTokenizer):
+    """Both sides of a T5 folder that has only spiece.model, which numbers its pieces itself.
+
+    Ids and texts are those of `transformers.T5Tokenizer`, but that what a person types is never a special token.
+    """
+
+    def __init__(self, model: bytes, config: Mapping[str, Any]) -> None:
+        pieces: Any = extra("sentencepiece", "spm").SentencePieceProcessor(model_proto=model)
+        super().__init__(model, {pieces.id_to_piece(i): i for i in range(pieces.get_piece_size())}, config, "source")
+
+    @classmethod
+    def load(cls, folder: str | Path) -> PieceTokenizer:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Read spiece.model of a folder, and what tokenizer_config.json says about it."""
+        file, settings = Path(folder) / PIECES, Path(folder) / SETTINGS
+        try:
+            return cls(file.read_bytes(), json.loads(settings.read_text("utf-8")) if settings.exists() else {})
+        except (ValueError, RuntimeError) as wrong:  # broken JSON; sentencepiece's own complaint
+            raise CheckpointError(f"The vocabulary of {folder} is damaged ({wrong}); fetch it anew.") from None
+
+    def save(self, folder: str | Path) -> None:
+        """Write the files, as they were read. Raises WriteError."""
+        write_bytes(Path(folder) / PIECES, self.model)
+        write_text(Path(folder) / SETTINGS, json.dumps(self.config, indent=2, ensure_ascii=False) + "\n")
+
+    def code(self, text: str) -> tuple[list[str], str]:
+        """No language codes here."""
+        return [], text
+
 
 def _vocabulary(config: Mapping[str, Any], side: Side) -> str:
     """The file that numbers the pieces of one side."""
     return "target_vocab.json" if side == "target" and config.get("separate_vocabs") else "vocab.json"
-
-
-def _language_code(text: str) -> tuple[list[str], str]:
-    """The language code at the head of a text, if there is one, and the rest."""
-    end = text.find("<<") + 2 if text.startswith(">>") else 1
-    return ([text[:end]], text[end:]) if end > 1 else ([], text)
