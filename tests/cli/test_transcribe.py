@@ -71,6 +71,11 @@ def test_a_beam_is_a_beam_and_what_is_left_out_is_said(polyhead: Polyhead, world
     )
     words = ("transcribe", "-m", world / "model", "--language", "zh", world / "one.wav", "--plain")
     assert polyhead(*words, "--beam", 3).lines == [one_line(wanted.text)]
+    told = library.transcribe(
+        world / "two.wav", model=world / "model", language="zh", doubt=None, prompt="the cat", carry=True
+    )
+    more = (*words[:-2], world / "two.wav", "--plain", "--prompt", "the cat", "--carry")
+    assert polyhead(*more).lines == [one_line(told.text)]
     limit = polyhead(*words, "--beam", 3).err
     assert ("the text of 0.00-1.50 s reached the model's limit" in limit) == bool(wanted.cut)
 

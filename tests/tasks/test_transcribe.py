@@ -18,6 +18,7 @@ import polyhead
 from polyhead import ArgumentError, Beam, ConfigError, DataError, Greedy
 from polyhead.inputs.sound import Sound
 from polyhead.tasks.hearing.said import Doubt, repeats
+from polyhead.tasks.hearing.transcriber import Transcriber
 from polyhead.tasks.load import load
 from tests.tasks.speech import LANGUAGES, RATE, SECONDS, change, sound, speech_in_folder, vocabulary, write_wave
 from tests.tasks.words import in_folder
@@ -172,6 +173,39 @@ def test_long_sounds_go_on_where_the_last_segment_ended_as_in_the_reference(
     assert timed == found
 
 
+@pytest.mark.parametrize("search", SEARCHES)
+@pytest.mark.parametrize("carry", [False, True])
+@pytest.mark.parametrize("prompt", [None, "the mat, 我"])
+def test_what_stands_before_is_told_as_the_reference_tells_it(
+    tmp_path: Path, search: Any, carry: bool, prompt: str | None, silent_end: dict[str, Tensor]
+) -> None:
+    speech_in_folder(tmp_path, seed=1)
+    change(tmp_path, prev_sot_token_id=WORDS.convert_tokens_to_ids("<|startofprev|>"))
+    ids = WORDS(f"<|startofprev|> {prompt}", add_special_tokens=False)["input_ids"]
+    wanted = theirs_of(tmp_path).generate(
+        input_features=silent_end["input_features"][:1], language="de", return_timestamps=True, return_segments=True,
+        num_beams=getattr(search, "width", 1), condition_on_prev_tokens=carry, temperature=0.0,
+        prompt_ids=None if prompt is None else torch.tensor(ids),
+    )  # fmt: skip
+    found = ours(LONG[:1], tmp_path, language="de", search=search, carry=carry, prompt=prompt)[0]
+    assert found_parts(found) == parts(wanted["segments"][0], 7.3)
+    plain = ours(LONG[:1], tmp_path, language="de", search=search)[0]
+    assert (found == plain) is (prompt is None and not carry)
+
+
+def test_what_stands_before_is_each_sounds_own_and_never_what_was_drawn(one: Path) -> None:
+    """Sounds of which more and less was said stand in one batch, padded on the left."""
+    how: dict[str, Any] = {"carry": True, "times": "words", "language": "de"}
+    together = ours([*LONG, *SHORT], one, **how)
+    assert [said(each) for each in together] == [said(ours([x], one, **how)[0]) for x in (*LONG, *SHORT)]
+    drawn = Doubt(least=0.0, silence=1.0, temperatures=(0.6,))
+    assert ours(LONG, one, doubt=drawn, carry=True) == ours(LONG, one, doubt=drawn)
+    again = Doubt(least=0.0, silence=1.0, temperatures=(0.4,))
+    carried = ours(LONG, one, doubt=again, carry=True)
+    assert said(carried[0]) == said(ours(LONG[:1], one, doubt=again, carry=True)[0])
+    assert carried != ours(LONG, one, doubt=again)
+
+
 def test_silence_is_left_out_where_the_reference_leaves_it_out(one: Path, silent_end: dict[str, Tensor]) -> None:
     everything = ours(LONG, one, language="de")
     sure = sorted(x.log_probability for each in everything for x in each.segments)
@@ -314,6 +348,15 @@ def test_a_folder_that_draws_other_pictures_is_refused(one: Path, tmp_path: Path
         ours(SHORT, tmp_path)
 
 
+def test_progress_is_told_in_sounds_and_in_seconds(one: Path) -> None:
+    hear = Transcriber(load(one), doubt=None)
+    sounds, seconds = list[int](), list[int]()
+    some = [(str(i), x) for i, x in enumerate([*LONG, *SHORT] * 2)]
+    hear(some, progress=sounds.append, heard=seconds.append)
+    assert sum(sounds) == 10 and all(sounds)
+    assert sum(seconds) == int(2 * (7.3 + 5.0 + 1.5 + 2.0 + 0.7)) and min(seconds) >= 0
+
+
 # --- what is given ----------------------------------------------------------------------------------------------------
 
 
@@ -343,6 +386,8 @@ def test_what_cannot_be_is_one_sentence(one: Path, tmp_path: Path) -> None:
         ours(SHORT, one, task="transkribe")
     with pytest.raises(ArgumentError, match=r"times must be 'segments', 'words' or None; found 'word'.*'words'"):
         ours(SHORT, one, times="word")
+    with pytest.raises(ArgumentError, match=r"prompt has \d+ tokens, but the model has room for 19; shorten it"):
+        ours(SHORT, one, prompt="the cat sat on the mat " * 9)
     with pytest.raises(ArgumentError, match=r"Sound 2 is an array; say how many samples a second it has, as rate"):
         polyhead.transcribe([Sound(SHORT[0], RATE), SHORT[0]], model=one)
     with pytest.raises(ArgumentError, match=r"Sound 1 is int, expected a file, or an array with its rate"):

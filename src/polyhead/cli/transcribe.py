@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from polyhead.cli import options
 from polyhead.cli.door import lines, output, working
-from polyhead.cli.screen import one_line, say, shower, to_json
+from polyhead.cli.screen import bar, one_line, say, shower, to_json
 from polyhead.errors import ArgumentError, did_you_mean
 
 if TYPE_CHECKING:
     from polyhead.generation import Search
+    from polyhead.tasks.hearing.transcriber import Transcriber
     from polyhead.tasks.hearing.transcript import Transcript
 
 FORMATS = ("text", "srt", "vtt")
@@ -40,6 +42,12 @@ def transcribe(
         int | None,
         typer.Option("--beam", min=1, max=1000, show_default="the model's, or 1", help="Search with a beam."),
     ] = None,
+    prompt: Annotated[
+        str | None, typer.Option("--prompt", metavar="TEXT", help="Words that stand before, such as names to spell so.")
+    ] = None,
+    carry: Annotated[
+        bool, typer.Option("--carry", help="Tell each window of a long sound what was said in those before it.")
+    ] = False,
     plain: Annotated[
         bool, typer.Option("--plain", help="Take every first answer: read nothing again, leave nothing out.")
     ] = False,
@@ -70,28 +78,44 @@ def transcribe(
     from polyhead.tasks.hearing.said import USUAL
     from polyhead.tasks.hearing.transcriber import Transcriber
     from polyhead.tasks.load import load
-    from polyhead.tasks.transcribe import each_of
 
     hear = Transcriber(
         load(model, device=device), language=language, task=task, times=wanted, search=chosen(beam),
-        doubt=None if plain else USUAL,
+        doubt=None if plain else USUAL, prompt=prompt, carry=carry,
     )  # fmt: skip
-    incoming = iter(sounds) if sounds else (line for line in lines(input_file) if line.strip())
     several = sounds is None or len(sounds) > 1
-    with output(output_file) as out, working("hearing", input_file, output_file) as tell:
-        show, done = shower(out), 0
-        while files := list(islice(incoming, AT_ONCE)):
-            for found in hear(each_of(files, hear.sounds, first=done + 1), first=done + 1, progress=tell):
-                for sentence in notes(found):
-                    say(sentence)
-                if as_json:
-                    out.write(to_json(record(found)) + "\n")
-                elif form != "text":
-                    text = found.srt() if form == "srt" else found.vtt()
-                    out.write("\n".join(map(show, text.split("\n"))))
-                else:
-                    out.writelines(written(found, times, show, several=several))
+    with output(output_file) as out:
+        show = shower(out)
+        for found in heard(hear, sounds, input_file, output_file):
+            for sentence in notes(found):
+                say(sentence)
+            if as_json:
+                out.write(to_json(record(found)) + "\n")
+            elif form != "text":
+                text = found.srt() if form == "srt" else found.vtt()
+                out.write("\n".join(map(show, text.split("\n"))))
+            else:
+                out.writelines(written(found, times, show, several=several))
             out.flush()
+
+
+def heard(
+    hear: Transcriber, sounds: list[str] | None, input_file: Path | None, output_file: Path | None
+) -> Iterator[Transcript]:
+    """The transcripts of files, so many at a time; a bar tells the seconds of one, or the files of a list."""
+    from polyhead.tasks.transcribe import each_of
+
+    if sounds and len(sounds) == 1:
+        [(item, samples)] = each_of(sounds, hear.sounds)
+        with bar("hearing", len(samples) // hear.sounds.sampling_rate, of="seconds") as tell:
+            found = hear([(item, samples)], heard=tell)
+        yield from found
+        return
+    incoming = iter(sounds) if sounds else (line for line in lines(input_file) if line.strip())
+    done = 0
+    with working("hearing", input_file, output_file) as tell:
+        while files := list(islice(incoming, AT_ONCE)):
+            yield from hear(each_of(files, hear.sounds, first=done + 1), first=done + 1, progress=tell)
             done += len(files)
 
 

@@ -39,6 +39,8 @@ def transcribe(
     times: Times | None = None,
     search: Search | None = None,
     doubt: Doubt | None = USUAL,
+    prompt: str | None = None,
+    carry: bool = False,
     rate: int | None = None,
     device: Device = "auto",
 ) -> Any:
@@ -50,13 +52,17 @@ def transcribe(
     language: "zh" or "Chinese"; unless given, what the folder says, else it is heard in the first window. task:
     "transcribe" writes in the language that is spoken, "translate" in English. times: "segments" for when sentences
     begin and end, "words" for each word too, from cross-attention. search: `Greedy()`, `Beam(5)`; unless given, what
-    the folder's generation_config.json asks for. doubt: when a window is read again or left out; None: never.
+    the folder's generation_config.json asks for. doubt: when a window is read again or left out; None: never. prompt:
+    words that stand before, such as names as they are spelled. carry: whether each window is told what was said in
+    those before it, which keeps names and style alike and may repeat what is wrong.
 
     A sound longer than the model hears at once, 30 seconds, is heard window by window, each from where the last segment
     ended, so that no word is cut in two. Raises ArgumentError, DataError, ConfigError and CheckpointError.
     """
     loaded = ready(model, device)
-    hear = Transcriber(loaded, language=language, task=task, times=times, search=search, doubt=doubt)
+    hear = Transcriber(
+        loaded, language=language, task=task, times=times, search=search, doubt=doubt, prompt=prompt, carry=carry
+    )
     several = isinstance(sounds, list | tuple) and not isinstance(sounds, Sound)
     found = hear(each_of(cast("Sequence[Any]", sounds) if several else [sounds], hear.sounds, rate))
     return found if several else found[0]

@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from polyhead.core import Run
 from polyhead.generation import Beam, EndToken, Greedy, Hypothesis, LogitRule, Sample, Search, generate
-from polyhead.operator import Cache
+from polyhead.operator import Cache, Dense
 
 
 class Answer(NamedTuple):
@@ -51,29 +52,40 @@ USUAL = Doubt()
 
 
 class MemoryStep:
-    """What `generate` asks of a model of speech: the memory is there, each step reads only the newest tokens."""
+    """What `generate` asks of a model of speech: the memory is there, each step reads only the newest tokens.
 
-    def __init__(self, model: Any, memory: Tensor):
-        self.model, self.run, self.scores = model, Run(memory=memory, cache=Cache()), memory
+    real: which places of prompts [B, t] that are padded on the left hold something; None where all do.
+    """
+
+    def __init__(self, model: Any, memory: Tensor, real: Tensor | None = None):
+        self.model, self.memory, self.cache, self.real = model, memory, Cache(), real
+        self.scores = memory.new_empty(0)
 
     def __call__(self, tokens: Tensor) -> Tensor:
-        assert self.run.cache is not None
-        new = tokens[:, self.run.cache.length :]
-        if new.shape[1]:  # else it was asked already, for the language
-            self.scores = self.model.head(self.model.decode(new, self.run)[:, -1])
-        return self.scores  # [N, V]
+        start, stop = self.cache.length, tokens.shape[1]
+        if start == stop:  # it was asked already, for the language
+            return self.scores
+        run = Run(memory=self.memory, cache=self.cache)
+        if self.real is not None:
+            seen = F.pad(self.real, (0, stop - self.real.shape[1]), value=True)  # [N, t]
+            places = (seen.long().cumsum(1) - 1).clamp(min=0)[:, start:]
+            run = replace(run, mask=Dense(seen[:, None, None]), positions=places)
+        self.scores = self.model.head(self.model.decode(tokens[:, start:], run)[:, -1])  # [N, V]
+        return self.scores
 
     def keep(self, rows: Tensor, sources: Tensor | None = None) -> None:
-        assert self.run.cache is not None and self.run.memory is not None
-        self.run.cache.keep(rows, sources)
+        self.cache.keep(rows, sources)
+        if self.real is not None:
+            self.real = self.real[rows]
         if sources is not None:
-            self.run = replace(self.run, memory=self.run.memory[sources])
+            self.memory = self.memory[sources]
 
 
 def said(
     step: MemoryStep,
     prompt: Tensor,
     *,
+    real: Tensor | None,
     search: Search,
     doubt: Doubt | None,
     spelled: Callable[[Sequence[int]], str],
@@ -85,16 +97,16 @@ def said(
 ) -> list[Answer]:
     """An answer for each window: prompt [B, t], a step that has read no more than that.
 
-    spelled: the text of tokens. silences: the probability, of each window, that nobody speaks. room: the most tokens.
-    numbers: of the windows, by which is drawn.
+    real: as in `MemoryStep`. spelled: the text of tokens. silences: the probability, of each window, that nobody
+    speaks. room: the most tokens. numbers: of the windows, by which is drawn.
     """
-    model, memory = step.model, step.run.memory
-    assert memory is not None
+    model, memory = step.model, step.memory
     found: dict[int, Answer] = {}
     rows = list(range(len(prompt)))
     for temperature in (0.0, *(doubt.temperatures if doubt else ())):
         if temperature:
-            step, search = MemoryStep(model, memory[rows]), Sample(temperature, scored=True)
+            step = MemoryStep(model, memory[rows], None if real is None else real[rows])
+            search = Sample(temperature, scored=True)
         answers = generate(
             step, prompt[rows], search=search, max_new=room, rules=rules, stop=EndToken([end]),
             numbers=[numbers[row] for row in rows],

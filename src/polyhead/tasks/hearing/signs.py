@@ -3,6 +3,7 @@
 <start> <language> <task> <no times>   ->  words ... <end>
 <start> <language> <task>              ->  <0.00> words <2.40> ... <end>
 <start> <no times>                         where a model knows one language only
+<before> words that stand before           in front of any of these
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Signs:
     """The ids that steer a model of speech, all from its folder.
 
     languages, tasks: their signs by code and name, empty where the model knows one language. language, task: what the
-    folder asks for where nobody says. no_times, silence: None where the folder has none. latest: see `Times`.
+    folder asks for where nobody says. no_times, silence, before: None where the folder has none. latest: see `Times`.
     forbidden, forbidden_first: ids that are never said, or not at once. longest: tokens after the prompt. heads:
     (layer, head) pairs whose attention follows the speech, None where the folder names none; width: of the median that
     smooths it. marks: special tokens, which are no words. vocabulary: how many ids there are.
@@ -46,6 +47,7 @@ class Signs:
     task: str
     no_times: int | None
     silence: int | None
+    before: int | None
     latest: int | None
     forbidden: tuple[int, ...]
     forbidden_first: tuple[int, ...]
@@ -172,6 +174,7 @@ def signs(loaded: Loaded, step: float) -> Signs:
         task=said.get("task") or "transcribe",
         no_times=no_times,
         silence=silence,
+        before=one("prev_sot_token_id", named.get("<|startofprev|>"), "an id", is_id),
         latest=latest,
         forbidden=ids("suppress_tokens"),
         forbidden_first=ids("begin_suppress_tokens"),

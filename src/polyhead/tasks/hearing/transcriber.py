@@ -28,6 +28,7 @@ from polyhead.tasks.hearing.word_times import Word, listen, told, upper, words_o
 from polyhead.tasks.load import Loaded, able
 
 ROWS = 8  # sounds that are heard together
+CARRIED = 0.5  # the temperature below which a window's words are told to the next
 TIMES = ("segments", "words")
 Times = Literal["segments", "words"]
 
@@ -43,6 +44,7 @@ class Hearing:
     language: str | None
     probability: float | None = None
     at: int = 0  # the frame at which the next window begins
+    past: list[int] = field(default_factory=list[int])  # what the next window is told was said before
     text: str = ""
     segments: list[Segment] = field(default_factory=list[Segment])
     left_out: list[tuple[float, float]] = field(default_factory=list[tuple[float, float]])
@@ -61,6 +63,8 @@ class Transcriber:
         times: Times | None = None,
         search: Search | None = None,
         doubt: Doubt | None = USUAL,
+        prompt: str | None = None,
+        carry: bool = False,
     ):
         able(loaded, ("speech to text",), "transcribe", reads=("sound",))
         if times is not None and times not in TIMES:
@@ -75,6 +79,11 @@ class Transcriber:
         self.times, self.doubt = times, doubt
         if times == "segments" and self.signs.no_times is None:
             raise ArgumentError(f"{loaded.folder or 'The model'} knows no times; leave times out, or ask for words.")
+        self.carry = carry
+        self.room = self.config.max_len // 2 - 1  # for words that stand before
+        self.prompt = self.past_of(prompt)
+        if carry and self.signs.before is None:
+            raise ArgumentError(f"{loaded.folder or 'The model'} cannot be told what was said before; leave carry out.")
         self.heads = self.signs.heads
         if times == "words" and not self.heads:
             self.heads = upper(self.config.n_decoder_layers, self.config.n_decoder_heads)
@@ -93,26 +102,32 @@ class Transcriber:
         *,
         first: int = 1,
         progress: Callable[[int], None] | None = None,
+        heard: Callable[[int], None] | None = None,
     ) -> list[Transcript]:
         """As many transcripts as sounds, names and samples [samples] at the model's rate, in their order.
 
-        first: the number of the first sound; what is drawn is drawn by it. `progress` hears how many more are done.
+        first: the number of the first sound; what is drawn is drawn by it. `progress` hears how many more are done,
+        `heard` how many seconds more.
         """
         waiting = self.begun(sounds, first)
         open: list[Hearing] = []
         done: dict[int, Transcript] = {}
+        frames = seconds = 0
         while True:
             open += islice(waiting, ROWS - len(open))
             if not open:
                 return [done[number] for number in sorted(done)]
             for timed in (True, False):  # these begin differently
                 if some := [each for each in open if each.timed is timed]:
-                    self.hear(some)
+                    frames += self.hear(some)
             ended = [each for each in open if each.at >= each.sound.frames]
             open = [each for each in open if each.at < each.sound.frames]
             done |= {each.number: self.told(each) for each in ended}
             if progress and ended:
                 progress(len(ended))
+            if heard:
+                before, seconds = seconds, frames * self.sounds.hop_length // self.sounds.sampling_rate
+                heard(seconds - before)
 
     def begun(self, sounds: Iterable[tuple[str, Tensor]], first: int) -> Iterator[Hearing]:
         """Each sound, taken when its turn comes; the model tells times of long ones even where nobody asks, for they
@@ -120,21 +135,25 @@ class Transcriber:
         for number, (item, samples) in enumerate(sounds, first):
             sound = Excerpts(self.sounds, samples)
             wanted = self.times is not None or sound.frames > self.sounds.nb_max_frames
-            yield Hearing(number, item, sound, wanted and self.signs.no_times is not None, self.language)
+            timed = wanted and self.signs.no_times is not None
+            yield Hearing(number, item, sound, timed, self.language, past=[*self.prompt])
 
     @torch.inference_mode()
-    def hear(self, some: Sequence[Hearing]) -> None:
-        """The next window of each of some sounds; all with times, or all without."""
+    def hear(self, some: Sequence[Hearing]) -> int:
+        """The next window of each of some sounds, all with times or all without; how many frames of them are done."""
+        reached = sum(each.at for each in some)
         pictures = torch.stack([each.sound.picture(each.at) for each in some])  # [B, bands, frames]
         memory = self.model.encode(pictures.to(self.device, self.dtype))  # [B, S, D]
         step = MemoryStep(self.model, memory)
         likely = step(torch.full((len(some), 1), self.signs.start, device=self.device)).double().softmax(-1)  # [B, V]
         silences = [0.0] * len(some) if self.signs.silence is None else likely[:, self.signs.silence].tolist()
         self.recognise(some, likely)
-        prompts = [self.signs.prompt(each.language, self.task, times=each.timed) for each in some]
-        before = len(prompts[0])
+        prompts, real = self.prompts(some)
+        before = prompts.shape[1]
+        if int(prompts[0, 0]) != self.signs.start or real is not None:  # than what was asked for the language
+            step = MemoryStep(self.model, memory, real)
         answers = said(
-            step, torch.tensor(prompts, device=self.device), search=self.search, doubt=self.doubt,
+            step, prompts, real=real, search=self.search, doubt=self.doubt,
             spelled=self.spelled, silences=silences,
             room=min(self.signs.longest, self.config.max_len - before),
             rules=self.signs.rules(before, times=some[0].timed), end=self.signs.end,
@@ -142,6 +161,30 @@ class Transcriber:
         )  # fmt: skip
         for row, (each, answer) in enumerate(zip(some, answers, strict=True)):
             self.note(each, answer, silences[row], memory[row : row + 1])
+        return sum(min(each.at, each.sound.frames) for each in some) - reached
+
+    def prompts(self, some: Sequence[Hearing]) -> tuple[Tensor, Tensor | None]:
+        """What each window is begun with, [B, t], padded on the left; and which of it is real, None where all is."""
+        rows: list[list[int]] = []
+        for each in some:
+            past = [] if self.signs.before is None or not each.past else [self.signs.before, *each.past[-self.room :]]
+            rows.append([*past, *self.signs.prompt(each.language, self.task, times=each.timed)])
+        width = max(map(len, rows))
+        prompts = torch.tensor([[self.signs.end] * (width - len(row)) + row for row in rows], device=self.device)
+        places = torch.arange(width, device=self.device)
+        real = places >= width - torch.tensor([[len(row)] for row in rows], device=self.device)
+        return prompts, None if bool(real.all()) else real
+
+    def past_of(self, prompt: str | None) -> list[int]:
+        """The tokens of words that stand before every sound."""
+        if prompt is None or not prompt.strip():
+            return []
+        if self.signs.before is None:
+            raise ArgumentError("The model cannot be told what was said before; leave prompt out.")
+        tokens = self.words(self.tokenizer.encode(" " + prompt.strip()))
+        if len(tokens) > self.room:
+            raise ArgumentError(f"prompt has {len(tokens)} tokens, but the model has room for {self.room}; shorten it.")
+        return tokens
 
     def recognise(self, some: Sequence[Hearing], likely: Tensor) -> None:
         """The language of each sound that has none yet: the likeliest after the start sign, likely [B, V]."""
@@ -174,6 +217,9 @@ class Transcriber:
                     start, end = self.seconds(each, part.start), self.seconds(each, part.end)
                     more = tuple(part.tokens), tuple(some), answer.sure, answer.temperature
                     each.segments.append(Segment(start, end, text.strip(), *more))
+            if self.carry:  # but nothing that was drawn at random (Radford et al. 2022, section 4.5)
+                each.past += [token for part in parts for token in part.tokens]
+                each.past = [] if answer.temperature >= CARRIED else each.past[-self.room :]
         each.at += frames if go_on is None else go_on * self.sounds.nb_max_frames // self.config.n_frames
 
     def word_times(self, each: Hearing, parts: Sequence[Part], memory: Tensor, places: int) -> list[list[Word]]:
