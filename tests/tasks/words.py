@@ -109,7 +109,8 @@ def decoder_in_folder(folder: Path, architecture: str, *, chats: bool = False, *
 
 STORY = (
     "The dog ran to the garden. Dr. Smith sat in the big red house and read a book. Was it good? It was not bad! The "
-    "cat sat on the mat, where it sleeps. 我爱吃苹果。你好吗？他说她没来，因为下雨。 A small blue house is in the garden. "
+    "cat sat on the mat, where it sleeps. 我爱吃苹果。你好吗？他说她没来，因为下雨。 "
+    "A small blue house is in the garden. "
 )
 T5: dict[str, Any] = {
     "d_model": 24, "d_kv": 6, "d_ff": 20, "num_layers": 2, "num_decoder_layers": 2, "num_heads": 4,
@@ -119,7 +120,7 @@ T5: dict[str, Any] = {
 
 
 def piece_vocabulary() -> Any:
-    """As the tokenizers of T5: pieces of words by a unigram model, the same every time; an end sign after every text."""
+    """As the tokenizers of T5: pieces of words by a unigram model, the same every time; an end sign behind a text."""
     text = " ".join([*LINES, STORY, "summarize: translate English to German: {}!"])
     whole = sorted({word for word in text.split() if word.isascii() and word.isalpha() and len(word) > 2})
     letters = sorted(set(text) - {" "})
