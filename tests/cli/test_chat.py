@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import pty
@@ -10,6 +11,7 @@ import select
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -105,7 +107,7 @@ class Terminal:
             preexec_fn=own_terminal,
         )  # fmt: skip
         os.close(theirs)
-        self.seen = ""
+        self.seen, self.text = "", codecs.getincrementaldecoder("utf-8")("replace")
 
     def until(self, pattern: str, seconds: float = 60) -> str:
         """What appears up to this, which is then no longer waited for."""
@@ -114,18 +116,35 @@ class Terminal:
             assert time.monotonic() < end, f"{pattern} did not come; there is {self.seen!r}"
             if select.select([self.ours], [], [], 0.1)[0]:
                 try:
-                    self.seen += os.read(self.ours, 65536).decode("utf-8", "replace")
+                    self.seen += self.text.decode(os.read(self.ours, 65536))
                 except OSError:  # the other side is gone
                     assert re.search(pattern, self.seen), f"{pattern} never came; there is {self.seen!r}"
         text, self.seen = self.seen[: found.end()], self.seen[found.end() :]
         return text
 
     def type(self, text: str) -> None:
+        if text == "\x03":
+            time.sleep(0.5)  # a signal between the prompt and the wait for a key is heard only with the next key
         os.write(self.ours, text.encode())
 
-    def leave(self) -> None:
-        assert self.process.wait(60) == 0
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
         os.close(self.ours)
+
+
+@pytest.fixture
+def terminal() -> Iterator[Callable[..., Terminal]]:
+    """Terminals that are gone when the test is over, however it ends."""
+    opened: list[Terminal] = []
+
+    def open_one(*words: object) -> Terminal:
+        opened.append(Terminal(*words))
+        return opened[-1]
+
+    yield open_one
+    for each in opened:
+        each.close()
 
 
 def own_terminal() -> None:
@@ -135,9 +154,9 @@ def own_terminal() -> None:
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
-def test_a_conversation_in_a_terminal(talker: Path, tmp_path: Path) -> None:
+def test_a_conversation_in_a_terminal(terminal: Callable[..., Terminal], talker: Path, tmp_path: Path) -> None:
     """Reply, stop, mistake, undo, save, load, end: one conversation, as a person has it."""
-    at = Terminal("-m", talker, "--max-new", 2500, "--system", "Be brief.")
+    at = terminal("-m", talker, "--max-new", 3500, "--system", "Be brief.")
     at.until("Ctrl-D ends.*\n> ")
     at.type("\x03")
     at.until("Ctrl-D ends.\r\n> ")
@@ -171,12 +190,12 @@ def test_a_conversation_in_a_terminal(talker: Path, tmp_path: Path) -> None:
     at.type("\x03")
     at.until("Stopped here.*\r\n> ")
     at.type("\x04")
-    at.leave()
+    assert at.process.wait(60) == 0
 
 
-def test_a_reply_that_ends_in_a_terminal_cannot_act_on_it(talker: Path, tmp_path: Path) -> None:
-    """A template and a system text full of controls; replies of a random model, which hold some too."""
-    at = Terminal("-m", talker, "--max-new", 60, "--temperature", "3")
+def test_a_reply_that_ends_in_a_terminal_cannot_act_on_it(terminal: Callable[..., Terminal], talker: Path) -> None:
+    """A random model's, drawn wildly, which hold controls of every kind."""
+    at = terminal("-m", talker, "--max-new", 60, "--temperature", "3")
     at.until("\n> ")
     for said in ("a", "b", "/again"):
         at.type(said + "\n")
@@ -185,4 +204,4 @@ def test_a_reply_that_ends_in_a_terminal_cannot_act_on_it(talker: Path, tmp_path
     at.type("//quit\n")
     at.until("\r\n> ")
     at.type("/quit\n")
-    at.leave()
+    assert at.process.wait(60) == 0
