@@ -78,7 +78,7 @@ def test_a_bar_is_shown_to_a_person_and_leaves_no_trace(
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     seen = polyhead(*how)
     assert seen.out == quiet.out
-    assert "translating" in seen.err and "3/3" in seen.err
+    assert "evaluating" in seen.err and "3/3" in seen.err
 
 
 def test_two_parallel_files_are_read_side_by_side(polyhead: Polyhead, model: Path, tmp_path: Path):

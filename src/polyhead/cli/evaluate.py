@@ -1,11 +1,12 @@
-"""`polyhead evaluate`: pairs of lines and a model go in, BLEU and chrF with their signatures come out."""
+"""`polyhead evaluate`: held-out pairs and a model go in, scores come out: BLEU and chrF, or accuracy and F1."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,12 +18,17 @@ from polyhead.errors import ArgumentError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from polyhead.tasks.evaluate import Scores
+    from polyhead.inputs.readers import Skipped
+
+BLOCKS = 20  # of a label's bar
 
 
 def evaluate(
     data: Annotated[
-        list[Path], typer.Argument(metavar="FILE [FILE]", help="A TSV or JSONL file of pairs, or two parallel files.")
+        list[Path],
+        typer.Argument(
+            metavar="FILE [FILE]", help="TSV or JSONL, two parallel files, a folder of images, or two of IDX."
+        ),
     ],
     model: options.Model = "zh-en",
     columns: Annotated[
@@ -41,19 +47,32 @@ def evaluate(
     task: options.Task = None,
     prefix: options.Prefix = None,
     beam: options.Beam = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            "--threshold", min=0, max=1, show_default="the model's", help="Of labels, where several may hold."
+        ),
+    ] = None,
+    separator: Annotated[
+        str | None, typer.Option("--separator", show_default=",", help="What stands between several labels.")
+    ] = None,
     device: options.Device = "auto",
     as_json: options.Json = False,
     output_file: options.Output = None,
 ) -> None:
-    """Score a model's translations of held-out lines with BLEU and chrF.
+    """Score a model on held-out data.
 
-    Each score comes with sacreBLEU's signature, which makes it comparable. --output keeps the translations, one a line.
+    A translator's lines by BLEU and chrF, with sacreBLEU's signatures, which make them comparable. A classifier's
+    labels by accuracy and F1, each label by itself, and, where several may hold, by threshold. --output keeps what the
+    model said, a line each.
 
     **Examples**
 
         polyhead evaluate test.tsv --columns 2,1 --model runs/zh-en
         polyhead evaluate test.tsv.gz --columns 2,1 --where 4=simp,same
         polyhead evaluate test.zh test.en --beam 1 --json
+        polyhead evaluate test.tsv --model runs/goemotions
+        polyhead evaluate t10k-images-idx3-ubyte.gz t10k-labels-idx1-ubyte.gz --model runs/digits
     """
     if len(data) > 2:
         raise ArgumentError(f"Give one file of pairs or two parallel files, not {len(data)}.")
@@ -61,43 +80,98 @@ def evaluate(
         raise ArgumentError("--columns and --where choose from one file of pairs, but two parallel files are given.")
     chosen, rows = sides(columns or "1,2"), filters(where or [])
 
-    from polyhead.inputs.readers import Skipped, Source, read
+    from polyhead.inputs.readers import Skipped
+    from polyhead.tasks.evaluate import Scores
     from polyhead.tasks.evaluate import evaluate as score
+    from polyhead.tasks.load import load
 
-    source = Source(path=data[0] if len(data) == 1 else tuple(data), columns=chosen, where=rows)
-    skipped = Skipped()
-    pairs = list(read(source, on_error="skip" if skip_broken else "stop", report=skipped))
+    loaded, skipped = load(model, device=device), Skipped()
+    images, kind = loaded.family.reads == "image", "images" if loaded.family.reads == "image" else "lines"
+    if images and where:
+        raise ArgumentError("--where chooses from a file of texts, but this model reads images; leave it out.")
+    name = " + ".join(map(str, data))
+    pairs = (pictures if images else texts)(data, chosen, rows, skip_broken, skipped)
     if skipped.total:
-        say(f"{source.name}: {skipped.total:,} lines left out: {skipped}")
-    with bar("translating", len(pairs)) as tell:
-        scores, texts = score(
-            pairs, model=model, beam=beam, task=task, prefix=prefix, device=device, file=source.name, progress=tell
-        )
+        say(f"{name}: {skipped.total:,} lines left out: {skipped}")
+    with bar("evaluating", len(pairs)) as tell:
+        scores, said = score(
+            pairs, model=loaded, beam=beam, task=task, prefix=prefix, threshold=threshold, separator=separator,
+            file=name, progress=tell,
+        )  # fmt: skip
     if output_file:
         with output(output_file) as out:
             show = shower(out)
-            out.writelines(show(one_line(text)) + "\n" for text in texts)
+            lines = said if isinstance(scores, Scores) else [", ".join(each.labels) for each in said]
+            out.writelines(show(one_line(line)) + "\n" for line in lines)
     if as_json:
         print(to_json({**asdict(scores), "left_out": skipped.total}))
         return
     from rich.console import Console
 
     left_out = f", {skipped.total:,} left out" if skipped.total else ""
-    title = safe(f"{model}: {scores.n:,} lines of {source.name}{left_out}")
-    Console(file=sys.stdout).print(table(title, scores))
+    console = Console(file=sys.stdout)
+    console.print(safe(f"{model}: {scores.n:,} {kind} of {name}{left_out}"), markup=False, highlight=False)
+    for table in translated(scores) if isinstance(scores, Scores) else labelled(scores):
+        console.print(table)
 
 
-def table(title: str, scores: Scores) -> Table:
+def texts(data: Sequence[Path], columns: Any, where: Any, skip: bool, skipped: Skipped) -> list[Any]:
+    from polyhead.inputs.readers import Source, read
+
+    source = Source(path=data[0] if len(data) == 1 else tuple(data), columns=columns, where=where)
+    return list(read(source, on_error="skip" if skip else "stop", report=skipped))
+
+
+def pictures(data: Sequence[Path], columns: Any, _: Any, skip: bool, skipped: Skipped) -> list[Any]:
+    from polyhead.inputs.pictures import Album, read_album
+
+    path = data[0] if len(data) == 1 else tuple(data)
+    album = read_album(Album(path=path, columns=columns), on_error="skip" if skip else "stop", report=skipped)
+    return list(zip(album.pictures, album.labels, strict=True))
+
+
+def lined_up(title: str, *columns: str) -> Table:
+    """A table whose first column is words and whose others are numbers."""
     from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for place, column in enumerate(columns):
+        table.add_column(column, justify="right" if place else "left")
+    return table
+
+
+def translated(scores: Any) -> list[Table]:
     from rich.text import Text
 
-    table = Table(title=Text(title), title_justify="left")
-    table.add_column("metric")
-    table.add_column("score", justify="right")
+    table = lined_up("", "metric", "score")
     table.add_column("signature", overflow="fold")
     table.add_row("BLEU", f"{scores.bleu:.2f}", Text(scores.bleu_signature))
     table.add_row("chrF", f"{scores.chrf:.2f}", Text(scores.chrf_signature))
-    return table
+    return [table]
+
+
+def labelled(scores: Any) -> list[Table]:
+    """The whole, each label with a bar as long as its F1, and one threshold for all labels where several may hold."""
+    from rich.text import Text
+
+    whole = lined_up("", "score", "")
+    for name, value in (("accuracy", scores.accuracy), ("micro F1", scores.micro_f1), ("macro F1", scores.macro_f1)):
+        whole.add_row(name, f"{100 * value:.2f} %")
+    whole.add_row("loss", f"{scores.loss:.4f}")
+    several = bool(scores.sweep)
+    each = lined_up("each label", "label", "n", "precision", "recall", "F1", *(["threshold"] if several else []))
+    each.add_column("", no_wrap=True)
+    for one in scores.labels:
+        shares = [f"{100 * x:.1f}" for x in (one.precision, one.recall, one.f1)]
+        at = [f"{one.threshold:.2f}"] if several else []
+        each.add_row(Text(safe(one.label)), f"{one.n:,}", *shares, *at, "▇" * round(BLOCKS * one.f1))
+    if not several:
+        return [whole, each]
+    sweep = lined_up("one threshold for all", "threshold", "precision", "recall", "micro F1", "macro F1")
+    for one in scores.sweep:
+        shares = (one.precision, one.recall, one.micro_f1, one.macro_f1)
+        sweep.add_row(f"{one.threshold:.1f}", *(f"{100 * x:.1f}" for x in shares))
+    return [whole, each, sweep]
 
 
 def sides(text: str) -> tuple[int | str, int | str]:

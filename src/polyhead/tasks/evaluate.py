@@ -1,19 +1,23 @@
-"""Pairs of a source and a reference, and a model, become scores with the signatures that make them comparable."""
+"""Held-out pairs and a model become scores: of translations by their references, of labels by those that hold."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from polyhead.errors import ArgumentError, DataError, extra
 from polyhead.generation import Search
+from polyhead.inputs.label_names import LabelNames
 from polyhead.inputs.readers import Example
 from polyhead.tasks.asking import asking
+from polyhead.tasks.classify import Classification, Classifier
 from polyhead.tasks.decoding import chosen_search
 from polyhead.tasks.device import Device
+from polyhead.tasks.label_scores import LabelScores, label_scores, truth_of
 from polyhead.tasks.load import Loaded, able, ready
-from polyhead.tasks.translator import DOES, Translator
+from polyhead.tasks.translator import Translator
 
 
 @dataclass(frozen=True)
@@ -45,36 +49,110 @@ def score(hypotheses: Sequence[str], references: Sequence[str]) -> Scores:
     )
 
 
-def evaluate(
-    pairs: Iterable[tuple[str, str] | Example],
+def translations(
+    loaded: Loaded,
+    pairs: Sequence[Any],
     *,
-    model: str | Path | Loaded = "zh-en",
+    file: str,
+    progress: Callable[[int], None] | None,
     beam: int | None = None,
     search: Search | None = None,
     task: str | None = None,
     prefix: str | None = None,
-    device: Device = "auto",
-    file: str = "",
-    progress: Callable[[int], None] | None = None,
 ) -> tuple[Scores, list[str]]:
-    """Translate the source of every pair and score the translations; they come back beside the scores.
-
-    pairs: (source, reference); those that `inputs.readers.read` gives carry their line numbers, which
-    messages cite, beside the name of their `file`.
-    model, beam, search, task, prefix, device: as `translate` takes them. `progress` hears how many more are done. Needs
-    the extra `train`. Raises DataError for no pairs and for a source beyond the model's positions, ArgumentError for
-    what are no pairs of texts.
-    """
-    pairs = list(pairs) if isinstance(pairs, Iterable) else [pairs]
+    """Translate the source of every pair and score the translations; they come back beside the scores."""
     for place, pair in enumerate(pairs, 1):
         if not (isinstance(pair, tuple | list) and len(pair) >= 2 and all(isinstance(side, str) for side in pair[:2])):
             raise ArgumentError(f"Pair {place} must be (source, reference), two texts, found {pair!r:.80}.")
     extra("sacrebleu.metrics", "train")  # or its absence is noticed when everything is translated
-    loaded = ready(model, device)
-    able(loaded, DOES, "evaluate")
     said = asking(loaded, "translation", task=task, prefix=prefix)
     translator = Translator(loaded, search=chosen_search(loaded, search, beam, task=said.settings), said=said)
     numbers = [getattr(pair, "line", place) for place, pair in enumerate(pairs, 1)]
     found = translator([pair[0] for pair in pairs], numbers=numbers, file=file, progress=progress)
     texts = [translation.text for translation in found]
     return score(texts, [pair[1] for pair in pairs]), texts
+
+
+def labels(
+    loaded: Loaded,
+    pairs: Sequence[Any],
+    *,
+    file: str,
+    progress: Callable[[int], None] | None,
+    several: bool | None = None,
+    threshold: float | Mapping[str, float] | None = None,
+    separator: str = ",",
+) -> tuple[LabelScores, list[Classification]]:
+    """Label the first of every pair and score the labels by the second; what was found comes back beside the scores."""
+    classifier = Classifier(loaded, several=several, threshold=threshold)
+    names = LabelNames(classifier.names, separator if classifier.several else "")
+    numbers: list[list[int]] = []
+    for place, pair in enumerate(pairs, 1):
+        if not (isinstance(pair, tuple | list) and len(pair) >= 2 and isinstance(pair[1], str | tuple | list)):
+            raise ArgumentError(f"Pair {place} must be (text or image, labels), found {pair!r:.80}.")
+        try:
+            numbers.append(names.encode(pair[1] if isinstance(pair[1], str) else separator.join(pair[1])))
+        except DataError as wrong:
+            where = f"{file} line {getattr(pair, 'line', place)}" if file else f"Pair {place}"
+            raise DataError(f"{where}: {wrong}") from None
+    if not pairs:
+        raise DataError("There is nothing to label; expected at least one pair of a text or an image and its labels.")
+    found, p = classifier.both([pair[0] for pair in pairs], progress=progress)
+    thresholds = [classifier.thresholds[name] for name in names.names] if classifier.several else None
+    return label_scores(p, truth_of(numbers, len(names)), names.names, thresholds=thresholds), found
+
+
+@dataclass(frozen=True)
+class Way:
+    """How models of a kind are scored: by which function, and which arguments it takes."""
+
+    run: Callable[..., Any]
+    takes: tuple[str, ...]
+
+
+TRANSLATIONS = Way(translations, ("beam", "search", "task", "prefix"))
+LABELS = Way(labels, ("several", "threshold", "separator"))
+#  what a model gives -> how that is scored
+WAYS = {"translation": TRANSLATIONS, "text to text": TRANSLATIONS, "labels": LABELS, "image labels": LABELS}
+
+
+def evaluate(
+    pairs: Iterable[tuple[Any, Any] | Example],
+    *,
+    model: str | Path | Loaded = "zh-en",
+    beam: int | None = None,
+    search: Search | None = None,
+    task: str | None = None,
+    prefix: str | None = None,
+    several: bool | None = None,
+    threshold: float | Mapping[str, float] | None = None,
+    separator: str | None = None,
+    device: Device = "auto",
+    file: str = "",
+    progress: Callable[[int], None] | None = None,
+) -> Any:
+    """Score a model on held-out pairs: (scores, what it said).
+
+    Of a translator, pairs are (source, reference), and `Scores` come with the translations; beam, search, task, prefix
+    are as `translate` takes them, and the extra `train` is needed. Of a classifier, pairs are (text or image, labels),
+    the labels' names as a list or as a text with `separator` (",") between several, and `LabelScores` come with the
+    `Classification` of each; several and threshold are as `classify` takes them.
+    model, device: as everywhere. Pairs that `inputs.readers.read` gives carry their line numbers, which messages cite
+    beside the name of their `file`. `progress` hears how many more are done.
+    Raises DataError for no pairs, for a source beyond the model's positions and for a label that the model does not
+    have, ArgumentError for what are no pairs and for an argument that such a model does not take.
+    """
+    pairs = list(pairs) if isinstance(pairs, Iterable) else [pairs]
+    loaded = ready(model, device)
+    able(loaded, WAYS, "evaluate", reads=("text", "pair", "image"))
+    how = {
+        "beam": beam, "search": search, "task": task, "prefix": prefix, "several": several, "threshold": threshold,
+        "separator": separator,
+    }  # fmt: skip
+    given, way = {name: value for name, value in how.items() if value is not None}, WAYS[loaded.family.does]
+    if wrong := [name for name in given if name not in way.takes]:
+        raise ArgumentError(
+            f"{', '.join(wrong)} cannot be given for a {loaded.family.architecture}, which gives "
+            f"{loaded.family.does}: it takes {', '.join(way.takes)}"
+        )
+    return way.run(loaded, pairs, file=file, progress=progress, **given)

@@ -14,6 +14,7 @@ Probabilities = NDArray[np.floating]  # [n, L]
 Truth = NDArray[np.bool_]  # [n, L]: which labels each thing has
 FLOOR = 1e-12  # a probability of 0 would cost infinity
 LEAST, MOST = 0.05, 0.95  # thresholds that are looked for
+SWEPT = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # those that are told for all labels alike
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,17 @@ class LabelScore:
 
 
 @dataclass(frozen=True)
+class Sweep:
+    """What one threshold for all labels would give."""
+
+    threshold: float
+    precision: float
+    recall: float
+    micro_f1: float
+    macro_f1: float
+
+
+@dataclass(frozen=True)
 class LabelScores:
     """Scores of n things, from 0 to 1, higher is better, but for the loss: nats for each thing, or for each label.
 
@@ -46,6 +58,7 @@ class LabelScores:
     micro_f1: float
     macro_f1: float
     labels: tuple[LabelScore, ...]
+    sweep: tuple[Sweep, ...] = ()  # of labels that do not exclude each other
 
     def values(self) -> dict[str, float]:
         """The scores of the whole by name."""
@@ -81,7 +94,16 @@ def label_scores(
         micro_f1=float(share(2 * right.sum(), n.sum() + found.sum())),
         macro_f1=float(f1.mean()),
         labels=tuple(LabelScore(name, int(k), float(a), float(b), float(c), t) for name, k, a, b, c, t in rows),
+        sweep=() if thresholds is None else tuple(swept(p, truth, at) for at in SWEPT),
     )
+
+
+def swept(p: Probabilities, truth: Truth, threshold: float) -> Sweep:
+    given = p >= threshold
+    right, n, found = (given & truth).sum(0), truth.sum(0), given.sum(0)  # [L]
+    whole = float(share(right.sum(), found.sum())), float(share(right.sum(), n.sum()))
+    micro = float(share(2 * right.sum(), n.sum() + found.sum()))
+    return Sweep(threshold, *whole, micro, float(share(2 * right, n + found).mean()))
 
 
 def share(part: NDArray[np.integer], whole: NDArray[np.integer]) -> NDArray[np.float64]:
