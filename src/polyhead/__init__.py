@@ -46,8 +46,8 @@ if TYPE_CHECKING:
     from polyhead.tasks.embed import embed
     from polyhead.tasks.evaluate import evaluate
     from polyhead.tasks.info import info
-    from polyhead.tasks.load import load, save
     from polyhead.tasks.learning.train import train
+    from polyhead.tasks.load import load, save
     from polyhead.tasks.summarize import summarize
     from polyhead.tasks.transcribe import transcribe
     from polyhead.tasks.translator import translate

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn import metrics
 
 from polyhead.errors import DataError
 from polyhead.tasks.label_scores import best_thresholds, label_scores, truth_of
 
+metrics: Any = import_module("sklearn.metrics")  # whose types refuse what it takes
 seeds = given(st.integers(0, 10_000), st.integers(1, 40), st.integers(2, 6))
 NAMES = "abcdef"
 

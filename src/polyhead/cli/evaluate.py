@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from polyhead.inputs.readers import Skipped
 
-BLOCKS = 20  # of a label's bar
+BLOCKS = 10  # of a label's bar
 
 
 def evaluate(
@@ -134,9 +134,9 @@ def lined_up(title: str, *columns: str) -> Table:
     """A table whose first column is words and whose others are numbers."""
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title or None, title_justify="left")
     for place, column in enumerate(columns):
-        table.add_column(column, justify="right" if place else "left")
+        table.add_column(column, justify="right" if place else "left", no_wrap=bool(place), overflow="fold")
     return table
 
 
