@@ -21,10 +21,10 @@ from common import HERE, Report, Table, needs, parsed, parser_of, progress, stop
 from polyhead.generation import Beam, Greedy
 from polyhead.inputs.readers import Source, read
 from polyhead.tasks.evaluate import evaluate
-from polyhead.tasks.load import load
-from polyhead.tasks.learning.translation_recipe import read_recipe
 from polyhead.tasks.learning.train import train
 from polyhead.tasks.learning.translation import prepare
+from polyhead.tasks.learning.translation_recipe import read_recipe
+from polyhead.tasks.load import load
 from polyhead.tasks.translator import Translator
 from polyhead.training.plan import plan
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from common import serve
 
-from polyhead.tasks.learning.translation_recipe import read_recipe
 from polyhead.tasks.learning.translation import TranslationTask, prepare
+from polyhead.tasks.learning.translation_recipe import read_recipe
 from polyhead.training.learner import Learner
 from polyhead.training.machine import prepared
 from polyhead.training.settings import schedule_of

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+import polyhead as library
 from polyhead.cli.evaluate import filters, sides
 from polyhead.errors import ArgumentError
 from tests.cli.conftest import Polyhead, refused
+from tests.tasks.words import in_folder
 
 
 @pytest.fixture
@@ -106,3 +108,22 @@ def test_columns_and_filters_are_read_as_typed():
             sides(wrong)
     with pytest.raises(ArgumentError, match="--where"):
         filters(["4"])
+
+
+def test_labels_are_scored_each_by_itself(polyhead: Polyhead, tmp_path: Path):
+    names = {"id2label": {0: "sad", 1: "glad"}, "label2id": {"sad": 0, "glad": 1}}
+    in_folder(tmp_path / "model", "BertForSequenceClassification", **names)
+    rows = [("the cat sat", "glad"), ("not good", "sad"), ("a bad dog", "sad"), ("good", "glad")]
+    (tmp_path / "rows.tsv").write_text("".join(f"{text}\t{label}\n" for text, label in rows), "utf-8")
+    found = [library.classify(text, model=tmp_path / "model").labels[0] for text, _ in rows]
+    right = sum(said == label for said, (_, label) in zip(found, rows, strict=True))
+    how = "evaluate", tmp_path / "rows.tsv", "-m", tmp_path / "model"
+    told = json.loads(polyhead(*how, "--json", "-o", tmp_path / "said.txt").out)
+    assert (told["n"], told["accuracy"]) == (4, right / 4)
+    assert [one["label"] for one in told["labels"]] == ["sad", "glad"]
+    assert (tmp_path / "said.txt").read_text("utf-8").splitlines() == found
+    shown = polyhead(*how).out
+    assert "accuracy" in shown and f"{25 * right:.2f} %" in shown and "4 lines of" in shown.replace("\n", " ")
+    refused(polyhead(*how, "--beam", "2"), "beam cannot be given for a BertForSequenceClassification")
+    (tmp_path / "rows.tsv").write_text("good\tglad\nbad\tsadd\n", "utf-8")
+    refused(polyhead(*how), "rows.tsv line 2: 'sadd' is no label", "Did you mean 'sad'?")

@@ -13,6 +13,7 @@ from tests.tasks.speech import sound, speech_in_folder, write_wave
 from tests.tasks.words import CHATML, STORY, asked_in_folder, decoder_in_folder, in_folder
 
 SENTENCES = "what a lovely day\nnot good\n"
+REVIEWS = "what a lovely day\tglad\nnot good\tsad\nthe cat sat\tglad\n"
 NAMES: dict[str, Any] = {"id2label": {0: "sad", 1: "glad"}, "label2id": {"sad": 0, "glad": 1}}
 
 
@@ -90,6 +91,39 @@ def transcribe(folder: Path) -> None:
     (folder / "recordings.txt").write_text("speech.wav\ntalk.wav\n", encoding="utf-8")
 
 
+def evaluate(folder: Path) -> None:
+    from PIL import Image
+
+    from tests.cli.conftest import write_model
+
+    classify(folder)
+    (folder / "my-translator").mkdir()
+    write_model(folder / "my-translator")
+    (folder / "sentences.tsv").write_text("雨\train\n我爱\tI love\n", encoding="utf-8")
+    for ending, lines in (("zh", "雨\n我爱\n"), ("en", "rain\nI love\n")):
+        (folder / f"sentences.{ending}").write_text(lines, encoding="utf-8")
+    (folder / "reviews.tsv").write_text(REVIEWS, encoding="utf-8")
+    for label in ("sad", "glad"):
+        (folder / "photos" / label).mkdir(parents=True)
+        Image.new("RGB", (20, 20), "red").save(folder / "photos" / label / "1.png")
+
+
+def train(folder: Path) -> None:
+    evaluate(folder)
+    in_folder(folder / "my-encoder", "BertModel")
+    (folder / "reviews.tsv").write_text(REVIEWS * 20, encoding="utf-8")
+    how = "train = [{{ path = '{0}' }}]\nvalid = [{{ path = '{0}' }}]\n[train]\nsteps = 4\nwarmup = 1\n"
+    small = "[model]\nd_model = 8\nn_layers = 1\nn_heads = 2\nd_ff = 8\n"
+    for name, built, rest, data in (
+        ("reviews", "BertForSequenceClassification", f"{small}max_len = 16\n[tokenizer]\nsize = 290\n", "reviews.tsv"),
+        ("from-encoder", "", "", "reviews.tsv"),
+        ("photos", "ViTForImageClassification", f"{small}image_size = [8, 8]\npatch_size = [4, 4]\n", "photos"),
+    ):
+        length = "max_length = 16\n" if data.endswith("tsv") else ""
+        head = f"task = 'classify'\nname = '{name}'\narchitecture = '{built}'\n"
+        (folder / f"{name}.toml").write_text(head + rest + f"[data]\n{length}" + how.format(data), encoding="utf-8")
+
+
 #  verb -> what makes its world
 WORLDS: dict[str, Callable[[Path], object]] = {
     "answer": answer,
@@ -97,8 +131,10 @@ WORLDS: dict[str, Callable[[Path], object]] = {
     "classify": classify,
     "complete": complete,
     "embed": embed,
+    "evaluate": evaluate,
     "info": info,
     "summarize": summarize,
+    "train": train,
     "transcribe": transcribe,
     "translate": translate,
 }
