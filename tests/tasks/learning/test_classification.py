@@ -157,7 +157,7 @@ def test_transformers_loads_what_was_trained_and_gives_the_same_probabilities(tr
 def test_the_best_model_scores_when_asked_what_it_scored_in_training(trained: Path, recipe: Path) -> None:
     valid = recipe.parent / "valid"
     if valid.is_dir():
-        pairs: list[tuple[Any, Any]] = [(file, file.parent.name) for file in valid.rglob("*.png")]
+        pairs: list[Any] = [(file, file.parent.name) for file in valid.rglob("*.png")]
     else:
         pairs = [tuple(line.split("\t")) for line in valid.with_suffix(".tsv").read_text("utf-8").splitlines()]
     found, _ = evaluate(pairs, model=trained)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -15,9 +15,10 @@ from polyhead.inputs.pictures import Format as AlbumFormat
 from polyhead.inputs.readers import Source
 from polyhead.tasks.label_scores import SCORES
 from polyhead.tasks.learning.recipe import (
-    MOST_WORDS,
     DataSource,
     Recipe,
+    TableSource,
+    Words,
     agreed,
     begun,
     chosen_from,
@@ -59,24 +60,10 @@ class Labels:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelledSource(DataSource):
-    """One source of labelled things: a table, whose `columns` are (text or picture, labels)."""
-
-    columns: tuple[int | str, int | str] | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class TextSource(LabelledSource):
-    """A table of texts. where: rows whose column (counted from 1) holds one of the values."""
-
-    format: Literal["tsv", "jsonl", "parallel"] | None = None
-    where: dict[str, tuple[str | int | bool, ...]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PictureSource(LabelledSource):
+class PictureSource(DataSource):
     """A table of files, a folder of a folder for each label, or two IDX files. rows: [first, behind the last)."""
 
+    columns: tuple[int | str, int | str] | None = None  # of a table
     format: AlbumFormat | None = None
     rows: tuple[int, int] | None = None
 
@@ -97,9 +84,9 @@ class Data:
 class Texts(Data):
     """Texts, and how they are cut into batches. max_length: of a longer one training reads a window, anew each time."""
 
-    train: tuple[TextSource, ...]
-    valid: tuple[TextSource, ...]
-    test: tuple[TextSource, ...] = ()
+    train: tuple[TableSource, ...]
+    valid: tuple[TableSource, ...]
+    test: tuple[TableSource, ...] = ()
     batch_tokens: int = 4096  # padding included
     max_length: int = 128
 
@@ -112,15 +99,8 @@ class Texts(Data):
     def budget(self) -> int:
         return self.batch_tokens
 
-    def read(self, source: TextSource) -> Source:
-        paths = tuple(self.folder / name for name in source.names)
-        return Source(
-            path=paths[0] if len(paths) == 1 else (paths[0], paths[1]),
-            columns=source.columns or self.columns,
-            format=source.format,
-            where={int(column) if column.isdecimal() else column: values for column, values in source.where.items()},
-            weight=source.weight,
-        )
+    def read(self, source: TableSource) -> Source:
+        return source.below(self.folder, self.columns)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,20 +135,10 @@ class Pictures(Data):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Words:
+class TextWords(Words):
     """The tokenizer that is trained on the texts. lower: read capitals as small letters."""
 
-    kind: Literal["bpe", "unigram"] = "bpe"
-    size: int = 8000
-    simplify: bool = False
     lower: bool = False
-    coverage: float = 0.9995
-
-    def __post_init__(self) -> None:
-        if not 0 < self.size <= MOST_WORDS:
-            raise ConfigError(f"size must be from 1 to {MOST_WORDS:,}, found {self.size}")
-        if not 0 < self.coverage <= 1:
-            raise ConfigError(f"coverage must be above 0 and at most 1, a share of the text, found {self.coverage}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,7 +154,7 @@ class Header(Recipe):
 @dataclass(frozen=True, kw_only=True)
 class OfTexts(Header):
     data: Texts
-    tokenizer: Words = Words()
+    tokenizer: TextWords = TextWords()
 
 
 @dataclass(frozen=True, kw_only=True)

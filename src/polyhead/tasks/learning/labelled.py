@@ -24,7 +24,8 @@ from polyhead.inputs.label_names import LabelNames, found
 from polyhead.inputs.pictures import read_album
 from polyhead.inputs.readers import Skipped, read
 from polyhead.inputs.tokenizer import Tokenizer
-from polyhead.tasks.learning.classification_recipe import LabelledSource, Pictures, Texts
+from polyhead.tasks.learning.classification_recipe import Pictures, Texts
+from polyhead.tasks.learning.recipe import DataSource
 
 
 @dataclass(frozen=True)
@@ -203,7 +204,7 @@ def numbered(rows: Iterable[Row], names: LabelNames) -> Iterator[tuple[Any, list
         yield item, numbers
 
 
-def judged(data: Texts | Pictures, sources: Sequence[LabelledSource], names: LabelNames) -> Judged:
+def judged(data: Texts | Pictures, sources: Sequence[DataSource], names: LabelNames) -> Judged:
     """What sources of valid or test data hold."""
     pairs = [pair for source in sources for pair in numbered(rows_of(data, source), names)]
     return Judged([item for item, _ in pairs], [labels for _, labels in pairs])

@@ -13,7 +13,8 @@ from polyhead.inputs.batch import short
 from polyhead.inputs.corpus import Corpus
 from polyhead.inputs.pair import Pair
 from polyhead.inputs.readers import Example, read
-from polyhead.tasks.learning.translation_recipe import Data, PairSource
+from polyhead.tasks.learning.recipe import TableSource
+from polyhead.tasks.learning.translation_recipe import Data
 
 
 class Pairs:
@@ -27,7 +28,7 @@ class Pairs:
     def __init__(self, data: Data, tokenizer: Pair, *, max_len: int, scratch: Path | None = None):
         self.data, self.max_len = data, max_len
 
-        def tokenised(sources: Sequence[PairSource]) -> Corpus:
+        def tokenised(sources: Sequence[TableSource]) -> Corpus:
             readable = [data.read(source) for source in sources]
             where = {"cache": data.cache, "scratch": scratch}
             return Corpus.build(readable, tokenizer.source, tokenizer.target, **where, on_error=data.on_error)
@@ -51,7 +52,7 @@ class Pairs:
         """Which pairs have a source that the model can read."""
         return corpus.source_lengths <= self.max_len
 
-    def lines(self, sources: Sequence[PairSource], corpus: Corpus) -> list[Example]:
+    def lines(self, sources: Sequence[TableSource], corpus: Corpus) -> list[Example]:
         """The pairs that can be translated, as text."""
         pairs = [pair for source in sources for pair in read(self.data.read(source), on_error=self.data.on_error)]
         fitting = [pair for pair, fits in zip(pairs, self.translated(corpus), strict=True) if fits]

@@ -11,6 +11,7 @@ import torch
 
 from polyhead.errors import ArgumentError, ConfigError
 from polyhead.families import Family, family, family_of
+from polyhead.inputs.readers import Source
 from polyhead.tasks.load import find
 from polyhead.training.recipe_file import flat, from_toml, written
 from polyhead.training.settings import Training
@@ -53,6 +54,48 @@ class DataSource:
     @property
     def names(self) -> tuple[str, ...]:
         return self.path if isinstance(self.path, tuple) else (self.path,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableSource(DataSource):
+    """A table of two columns, or two parallel files.
+
+    columns: numbers from 1, or names; those of [data] unless given. where: rows whose column holds one of the values.
+    """
+
+    columns: tuple[int | str, int | str] | None = None
+    format: Literal["tsv", "jsonl", "parallel"] | None = None
+    where: dict[str, tuple[str | int | bool, ...]] = field(default_factory=dict)
+
+    def below(self, folder: Path, columns: tuple[int | str, int | str]) -> Source:
+        """Where a reader finds it."""
+        paths = tuple(folder / name for name in self.names)
+        return Source(
+            path=paths[0] if len(paths) == 1 else (paths[0], paths[1]),
+            columns=self.columns or columns,
+            format=self.format,
+            where={int(column) if column.isdecimal() else column: values for column, values in self.where.items()},
+            weight=self.weight,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Words:
+    """The tokenizer that is trained on the data. simplify: read traditional Chinese as simplified."""
+
+    SIZES: ClassVar = ("size",)
+
+    kind: Literal["bpe", "unigram"] = "bpe"
+    size: int = 8000
+    simplify: bool = False
+    coverage: float = 0.9995
+
+    def __post_init__(self) -> None:
+        for name in self.SIZES:
+            if not 0 < getattr(self, name) <= MOST_WORDS:
+                raise ConfigError(f"{name} must be from 1 to {MOST_WORDS:,}, found {getattr(self, name)}")
+        if not 0 < self.coverage <= 1:
+            raise ConfigError(f"coverage must be above 0 and at most 1, a share of the text, found {self.coverage}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -13,9 +13,9 @@ from polyhead.inputs.pair import load_pair
 from polyhead.inputs.readers import Source
 from polyhead.inputs.tokenizer import Tokenizer
 from polyhead.tasks.learning.recipe import (
-    MOST_WORDS,
-    DataSource,
     Recipe,
+    TableSource,
+    Words,
     agreed,
     begun,
     chosen_from,
@@ -31,26 +31,14 @@ TRANSLATED = ("bleu", "chrf")  # scores of translations
 
 
 @dataclass(frozen=True, kw_only=True)
-class PairSource(DataSource):
-    """One file of pairs in a recipe, or two parallel ones.
-
-    where: rows whose column (counted from 1) holds one of the values.
-    """
-
-    columns: tuple[int | str, int | str] | None = None
-    format: Literal["tsv", "jsonl", "parallel"] | None = None
-    where: dict[str, tuple[str | int | bool, ...]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Data:
     """Which files, and how they are cut into batches."""
 
     FREE: ClassVar = ("folder", "cache", "test")
 
-    train: tuple[PairSource, ...]
-    valid: tuple[PairSource, ...]
-    test: tuple[PairSource, ...] = ()  # scored once, at the end, for the model card
+    train: tuple[TableSource, ...]
+    valid: tuple[TableSource, ...]
+    test: tuple[TableSource, ...] = ()  # scored once, at the end, for the model card
     folder: Path = Path(".")
     cache: Path = Path("runs/cache")
     columns: tuple[int | str, int | str] = (1, 2)  # source, target
@@ -66,34 +54,18 @@ class Data:
         if not 0 <= self.split_pieces <= 1:
             raise ConfigError(f"split_pieces must be from 0 to 1, a probability, found {self.split_pieces}")
 
-    def read(self, source: PairSource) -> Source:
-        paths = tuple(self.folder / name for name in source.names)
-        return Source(
-            path=paths[0] if len(paths) == 1 else (paths[0], paths[1]),
-            columns=source.columns or self.columns,
-            format=source.format,
-            where={int(column) if column.isdecimal() else column: values for column, values in source.where.items()},
-            weight=source.weight,
-        )
+    def read(self, source: TableSource) -> Source:
+        return source.below(self.folder, self.columns)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Vocabulary:
-    """The tokenizer that is trained on the data. simplify: read traditional Chinese as simplified."""
+class Vocabulary(Words):
+    """The tokenizer, or the two, that are trained on the data. joint: one serves both sides."""
 
-    kind: Literal["bpe", "unigram"] = "bpe"
-    size: int = 8000
+    SIZES: ClassVar = ("size", "target_size")
+
     joint: bool = True
     target_size: int = 8000
-    simplify: bool = False
-    coverage: float = 0.9995
-
-    def __post_init__(self) -> None:
-        for name in ("size", "target_size"):
-            if not 0 < getattr(self, name) <= MOST_WORDS:
-                raise ConfigError(f"{name} must be from 1 to {MOST_WORDS:,}, found {getattr(self, name)}")
-        if not 0 < self.coverage <= 1:
-            raise ConfigError(f"coverage must be above 0 and at most 1, a share of the text, found {self.coverage}")
 
 
 @dataclass(frozen=True, kw_only=True)
