@@ -37,6 +37,12 @@ def test_what_is_no_label_is_refused_by_name(text: str, sentence: str) -> None:
     assert sentence in str(refused.value)
 
 
+def test_nothing_is_no_label_where_one_must_hold() -> None:
+    assert EMOTIONS.encode(" , ") == []
+    with pytest.raises(DataError, match="There is no label where one was expected; known: a, b"):
+        LabelNames(("a", "b")).encode(" ")
+
+
 def test_names_are_found_in_the_data_numbers_by_value() -> None:
     assert found(["b", "a", "b"]) == ("a", "b")
     assert found(["10", "9", "10", "2"]) == ("2", "9", "10")

@@ -90,7 +90,7 @@ def evaluate(
     if images and where:
         raise ArgumentError("--where chooses from a file of texts, but this model reads images; leave it out.")
     name = " + ".join(map(str, data))
-    pairs = (pictures if images else texts)(data, chosen, rows, skip_broken, skipped)
+    pairs = (pictures if images else texts)(data, chosen, rows, skip_broken, skipped, loaded.family.does == "labels")
     if skipped.total:
         say(f"{name}: {skipped.total:,} lines left out: {skipped}")
     with bar("evaluating", len(pairs)) as tell:
@@ -115,14 +115,14 @@ def evaluate(
         console.print(table)
 
 
-def texts(data: Sequence[Path], columns: Any, where: Any, skip: bool, skipped: Skipped) -> list[Any]:
+def texts(data: Sequence[Path], columns: Any, where: Any, skip: bool, skipped: Skipped, lone: bool) -> list[Any]:
     from polyhead.inputs.readers import Source, read
 
-    source = Source(path=data[0] if len(data) == 1 else tuple(data), columns=columns, where=where)
+    source = Source(path=data[0] if len(data) == 1 else tuple(data), columns=columns, where=where, lone=lone)
     return list(read(source, on_error="skip" if skip else "stop", report=skipped))
 
 
-def pictures(data: Sequence[Path], columns: Any, _: Any, skip: bool, skipped: Skipped) -> list[Any]:
+def pictures(data: Sequence[Path], columns: Any, _: Any, skip: bool, skipped: Skipped, __: bool) -> list[Any]:
     from polyhead.inputs.pictures import Album, read_album
 
     path = data[0] if len(data) == 1 else tuple(data)

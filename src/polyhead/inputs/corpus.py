@@ -23,7 +23,7 @@ from polyhead.files import whole
 from polyhead.inputs.readers import OnError, Skipped, Source, read
 
 CHUNK = 4096  # examples tokenised at a time
-LAYOUT = 2  # of the files; a cache of another layout is not looked at
+LAYOUT = 3  # of the files; a cache of another layout is not looked at
 Ids = NDArray[np.integer]
 
 
@@ -139,7 +139,13 @@ def _key(source: Source, left: Encoder, right: Encoder, on_error: str) -> str:
         files = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in source.paths]
     except OSError as wrong:
         raise DataError(f"{wrong.filename} cannot be read ({wrong.strerror}); check the path.") from None
-    how = [source.kind, source.columns, sorted((str(k), list(v)) for k, v in source.where.items()), source.distinct]
+    how = [
+        source.kind,
+        source.columns,
+        sorted((str(k), list(v)) for k, v in source.where.items()),
+        source.distinct,
+        source.lone,
+    ]
     text = json.dumps([LAYOUT, files, how, on_error, left.fingerprint(), right.fingerprint()])
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 

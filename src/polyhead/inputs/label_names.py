@@ -39,8 +39,10 @@ class LabelNames:
 
     def encode(self, text: str) -> list[int]:
         """The numbers of the labels in a text, by name or, where no name is so, by number. Raises DataError."""
-        parts = split(text, self.separator)
-        return sorted({self._number(part) for part in parts}) if self.separator else [self._number(parts[0])]
+        numbers = sorted({self._number(part) for part in split(text, self.separator)})
+        if not (numbers or self.separator):
+            raise DataError(f"There is no label where one was expected; known: {self._few()}.")
+        return numbers
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         return [self.encode(text) for text in texts]
@@ -53,13 +55,15 @@ class LabelNames:
             return self.names.index(name)
         if name.isdecimal() and int(name) < len(self.names):
             return int(name)
-        few = ", ".join(self.names[:NAMED]) + (f", ... ({len(self)} in all)" if len(self) > NAMED else "")
-        raise DataError(f"'{name:.80}' is no label; known: {few}.{did_you_mean(name, self.names)}")
+        raise DataError(f"'{name:.80}' is no label; known: {self._few()}.{did_you_mean(name, self.names)}")
+
+    def _few(self) -> str:
+        return ", ".join(self.names[:NAMED]) + (f", ... ({len(self)} in all)" if len(self) > NAMED else "")
 
 
 def split(text: str, separator: str) -> list[str]:
     """The labels in a text; the text itself where nothing separates."""
-    return [part for part in map(clean, text.split(separator)) if part] if separator else [clean(text)]
+    return [part for part in map(clean, text.split(separator) if separator else [text]) if part]
 
 
 def found(texts: Iterable[str], separator: str = "") -> tuple[str, ...]:

@@ -50,6 +50,7 @@ class Source:
     where: only rows whose column holds one of the values, as in {4: ("simp", "same")}.
     distinct: each pair once; repeats are counted, at some hundred bytes of memory a pair.
     weight: how many times an epoch of training visits each pair; 0.2 means another fifth of them every time.
+    lone: whether the target may be empty, as where a text has none of the labels.
     """
 
     path: str | Path | Sequence[str | Path]
@@ -58,6 +59,7 @@ class Source:
     where: Mapping[Column, Sequence[Value]] = field(default_factory=dict[Column, Sequence[Value]])
     distinct: bool = False
     weight: float = 1.0
+    lone: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in FORMATS:
@@ -152,7 +154,7 @@ def read(source: Source, *, on_error: OnError = "stop", report: Skipped | None =
     for number, row in FORMATS[source.kind](source):
         if row is None:
             continue
-        if not isinstance(row, Broken) and not all(row):
+        if not isinstance(row, Broken) and not (row[0] and (row[1] or source.lone)):
             side = "target" if row[0] else "source"
             row = Broken("empty side", f"the {side} side is empty, expected text on both sides")
         if isinstance(row, Broken):

@@ -100,7 +100,7 @@ class Texts(Data):
         return self.batch_tokens
 
     def read(self, source: TableSource) -> Source:
-        return source.below(self.folder, self.columns)
+        return source.below(self.folder, self.columns, lone=True)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -67,8 +67,8 @@ class TableSource(DataSource):
     format: Literal["tsv", "jsonl", "parallel"] | None = None
     where: dict[str, tuple[str | int | bool, ...]] = field(default_factory=dict)
 
-    def below(self, folder: Path, columns: tuple[int | str, int | str]) -> Source:
-        """Where a reader finds it."""
+    def below(self, folder: Path, columns: tuple[int | str, int | str], *, lone: bool = False) -> Source:
+        """Where a reader finds it. lone: whether the second column may be empty."""
         paths = tuple(folder / name for name in self.names)
         return Source(
             path=paths[0] if len(paths) == 1 else (paths[0], paths[1]),
@@ -76,6 +76,7 @@ class TableSource(DataSource):
             format=self.format,
             where={int(column) if column.isdecimal() else column: values for column, values in self.where.items()},
             weight=self.weight,
+            lone=lone,
         )
 
 
