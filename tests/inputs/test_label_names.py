@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from polyhead.errors import ArgumentError, DataError
 from polyhead.inputs.label_names import LabelNames, found, read_names
 
-EMOTIONS = LabelNames(("joy", "love", "fear", "7"), separator=",")
+EMOTIONS = LabelNames(("joy", "love", "fear", "hope"), separator=",")
 
 
 @given(st.sets(st.integers(0, 3)))
@@ -22,14 +22,24 @@ def test_names_and_numbers_mean_the_same(numbers: set[int]) -> None:
     assert EMOTIONS.encode(by_name) == EMOTIONS.encode(by_number) == sorted(numbers)
 
 
-def test_a_name_that_is_a_number_goes_before_the_number_and_one_label_may_hold_a_comma() -> None:
-    assert EMOTIONS.encode("7") == [3] and LabelNames(("1", "0")).encode("0") == [1]
+def test_where_a_name_is_a_number_numbers_are_names_only_and_one_label_may_hold_a_comma() -> None:
+    assert LabelNames(("1", "0")).encode("0") == [1]
+    with pytest.raises(DataError, match="'0' is no label; known: 1, 2, 3"):
+        LabelNames(("1", "2", "3")).encode("0")
+    with pytest.raises(DataError, match="is no label"):
+        EMOTIONS.encode("9" * 5000)
+    with pytest.raises(ArgumentError, match="'so, so' holds ','"):
+        LabelNames(("so, so", "good"), ",")
     assert LabelNames(("so, so", "good")).encode("so, so") == [0]
 
 
 @pytest.mark.parametrize(
     ("text", "sentence"),
-    [("hope", "'hope' is no label; known: joy, love, fear, 7."), ("loev", "Did you mean 'love'?"), ("4", "'4' is no")],
+    [
+        ("rage", "'rage' is no label; known: joy, love, fear, hope."),
+        ("loev", "Did you mean 'love'?"),
+        ("4", "'4' is no"),
+    ],
 )
 def test_what_is_no_label_is_refused_by_name(text: str, sentence: str) -> None:
     with pytest.raises(DataError) as refused:

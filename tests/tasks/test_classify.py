@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import polyhead
-from polyhead import ArgumentError
+from polyhead import ArgumentError, CheckpointError
 from tests.tasks.words import in_folder, vocabulary
 
 pytestmark = pytest.mark.parity
@@ -100,3 +100,31 @@ def test_images_are_labelled_as_the_reference_does(tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"no image")
     with pytest.raises(polyhead.DataError, match=r"broken\.png"):
         polyhead.classify(tmp_path / "broken.png", model=tmp_path)
+
+
+def test_thresholds_beside_a_model_are_used_and_a_damaged_table_is_named(tmp_path: Path) -> None:
+    in_folder(tmp_path, "BertForSequenceClassification", problem_type="multi_label_classification", **HOW)
+    found = polyhead.classify("the cat", model=tmp_path)
+    just = {name: p + 1e-4 * (place - 1) for place, (name, p) in enumerate(found.scores.items())}  # below, at, above
+    rows = "".join(f"{name}\t1\t1\t1\t1\t{p}\n" for name, p in just.items())
+    table = tmp_path / "labels.tsv"
+    table.write_text("label\tn\tprecision\trecall\tf1\tthreshold\n" + rows, "utf-8")
+    names = list(found.scores)
+    assert names[0] in polyhead.classify("the cat", model=tmp_path).labels
+    assert names[2] not in polyhead.classify("the cat", model=tmp_path).labels
+    for damaged in ("label\tthreshold\nfoo\t0.5\n", "label\tthreshold\nsad\tnan\n", "label\n", ""):
+        table.write_text(damaged, "utf-8")
+        with pytest.raises(CheckpointError, match=r"labels\.tsv is no table of this model's labels"):
+            polyhead.classify("the cat", model=tmp_path)
+
+
+def test_a_threshold_that_would_be_ignored_and_damaged_weights_are_refused(tmp_path: Path) -> None:
+    model = in_folder(tmp_path, "BertForSequenceClassification", **HOW)
+    with pytest.raises(ArgumentError, match="threshold is of labels that may hold together"):
+        polyhead.classify("the cat", model=tmp_path, threshold=0.9)
+    with pytest.raises(ArgumentError, match=r"found '0\.9'"):
+        polyhead.classify("the cat", model=tmp_path, threshold="0.9")  # pyright: ignore
+    torch.nn.init.constant_(model.classifier.bias, float("nan"))
+    model.save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match="no finite numbers, so its weights are damaged"):
+        polyhead.classify("the cat", model=tmp_path)

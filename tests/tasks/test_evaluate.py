@@ -14,6 +14,7 @@ from polyhead.tasks.evaluate import evaluate, score
 from polyhead.tasks.load import load
 from polyhead.tasks.translator import translate
 from tests.tasks.conftest import pairs
+from tests.tasks.words import in_folder
 
 PAIRS = pairs(8, seed=6)
 SOURCES, REFERENCES = zip(*PAIRS, strict=True)
@@ -48,3 +49,14 @@ def test_no_pairs_give_no_score(trained: Path) -> None:
 def test_what_is_no_pair_is_refused_in_one_sentence(trained: Path, wrong: Any) -> None:
     with pytest.raises(ArgumentError, match=r"Pair 1 must be \(source, reference\), two texts, found"):
         evaluate(wrong, model=trained)
+
+
+def test_labels_may_be_lists_whose_names_hold_what_separates(tmp_path: Path) -> None:
+    names = ["red, green", "blue"]
+    how: dict[str, Any] = {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
+    in_folder(tmp_path, "BertForSequenceClassification", problem_type="multi_label_classification", **how)
+    scores, found = evaluate([("the cat", names), ("not good", [])], model=tmp_path, threshold=0.0)
+    assert [each.labels for each in found] and [(one.label, one.n) for one in scores.labels] == [(n, 1) for n in names]
+    with pytest.raises(ArgumentError, match="'red, green' holds ','"):
+        evaluate([("the cat", "blue")], model=tmp_path)
+    assert evaluate([("the cat", "blue")], model=tmp_path, separator="|")[0].n == 1

@@ -9,6 +9,7 @@ import typer
 from polyhead.cli import options
 from polyhead.cli.door import field_of, in_windows, output
 from polyhead.cli.screen import one_line, shower, to_json
+from polyhead.errors import ArgumentError
 
 if TYPE_CHECKING:
     from polyhead.tasks.classify import Classification
@@ -50,6 +51,8 @@ def classify(
         polyhead classify -m runs/digits seven.png --top 3
     """
     options.needed(model)
+    if as_json and top > 1:
+        raise ArgumentError("--json gives every label's probability; leave out --top, which is for the screen.")
     field = field_of(input_file, field)
     from polyhead.tasks.classify import Classifier
     from polyhead.tasks.load import load

@@ -89,6 +89,8 @@ def evaluate(
     images, kind = loaded.family.reads == "image", "images" if loaded.family.reads == "image" else "lines"
     if images and where:
         raise ArgumentError("--where chooses from a file of texts, but this model reads images; leave it out.")
+    if images and (columns or skip_broken) and (len(data) == 2 or data[0].is_dir()):
+        raise ArgumentError("--columns and --skip-broken are of a table; leave them out for a folder or two IDX files.")
     name = " + ".join(map(str, data))
     pairs = (pictures if images else texts)(data, chosen, rows, skip_broken, skipped, loaded.family.does == "labels")
     if skipped.total:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,10 @@ class LabelNames:
         twice = sorted({name for name in self.names if self.names.count(name) > 1}) if len(self) < 1 << 12 else []
         if twice or not all(self.names):
             raise ArgumentError(f"Every label needs a name of its own; found {', '.join(map(repr, twice)) or repr('')}")
+        if self.separator and (torn := [name for name in self.names if self.separator in name]):
+            raise ArgumentError(
+                f"'{torn[0]}' holds '{self.separator}', which stands between labels; choose another separator"
+            )
 
     def __len__(self) -> int:
         return len(self.names)
@@ -38,7 +43,7 @@ class LabelNames:
         return len(self.names)
 
     def encode(self, text: str) -> list[int]:
-        """The numbers of the labels in a text, by name or, where no name is so, by number. Raises DataError."""
+        """The numbers of the labels in a text, by name or, where no name is a number, by number. Raises DataError."""
         numbers = sorted({self._number(part) for part in split(text, self.separator)})
         if not (numbers or self.separator):
             raise DataError(f"There is no label where one was expected; known: {self._few()}.")
@@ -53,9 +58,15 @@ class LabelNames:
     def _number(self, name: str) -> int:
         if name in self.names:
             return self.names.index(name)
-        if name.isdecimal() and int(name) < len(self.names):
-            return int(name)
+        if name in self._by_number:
+            return self._by_number[name]
         raise DataError(f"'{name:.80}' is no label; known: {self._few()}.{did_you_mean(name, self.names)}")
+
+    @cached_property
+    def _by_number(self) -> dict[str, int]:
+        """0, 1 ... as they may stand for names; nothing where a name is a number itself."""
+        numbered = any(name.isdecimal() for name in self.names)
+        return {} if numbered else {str(i): i for i in range(len(self.names))}
 
     def _few(self) -> str:
         return ", ".join(self.names[:NAMED]) + (f", ... ({len(self)} in all)" if len(self) > NAMED else "")
@@ -70,7 +81,7 @@ def found(texts: Iterable[str], separator: str = "") -> tuple[str, ...]:
     """The names that labels of a data set have, by their number if all are numbers, else by the alphabet."""
     names = {name for text in texts for name in split(text, separator)}
     numbers = all(name.isdecimal() for name in names)
-    return tuple(sorted(names, key=lambda name: (int(name), name) if numbers else (0, name)))
+    return tuple(sorted(names, key=lambda name: (len(name.lstrip("0")), name.lstrip("0"), name) if numbers else name))
 
 
 def read_names(path: str | Path) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from polyhead.core.packed import packed
 from polyhead.errors import ArgumentError, DataError
 from polyhead.tasks.device import Device
 from polyhead.tasks.load import Loaded, able, ready
-from polyhead.tasks.windows import through, windows_of
+from polyhead.tasks.windows import numbers, through, windows_of
 
 OVERLAP = 128  # tokens that windows of a long passage have in common
 KEPT = 20  # beginnings and ends of a window that are looked at
@@ -105,7 +105,7 @@ class Answerer:
 
     def logits(self, x: Tensor, lengths: Tensor) -> list[Tensor]:
         """Of each window [B, T, D] how well its places begin and end an answer, [T, 2]."""
-        scores = self.model.head(x).double().cpu()
+        scores = numbers(self.model.head(x)).double().cpu()
         return [row[: int(n)] for row, n in zip(scores, lengths, strict=True)]
 
     def told(self, question: str, passage: str, pieces: Sequence[Any], parts: list[Scored]) -> Answer:

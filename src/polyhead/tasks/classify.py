@@ -18,7 +18,7 @@ from polyhead.inputs.text import clean
 from polyhead.tasks.device import Device
 from polyhead.tasks.label_scores import LabelScores
 from polyhead.tasks.load import Loaded, able, ready, texts_of
-from polyhead.tasks.windows import through, windows_of
+from polyhead.tasks.windows import numbers, through, windows_of
 
 LABELS = "labels.tsv"  # beside a model: how well it finds each label, and at which threshold best
 SEVERAL = "multi_label_classification"  # as config.json's problem_type says that labels do not exclude each other
@@ -55,6 +55,11 @@ class Classifier:
         self.names: tuple[str, ...] = loaded.config.labels
         self.several = loaded.raw.get("problem_type") == SEVERAL if several is None else several
         self.thresholds = thresholds(chosen_for(loaded) if threshold is None else threshold, self.names)
+        if threshold is not None and not self.several:
+            raise ArgumentError(
+                "threshold is of labels that may hold together, but this model gives the likeliest one; leave it out, "
+                "or say that several may hold"
+            )
         self.loaded, self.model = loaded, cast(Any, packed(loaded.model))
 
     def __call__(self, items: Sequence[Any], *, progress: Callable[[int], None] | None = None) -> list[Classification]:
@@ -106,7 +111,7 @@ class Classifier:
 
     def probabilities(self, x: Tensor) -> list[Tensor]:
         """Of vectors [B, T, D] the probability of every label, [L] each."""
-        scores = self.model.head(x).double()
+        scores = numbers(self.model.head(x)).double()
         return list((scores.sigmoid() if self.several else scores.softmax(-1)).cpu())
 
     def told(self, item: str, parts: Tensor) -> Classification:
@@ -137,9 +142,13 @@ def chosen_for(loaded: Loaded) -> float | dict[str, float]:
     try:
         head, *rows = (line.split("\t") for line in path.read_text("utf-8").splitlines())
         at = head.index("threshold")
-        return {row[0]: float(row[at]) for row in rows if row[at]}
+        found = {row[0]: float(row[at]) for row in rows if row[at]}
+        thresholds(found, loaded.config.labels)
     except (OSError, ValueError, IndexError) as wrong:
-        raise CheckpointError(f"{path} is not a table of labels and thresholds ({wrong}); delete it.") from None
+        raise CheckpointError(
+            f"{path} is no table of this model's labels and thresholds ({wrong}); delete it."
+        ) from None
+    return found
 
 
 def thresholds(threshold: float | Mapping[str, float], names: Sequence[str]) -> dict[str, float]:
@@ -147,7 +156,7 @@ def thresholds(threshold: float | Mapping[str, float], names: Sequence[str]) -> 
     given = dict(threshold) if isinstance(threshold, Mapping) else dict.fromkeys(names, threshold)
     if unknown := [name for name in given if name not in names]:
         raise ArgumentError(f"threshold names {unknown[0]!r}, but the model's labels are {', '.join(names)}")
-    if wrong := [x for x in given.values() if isinstance(x, bool) or not 0 <= x <= 1]:
+    if wrong := [x for x in given.values() if type(x) not in (int, float) or not 0 <= x <= 1]:
         raise ArgumentError(f"threshold must be from 0 to 1, a probability; found {wrong[0]!r}")
     return {name: float(given.get(name, 0.5)) for name in names}
 

@@ -17,7 +17,7 @@ from polyhead.errors import ArgumentError, ConfigError
 from polyhead.inputs.text import clean
 from polyhead.tasks.device import Device
 from polyhead.tasks.load import Loaded, able, ready, texts_of
-from polyhead.tasks.windows import Window, through, windows_of
+from polyhead.tasks.windows import Window, numbers, through, windows_of
 from polyhead.weights.config_keys import read_json
 
 Pooling = Literal["mean", "first", "max"]
@@ -87,7 +87,7 @@ class Embedder:
     def gathered(self, x: Tensor, lengths: Tensor) -> list[tuple[NDArray[np.float32], int]]:
         """Of each window [B, T, D] what its words add up to, and how many count."""
         real = torch.arange(x.shape[1], device=x.device) < lengths[:, None]  # [B, T]
-        x = x.float()
+        x = numbers(x.float())
         match self.pooling:
             case "mean":
                 found, counts = x.masked_fill(~real[..., None], 0.0).sum(1), [int(n) for n in lengths]

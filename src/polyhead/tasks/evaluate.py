@@ -81,17 +81,22 @@ def labels(
     progress: Callable[[int], None] | None,
     several: bool | None = None,
     threshold: float | Mapping[str, float] | None = None,
-    separator: str = ",",
+    separator: str | None = None,
 ) -> tuple[LabelScores, list[Classification]]:
     """Label the first of every pair and score the labels by the second; what was found comes back beside the scores."""
     classifier = Classifier(loaded, several=several, threshold=threshold)
-    names = LabelNames(classifier.names, separator if classifier.several else "")
+    if separator is not None and not classifier.several:
+        raise ArgumentError("separator stands between several labels, but this model gives one each; leave it out")
+    alone = LabelNames(classifier.names)
+    several_in_one = any(isinstance(pair[1], str) for pair in pairs if isinstance(pair, tuple | list) and len(pair) > 1)
+    names = LabelNames(classifier.names, separator or ",") if classifier.several and several_in_one else alone
     numbers: list[list[int]] = []
     for place, pair in enumerate(pairs, 1):
         if not (isinstance(pair, tuple | list) and len(pair) >= 2 and isinstance(pair[1], str | tuple | list)):
             raise ArgumentError(f"Pair {place} must be (text or image, labels), found {pair!r:.80}.")
         try:
-            numbers.append(names.encode(pair[1] if isinstance(pair[1], str) else separator.join(pair[1])))
+            held = names.encode(pair[1]) if isinstance(pair[1], str) else [alone.encode(name)[0] for name in pair[1]]
+            numbers.append(one_if_one(sorted(set(held)), classifier.several))
         except DataError as wrong:
             where = f"{file} line {getattr(pair, 'line', place)}" if file else f"Pair {place}"
             raise DataError(f"{where}: {wrong}") from None
@@ -100,6 +105,13 @@ def labels(
     found, p = classifier.both([pair[0] for pair in pairs], progress=progress)
     thresholds = [classifier.thresholds[name] for name in names.names] if classifier.several else None
     return label_scores(p, truth_of(numbers, len(names)), names.names, thresholds=thresholds), found
+
+
+def one_if_one(held: list[int], several: bool) -> list[int]:
+    """The labels of a thing, which are one where they exclude each other."""
+    if not several and len(held) != 1:
+        raise DataError(f"There are {len(held)} labels where one was expected")
+    return held
 
 
 @dataclass(frozen=True)

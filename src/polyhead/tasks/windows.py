@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from polyhead.core import Run
-from polyhead.errors import DataError
+from polyhead.errors import CheckpointError, DataError
 from polyhead.generation import sorted_batches
 from polyhead.inputs.batch import pad
 from polyhead.inputs.tokenizer import Reading
@@ -63,6 +63,13 @@ def windows_of(reading: Reading, most: int, *, of: int = 0, text: int = 0, overl
 def window(reading: Reading, of: int, places: Iterable[int]) -> Window:
     places = list(places)
     return Window([reading.ids[i] for i in places], [reading.kinds[i] for i in places], of, places)
+
+
+def numbers(x: Tensor) -> Tensor:
+    """What a model says, if it is finite: damaged weights give no answer. Raises CheckpointError."""
+    if not torch.isfinite(x).all():
+        raise CheckpointError("The model's scores are no finite numbers, so its weights are damaged; fetch them anew")
+    return x
 
 
 @torch.inference_mode()

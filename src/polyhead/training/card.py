@@ -48,9 +48,9 @@ class Cost:
 class Card:
     """What the one who trains says about the model; the training adds settings, scores and cost.
 
-    start: the model whose weights this one went on from, if not from chance. settings: what the model has come to be,
-    by dotted key, where a recipe leaves it open or says otherwise. judged: on what a score was read while training,
-    by its name; on all of the validation data, if it is not there.
+    start: the model whose weights this one went on from, if not from chance. unit: what the training read so many of.
+    settings: what the model has come to be, by dotted key, where a recipe leaves it open or says otherwise. judged: on
+    what a score was read while training, by its name; on all of the validation data, if it is not there.
     """
 
     name: str
@@ -63,6 +63,7 @@ class Card:
     tags: tuple[str, ...] = ()
     usage: str = ""
     start: str = ""
+    unit: str = "tokens (source and target, padding not counted)"
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
     judged: Mapping[str, str] = field(default_factory=dict[str, str])
 
@@ -162,7 +163,7 @@ def _cost(card: Card, cost: Cost) -> list[str]:
     return [
         f"{before}{took} on {cost.hardware}: {cost.steps:,} step{'s' * (cost.steps != 1)} over {cost.epochs} "
         f"epoch{'s' * (cost.epochs != 1)}, "
-        f"{cost.tokens:,} tokens (source and target, padding not counted)."
+        f"{cost.tokens:,} {card.unit}."
     ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from polyhead.core import Run
-from polyhead.errors import ConfigError
+from polyhead.errors import ConfigError, DataError
 from polyhead.families import Family, family
 from polyhead.files import write_text
 from polyhead.inputs.batch import plan_batches
@@ -34,7 +34,9 @@ from polyhead.training.card import Card, DataSet, Score
 from polyhead.training.recipe_file import flat
 from polyhead.training.task import Loss
 
+TOLD = 30  # labels, before the others are only counted
 FIRST = "<cls>"  # opens every text that a new tokenizer reads; labels are read from its vector
+UNITS = {"text": "tokens (padding not counted)", "image": "patches, those of the first vector included"}
 PIPELINES = {"text": "text-classification", "image": "image-classification"}
 
 
@@ -59,7 +61,11 @@ class Criterion(Protocol):
 
 @dataclass(frozen=True)
 class OneOf:
-    """Labels exclude each other: cross entropy, smoothed (Szegedy et al. 2016, section 7), with weights [L]."""
+    """Labels exclude each other: cross entropy, smoothed (Szegedy et al. 2016, section 7).
+
+    An example weighs what its own label does, `weights` [L]. (PyTorch's weights would weigh the smoothing too, and rare
+    labels would be learned from all examples.)
+    """
 
     weights: Tensor
     smoothing: float
@@ -69,8 +75,8 @@ class OneOf:
         return torch.tensor([row[0] for row in labels])
 
     def cost(self, scores: Tensor, targets: Tensor) -> Tensor:
-        how = {"weight": self.weights, "label_smoothing": self.smoothing, "reduction": "sum"}
-        return F.cross_entropy(scores.float(), targets, **how)
+        each = F.cross_entropy(scores.float(), targets, label_smoothing=self.smoothing, reduction="none")  # [B]
+        return (self.weights[targets] * each).sum()
 
     def thresholds(self, p: NDArray[np.float32], truth: NDArray[np.bool_]) -> None:
         return None
@@ -211,6 +217,7 @@ class ClassificationTask:
             pipeline=PIPELINES[self.kind.reads],
             usage=about.usage or f"polyhead classify --model runs/{self.recipe.name} {what}",
             start=start or "",
+            unit=UNITS[self.kind.reads],
             settings={"start": start, "architecture": self.kind.architecture, **flat(self.config, prefix="model.")},
             judged=dict.fromkeys(SCORES[1:], f"validation, {several}") if self.recipe.labels.several else {},
         )  # fmt: skip
@@ -304,14 +311,31 @@ def prepare(recipe: Any, out: Path, *, scratch: Path | None = None) -> Classific
     names = known or names_in(data, labels.between())
     if len(names) < 2:
         raise ConfigError(f"A classifier tells labels apart, but there is only {', '.join(names.names) or 'none'}.")
-    valid, tests = judged(data, data.valid, names), [judged(data, [source], names) for source in data.test]
-    inputs = INPUTS[family(recipe.architecture).reads](recipe, names, start, out, scratch)
+    try:
+        valid, tests = judged(data, data.valid, names), [judged(data, [source], names) for source in data.test]
+        inputs = INPUTS[family(recipe.architecture).reads](recipe, names, start, out, scratch)
+    except DataError as wrong:
+        if known is None or labels.names:
+            raise
+        raise DataError(f"{wrong} These are the labels of {recipe.start}; labels.names gives it a new head.") from None
     task = ClassificationTask(recipe, inputs, names, valid, tests, start)
-    for sentence in inputs.examples.told():
+    for sentence in (*told(task, inputs), *inputs.examples.told()):
         print(sentence, file=sys.stderr)
-    if task.new:
-        print(f"New, from chance: {', '.join(task.new)}", file=sys.stderr)
     return task
+
+
+def told(task: ClassificationTask, inputs: Inputs) -> Iterator[str]:
+    """What a person should see before hours of work: the labels and how often they occur, what is left out or new."""
+    counts = sorted(zip(task.names.names, inputs.examples.counts.tolist(), strict=True), key=lambda pair: -pair[1])
+    rest = f", and {len(counts) - TOLD} more, down to {counts[-1][0]} {counts[-1][1]:,}" if len(counts) > TOLD else ""
+    yield f"{len(counts)} labels: {', '.join(f'{name} {n:,}' for name, n in counts[:TOLD])}{rest}"
+    if never := [name for name, n in counts if n == 0]:
+        yield f"No example has {', '.join(never[:TOLD])}; such a label cannot be learned"
+    for what, held in (("valid", task.valid), *(("test", test) for test in task.tests)):
+        if held.skipped.total:
+            yield f"{held.skipped.total:,} lines of the {what} data left out: {held.skipped}"
+    if task.new:
+        yield f"New, from chance: {', '.join(task.new)}"
 
 
 KIND = Kind(read_recipe, prepare)

@@ -36,7 +36,8 @@ class Labels:
 
     names: a list, or a file below `data.folder` that holds one; empty: those of the training data, or of `start`.
     several: whether one thing may have several, or none; `separator` then stands between them in a file.
-    balance: how much more rare labels weigh in the loss: (mean count / count)^balance; 0: all alike, 1: as much in all.
+    balance: how much more rare labels weigh in the loss, 0: all alike, 1: as much in all. Of labels that exclude each
+        other, (mean count / count)^balance; of several, (those without / those with)^balance where the label holds.
     """
 
     names: str | tuple[str, ...] = ()

@@ -19,7 +19,7 @@ from torch import Tensor
 from polyhead.errors import DataError
 from polyhead.inputs.batch import Indices, pad
 from polyhead.inputs.corpus import Corpus, Part, stretch
-from polyhead.inputs.image import Images
+from polyhead.inputs.image import Images, open_image
 from polyhead.inputs.label_names import LabelNames, found
 from polyhead.inputs.pictures import read_album
 from polyhead.inputs.readers import Skipped, read
@@ -34,6 +34,7 @@ class Judged:
 
     items: Sequence[Any]
     labels: Sequence[Sequence[int]]
+    skipped: Skipped  # lines that are left out
 
 
 class Examples(Protocol):
@@ -205,9 +206,13 @@ def numbered(rows: Iterable[Row], names: LabelNames) -> Iterator[tuple[Any, list
 
 
 def judged(data: Texts | Pictures, sources: Sequence[DataSource], names: LabelNames) -> Judged:
-    """What sources of valid or test data hold."""
-    pairs = [pair for source in sources for pair in numbered(rows_of(data, source), names)]
-    return Judged([item for item, _ in pairs], [labels for _, labels in pairs])
+    """What sources of valid or test data hold, all of it opened once: what is damaged is told before a training."""
+    skipped = Skipped()
+    pairs = [pair for source in sources for pair in numbered(rows_of(data, source, skipped), names)]
+    for item, _ in pairs:
+        if isinstance(item, Path):
+            open_image(item)
+    return Judged([item for item, _ in pairs], [labels for _, labels in pairs], skipped)
 
 
 def names_in(data: Texts | Pictures, separator: str) -> LabelNames:
