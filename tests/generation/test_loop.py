@@ -200,7 +200,7 @@ def test_an_empty_vocabulary_and_broken_logits_are_refused(toy, search):
         generate(step, step.prompt, search=search, rules=[Forbid(range(11))], max_new=3, numbers=[6, 7])
     step = toy([6, 7])
     step.table[7] = float("nan")
-    with pytest.raises(ArgumentError, match=r"source 7: its best score is nan.*broken"):
+    with pytest.raises(ArgumentError, match=r"scores are not numbers.*nan.*weights are damaged"):
         generate(step, step.prompt, search=search, max_new=3, numbers=[6, 7])
 
 

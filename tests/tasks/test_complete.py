@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import polyhead
-from polyhead import ArgumentError, Beam, DataError, Greedy, Sample
+from polyhead import ArgumentError, Beam, ConfigError, DataError, Greedy, Sample
 from polyhead.tasks.complete import Completer
 from polyhead.tasks.decoder import StopText, Telling
 from polyhead.tasks.load import load
@@ -120,6 +123,74 @@ def test_a_continuation_ends_before_the_stop_string_and_is_told_as_written(llama
     found = polyhead.complete(PROMPTS[0], model=llama, max_new=40, stop=["never", stop], tell=heard.append)
     assert found.text == whole.text[: whole.text.index(stop)] == "".join(heard)
     assert found.finished and found.stop == stop and not whole.finished and whole.stop is None
+
+
+def with_settings(llama: Path, folder: Path, settings: dict[str, Any]) -> Path:
+    for file in llama.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    (folder / "generation_config.json").write_text(json.dumps(settings))
+    return folder
+
+
+@pytest.mark.parametrize("search", [Greedy(), Sample(1.5, seed=2), Sample(n_best=2), Beam(4), None], ids=repr)
+def test_what_is_told_is_the_answer_by_every_search(llama: Path, tmp_path: Path, search: Any) -> None:
+    folder = with_settings(llama, tmp_path, {"num_beams": 4})
+    for prompt in PROMPTS:
+        heard: list[str] = []
+        found = polyhead.complete(prompt, model=folder, max_new=30, search=search, tell=heard.append)
+        assert "".join(heard) == found.text
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"max_new_tokens": 5},
+        {"max_length": 30},
+        {"min_new_tokens": 9, "eos_token_id": list(range(0, 200, 2)), "max_new_tokens": 15},
+        {"min_length": 22, "eos_token_id": list(range(0, 200, 2)), "max_new_tokens": 25},
+        {"suppress_tokens": list(range(200)), "bad_words_ids": [[250], [251]], "max_new_tokens": 9},
+        {"num_beams": 3, "early_stopping": True, "max_new_tokens": 9, "eos_token_id": [2, 3]},
+    ],
+    ids=repr,
+)
+def test_settings_of_the_folder_are_obeyed_as_by_the_reference(
+    llama: Path, tmp_path: Path, asked: dict[str, Any]
+) -> None:
+    folder, words = with_settings(llama, tmp_path, asked), byte_vocabulary()
+    model: Any = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    ids = words("the cat", return_tensors="pt")["input_ids"]
+    wanted = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False)[0, ids.shape[1] :].tolist()
+    ends = {*asked.get("eos_token_id", [words.eos_token_id])}
+    wanted = wanted[: next((n for n, token in enumerate(wanted) if token in ends), len(wanted))]
+    completer = Completer(load(folder))
+    assert completer.decoder([ids[0].tolist()])[0][0].tokens == wanted
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("repetition_penalty", "x"), ("num_beams", "four"), ("eos_token_id", "x"), ("no_repeat_ngram_size", 1.5),
+        ("temperature", "hot"), ("top_k", -1), ("top_p", 2), ("max_new_tokens", 0), ("bad_words_ids", [1]),
+        ("suppress_tokens", "x"), ("min_length", True), ("do_sample", 1), ("early_stopping", 3),
+    ],
+)  # fmt: skip
+def test_a_setting_that_is_none_is_one_sentence(llama: Path, tmp_path: Path, key: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=f"generation_config.json: {key} is .*, but must be"):
+        polyhead.complete("a", model=with_settings(llama, tmp_path, {key: value}))
+
+
+def test_a_setting_that_is_not_obeyed_is_named(llama: Path, tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="asks for guidance_scale in its generation settings"):
+        polyhead.complete("a", model=with_settings(llama, tmp_path, {"guidance_scale": 2.0}), max_new=2)
+
+
+@pytest.mark.parametrize("search", [Greedy(), Beam(2)], ids=repr)
+def test_damaged_weights_are_named(llama: Path, search: Any) -> None:
+    loaded = load(llama)
+    for weights in loaded.model.parameters():
+        weights.data.fill_(math.nan)
+    with pytest.raises(ArgumentError, match=r"^The model's scores are not numbers .* its weights are damaged"):
+        polyhead.complete("a", model=loaded, search=search)
 
 
 def test_what_cannot_be_is_one_sentence(llama: Path) -> None:

@@ -220,8 +220,15 @@ class Walk:
 
 def nothing_to_choose(number: int, top: float) -> ArgumentError:
     """The error for a source whose best score `top` is -inf or not a number."""
-    why = "the logit rules forbid every token; relax them" if top == -math.inf else "the model's logits are broken"
-    return ArgumentError(f"No token can follow in source {number}: its best score is {top}, for {why}.")
+    if top != -math.inf:
+        return ArgumentError(
+            f"The model's scores are not numbers (its best is {top}): its weights are damaged, or too large for its"
+            " number type; fetch or train it again."
+        )
+    return ArgumentError(
+        f"No token can follow in source {number}: its best score is {top}, for the logit rules forbid every token;"
+        " relax them."
+    )
 
 
 def widest(device: torch.device) -> torch.dtype:

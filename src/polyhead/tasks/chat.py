@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from polyhead.errors import ArgumentError, DataError
+from polyhead.errors import ArgumentError, DataError, WriteError
 from polyhead.files import write_text
-from polyhead.generation import Greedy, Sample, Search
+from polyhead.generation import Search
 from polyhead.inputs.chat_template import Message, checked, chosen
 from polyhead.inputs.controls import Controls
 from polyhead.inputs.readers import read_lines
@@ -90,7 +90,7 @@ class Chatter:
         template: str | Path | None = None,
         values: Mapping[str, Any] | None = None,
     ):
-        self.decoder = Decoder(loaded, "chat", search=search, max_new=NEW if max_new is None else max_new, stop=stop)
+        self.decoder = Decoder(loaded, "chat", search=search, max_new=max_new, stop=stop, usual_new=NEW)
         words, where = loaded.tokenizer, str(loaded.folder or "The model")
         self.controls = Controls(words, chosen(words.templates, template, where, words.named_tokens))
         self.values, self.places = dict(values or {}), int(loaded.config.max_len)
@@ -129,8 +129,7 @@ class Chatter:
 
     @property
     def one_row(self) -> bool:
-        search = self.decoder.search
-        return isinstance(search, Greedy) or (isinstance(search, Sample) and search.n_best == 1)
+        return self.decoder.one_row
 
     def reply(
         self,
@@ -307,6 +306,10 @@ class Conversation:
 
     def save(self, path: str | Path) -> None:
         """Write all messages as JSONL, one object with role and content a line. Raises WriteError."""
+        if not self.history:
+            raise ArgumentError("Nothing has been said yet, so there is nothing to save.")
+        if not Path(path).parent.is_dir():
+            raise WriteError(f"{path} cannot be written: there is no folder {Path(path).parent}; make it first")
         lines = [json.dumps(message, ensure_ascii=False) + "\n" for message in self.messages]
         write_text(Path(path), "".join(lines))
 

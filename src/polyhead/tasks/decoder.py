@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,13 +13,13 @@ from torch import Tensor
 
 from polyhead.core import Run
 from polyhead.core.packed import packed
-from polyhead.errors import ArgumentError
+from polyhead.errors import ArgumentError, DataError
 from polyhead.generation import Beam, EndToken, Greedy, LogitRule, Sample, Search, StopRule, generate, sorted_batches
-from polyhead.generation.rules import NoRepeatNgram, RepetitionPenalty
+from polyhead.generation.rules import Forbid, MinLength, NoRepeatNgram, RepetitionPenalty
 from polyhead.generation.stop import AnyOf
 from polyhead.inputs.tokenizer import Tokenizer
 from polyhead.operator import Cache, Dense
-from polyhead.tasks.decoding import is_whole
+from polyhead.tasks.decoding import UNHEEDED, WIDEST, Settings, are_ids, is_whole
 from polyhead.tasks.load import Loaded, able
 
 BATCH_TOKENS = 2048  # of prompts, padding included, in one batch
@@ -53,6 +55,7 @@ class Decoder:
         search: Search | None = None,
         max_new: int | None = None,
         stop: Sequence[str] = (),
+        usual_new: int = NEW,
     ):
         able(loaded, ("next word",), verb, reads=("text",))
         if max_new is not None and not (is_whole(max_new) and max_new >= 1):
@@ -61,9 +64,10 @@ class Decoder:
             raise ArgumentError(f"stop must be a list of strings that are not empty; found {stop!r}")
         self.config, self.tokenizer, self.stop = loaded.config, loaded.tokenizer, tuple(stop)
         self.model: Any = packed(loaded.model)
-        self.device, self.max_new = loaded.device, max_new
-        self.search, self.rules = (search or usual(loaded), rules_of(loaded))
-        self.ends = ends_of(loaded)
+        how = ways(loaded)
+        self.device, self.max_new = loaded.device, how.most if max_new is None else max_new
+        self.search, self.rules, self.ends, self.least = search or how.search, how.rules, how.ends, how.least
+        self.longest, self.usual_new = how.longest if max_new is None else None, usual_new
 
     @torch.inference_mode()
     def __call__(
@@ -87,17 +91,32 @@ class Decoder:
             prompt[i, width - len(row) :], real[i, width - len(row) :] = torch.tensor(row), True
         prompt, real = prompt.to(self.device), real.to(self.device)
         room = torch.tensor([self.config.max_len - len(row) for row in ids], device=self.device)
+        most = self.max_new or self.usual_new
+        if self.longest is not None:
+            if width >= self.longest:
+                raise DataError(
+                    f"The prompt has {width} tokens, but the model's generation_config.json allows {self.longest} with"
+                    " the answer (max_length); say how many are to be added (--max-new)"
+                )
+            most = self.longest - torch.tensor([len(row) for row in ids], device=self.device)
+        limit = room.clamp(max=most) if isinstance(most, int) else room.minimum(most)
+        least = [MinLength(width + self.least, self.ends)] if self.least and self.ends else []
         stops = [EndToken(self.ends), *([StopText(self.stop, self.tokenizer, width)] if self.stop else []), *until]
         telling = [] if tell is None else [Telling(self.tokenizer, width, self.stop, tell)]
         found = generate(
             DecoderStep(self.model, real, cache), prompt, search=self.search,
-            max_new=room.clamp(max=self.max_new or NEW), rules=[*self.rules, *telling], stop=AnyOf(stops),
+            max_new=limit, rules=[*self.rules, *least, *(telling if self.one_row else [])], stop=AnyOf(stops),
             numbers=numbers,
         )  # fmt: skip
         answers = [[self.told(each.tokens, each.finished, each.score) for each in some] for some in found]
         for each in telling:
             each.show(answers[0][0].text, last=True)
         return answers
+
+    @property
+    def one_row(self) -> bool:
+        """Whether what is written stays: a search that may take another row tells only its final text."""
+        return isinstance(self.search, Greedy) or (isinstance(self.search, Sample) and self.search.n_best == 1)
 
     def batches(self, lengths: Sequence[int]) -> list[list[int]]:
         """Which rows go together; only those of one length where rules look at what stands in a row already."""
@@ -181,22 +200,59 @@ class Telling:
             self.told = text
 
 
-def usual(loaded: Loaded) -> Search:
+@dataclass(frozen=True)
+class Ways:
+    """How a folder wants its continuations made: `least` and `most` new tokens, `longest` rows, prompt included."""
+
+    search: Search
+    rules: Sequence[LogitRule]
+    ends: Sequence[int]
+    least: int
+    most: int | None
+    longest: int | None
+
+
+def ways(loaded: Loaded) -> Ways:
+    """What generation_config.json asks for, checked; warns of what `transformers` would obey and polyhead does not."""
+    read = Settings(loaded, loaded.generation, "generation_config.json")
+    words = loaded.config.words
+    penalty = read.number("repetition_penalty", 1.0, "a number above 0", lambda x: x > 0)
+    repeat, shortest = read.whole("no_repeat_ngram_size", 0, 0), read.whole("min_length", 0, 0)
+    bad = read.get("bad_words_ids", [], "a list of lists of token ids", lambda rows: are_ids(rows, words))
+    never = read.get("suppress_tokens", [], "a list of token ids", lambda ids: not ids or are_ids([ids], words))
+    ends = read.get(
+        "eos_token_id",
+        [] if loaded.config.eos_id is None else loaded.config.eos_id,
+        "a token id or a list of them",
+        lambda ids: ids == [] or are_ids([ids if isinstance(ids, list) else [ids]], math.inf),
+    )
+    ends = ends if isinstance(ends, list) else [ends]
+    forbidden = sorted({*never, *(row[0] for row in bad if len(row) == 1)})
+    rules: list[LogitRule] = [RepetitionPenalty(penalty)] if penalty != 1 else []
+    rules += [NoRepeatNgram(repeat)] if repeat else []
+    rules += [Forbid(forbidden)] if forbidden else []
+    rules += [MinLength(shortest, ends)] if shortest and ends and "min_new_tokens" not in read.asked else []
+    most = read.whole("max_new_tokens", 1, 1) if "max_new_tokens" in read.asked else None
+    longest = read.whole("max_length", 1, 1) if "max_length" in read.asked and most is None else None
+    heeded = {"do_sample", "min_new_tokens", "suppress_tokens"}
+    unheeded = [k for k, none in UNHEEDED.items() if k not in heeded and k in read.asked and read.asked[k] not in none]
+    unheeded += ["bad_words_ids of several tokens"] if any(len(row) > 1 for row in bad) else []
+    if unheeded:
+        warnings.warn(
+            f"{loaded.folder or 'The model'} asks for {', '.join(unheeded)} in its generation settings, which "
+            "polyhead does not do; answers may differ from those of transformers.",
+            stacklevel=4,
+        )
+    return Ways(usual(read), rules, ends, read.whole("min_new_tokens", 0, 0), most, longest)
+
+
+def usual(read: Settings) -> Search:
     """How the folder wants its continuations: drawn, by a beam, or, without word of it, greedily."""
-    asked = {key: value for key, value in loaded.generation.items() if value is not None}
-    if asked.get("do_sample", False):
-        return Sample(asked.get("temperature", 1.0), asked.get("top_k", 50) or None, asked.get("top_p", 1.0))
-    width = asked.get("num_beams", 1)
-    return Greedy() if width == 1 else Beam(width, length_penalty=asked.get("length_penalty", 1.0))
-
-
-def rules_of(loaded: Loaded) -> list[LogitRule]:
-    asked = loaded.generation
-    penalty, repeat = asked.get("repetition_penalty") or 1.0, asked.get("no_repeat_ngram_size") or 0
-    return [*([RepetitionPenalty(penalty)] if penalty != 1 else []), *([NoRepeatNgram(repeat)] if repeat else [])]
-
-
-def ends_of(loaded: Loaded) -> list[int]:
-    """The tokens that end an answer: generation_config.json's, else the model's."""
-    ends = loaded.generation.get("eos_token_id", loaded.config.eos_id)
-    return [] if ends is None else list(ends) if isinstance(ends, list) else [ends]
+    width, top_k = read.whole("num_beams", 1, 1, WIDEST), read.whole("top_k", 50, 0)
+    heat = read.number("temperature", 1.0, "a number of at least 0", lambda x: x >= 0)
+    top_p = read.number("top_p", 1.0, "a number above 0 and at most 1", lambda x: 0 < x <= 1)
+    power = read.number("length_penalty", 1.0, "a finite number", lambda _: True)
+    early = read.get("early_stopping", False, 'true, false or "never"', lambda x: isinstance(x, bool) or x == "never")
+    if read.get("do_sample", False, "true or false", lambda x: isinstance(x, bool)):
+        return Sample(heat, top_k or None, top_p) if heat else Greedy()
+    return Greedy() if width == 1 else Beam(width, length_penalty=power, early_stopping=early)

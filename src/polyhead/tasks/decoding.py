@@ -56,6 +56,31 @@ class Decoding:
     unheeded: tuple[str, ...]
 
 
+class Settings:
+    """Settings of a folder's file, each read with what it must be; `task` outweighs them. Raises ConfigError."""
+
+    def __init__(
+        self, loaded: Loaded, said: Mapping[str, Any], file: str, task: Mapping[str, Any] | None = None
+    ) -> None:
+        self.task = task or {}
+        self.asked = {key: value for key, value in {**said, **self.task}.items() if value is not None}
+        self.place = str(loaded.folder / file) if loaded.folder else "The generation settings"
+
+    def get(self, key: str, default: Any, what: str, fits: Callable[[Any], bool]) -> Any:
+        value = self.asked.get(key, default)
+        if not fits(value):
+            where = "task_specific_params of config.json" if key in self.task else self.place
+            raise ConfigError(f"{where}: {key} is {value!r}, but must be {what}.")
+        return value
+
+    def whole(self, key: str, default: int, least: int, most: float = math.inf) -> int:
+        what = f"a whole number of at least {least}" + (f" and at most {most}" if most < math.inf else "")
+        return self.get(key, default, what, lambda n: is_whole(n) and least <= n <= most)
+
+    def number(self, key: str, default: float, what: str, fits: Callable[[float], bool]) -> float:
+        return self.get(key, default, what, lambda x: type(x) in (int, float) and math.isfinite(x) and fits(x))
+
+
 def decoding(loaded: Loaded, task: Mapping[str, Any] | None = None) -> Decoding:
     """What generation_config.json, or config.json in folders of before 2023, asks for; a beam of 4 unless it says.
 
@@ -65,23 +90,8 @@ def decoding(loaded: Loaded, task: Mapping[str, Any] | None = None) -> Decoding:
     does not. Raises ConfigError for a value that is none.
     """
     config, file = loaded.config, "generation_config.json" if loaded.generation else "config.json"
-    said = {**(loaded.generation or loaded.raw), **(task or {})}
-    asked = {key: value for key, value in said.items() if value is not None}
-    place = str(loaded.folder / file) if loaded.folder else "The generation settings"
-
-    def get(key: str, default: Any, what: str, fits: Callable[[Any], bool]) -> Any:
-        value = asked.get(key, default)
-        if not fits(value):
-            where = "task_specific_params of config.json" if key in (task or {}) else place
-            raise ConfigError(f"{where}: {key} is {value!r}, but must be {what}.")
-        return value
-
-    def whole(key: str, default: int, least: int, most: float = math.inf) -> int:
-        what = f"a whole number of at least {least}" + (f" and at most {most}" if most < math.inf else "")
-        return get(key, default, what, lambda n: is_whole(n) and least <= n <= most)
-
-    def number(key: str, default: float, what: str, fits: Callable[[float], bool]) -> float:
-        return get(key, default, what, lambda x: type(x) in (int, float) and math.isfinite(x) and fits(x))
+    read = Settings(loaded, loaded.generation or loaded.raw, file, task)
+    asked, get, whole, number = read.asked, read.get, read.whole, read.number
 
     words = get("bad_words_ids", [], "a list of lists of token ids", lambda rows: are_ids(rows, config.words))
     longest = whole("max_length", config.max_len, 2)
@@ -144,7 +154,7 @@ def is_whole(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def are_ids(rows: Any, words: int) -> bool:
+def are_ids(rows: Any, words: float) -> bool:
     """Whether these are lists of tokens, none empty, of a vocabulary of so many words."""
     return isinstance(rows, list) and all(
         isinstance(row, list) and row and all(is_whole(token) and 0 <= token < words for token in row) for row in rows
