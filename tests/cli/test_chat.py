@@ -182,7 +182,7 @@ def test_a_conversation_in_a_terminal(terminal: Callable[..., Terminal], talker:
     at.type("/system Be 我.\n")
     at.until("The model is told: Be 我.\r\n> ")
     at.type("/save /proc/no/such/place\n")
-    at.until("/proc/no/such/place cannot be written: there is no folder .*\r\n> ")
+    at.until("/proc/no/such/place could not be written .there is no folder .*\r\n> ")
     at.type(f"/load {tmp_path}/talk.jsonl\n")
     at.until("3 messages read from .*\r\n> ")
     at.type("/again\n")

@@ -305,11 +305,12 @@ class Conversation:
         )
 
     def save(self, path: str | Path) -> None:
-        """Write all messages as JSONL, one object with role and content a line. Raises WriteError."""
+        """Write all messages as JSONL, one object with role and content a line. Raises WriteError, and ArgumentError
+        where nothing was said."""
+        if not Path(path).parent.is_dir():
+            raise WriteError(path, f"there is no folder {Path(path).parent}")
         if not self.history:
             raise ArgumentError("Nothing has been said yet, so there is nothing to save.")
-        if not Path(path).parent.is_dir():
-            raise WriteError(f"{path} cannot be written: there is no folder {Path(path).parent}; make it first")
         lines = [json.dumps(message, ensure_ascii=False) + "\n" for message in self.messages]
         write_text(Path(path), "".join(lines))
 
