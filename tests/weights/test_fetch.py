@@ -27,7 +27,7 @@ from huggingface_hub import constants
 import polyhead
 from polyhead import ArgumentError, CheckpointError, PolyheadError
 from polyhead.tasks.load import find
-from polyhead.weights.fetch import fetch, first_line
+from polyhead.weights.fetch import FETCHED, LEFT, fetch, first_line
 from tests.tasks.words import decoder_in_folder
 
 SHA, OLDER = "a" * 40, "b" * 40
@@ -273,3 +273,18 @@ def test_an_error_is_told_in_one_line() -> None:
         "ValueError: 404 Client Error. (Request ID: 1)"
     )
     assert first_line(ValueError()) == "ValueError"
+
+
+def test_what_models_are_made_of_is_fetched_and_nothing_else() -> None:
+    from huggingface_hub.utils import filter_repo_objects
+
+    wanted = (
+        "config.json tokenizer.json spiece.model tokenizer.model model.safetensors model-00001-of-00002.safetensors "
+        "model.safetensors.index.json 1_Pooling/config.json vocab.txt source.spm README.md chat_template.jinja"
+    ).split()
+    other = (
+        "model.fp16.safetensors onnx/config.json onnx/model.onnx results/a.json logs/x.txt pytorch_model.bin code.py "
+        "consolidated.safetensors onnx/tokenizer.model"
+    ).split()
+    found = filter_repo_objects([*wanted, *other], allow_patterns=list(FETCHED), ignore_patterns=list(LEFT))
+    assert list(found) == wanted

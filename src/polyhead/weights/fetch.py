@@ -14,8 +14,11 @@ from polyhead.errors import ArgumentError, CheckpointError, WriteError
 
 HUB = "hf:"
 NAME = re.compile(r"(?P<repository>\w[\w.-]*/\w[\w.-]*)(?:@(?P<revision>[^\s@]+))?", re.ASCII)
-FETCHED = ("*.safetensors", "*.json", "*.jinja", "*.spm", "*.txt", "README.md")
-LEFT = ("*/*.safetensors", "*/*.spm", "consolidated*.safetensors")  # the same weights for other programs
+FETCHED = ("*.safetensors", "*.json", "*.jinja", "*.spm", "*.txt", "README.md", "*.model")
+LEFT = (  # the same weights for other programs, and folders but those of pooling (1_Pooling) and templates
+    "*/*.safetensors", "*/*.spm", "*/*.model", "*/*.txt", "[!1]*/*.json", "consolidated*.safetensors",
+    "model.*.safetensors",
+)  # fmt: skip
 
 
 def fetch(name: str) -> Path:
