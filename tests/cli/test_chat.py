@@ -99,14 +99,22 @@ class Terminal:
     """`polyhead chat` on a terminal of its own, and a person who types."""
 
     def __init__(self, *words: object):
-        self.ours, theirs = pty.openpty()
+        self.ours, self.theirs = pty.openpty()
         world = os.environ | {"TERM": "dumb", "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "polyhead", "chat", *map(str, words)],
-            stdin=theirs, stdout=theirs, stderr=theirs, env=world, start_new_session=True, close_fds=True,
-            preexec_fn=own_terminal,
-        )  # fmt: skip
-        os.close(theirs)
+        #  who leads a session and opens a terminal owns it; Python run between fork and exec may hang beside threads
+        script = 'exec "$@" <"$0" >"$0" 2>&1'
+        command = [
+            "sh",
+            "-c",
+            script,
+            os.ttyname(self.theirs),
+            sys.executable,
+            "-m",
+            "polyhead",
+            "chat",
+            *map(str, words),
+        ]
+        self.process = subprocess.Popen(command, env=world, start_new_session=True)
         self.seen, self.text = "", codecs.getincrementaldecoder("utf-8")("replace")
 
     def until(self, pattern: str, seconds: float = 60) -> str:
@@ -131,6 +139,7 @@ class Terminal:
         self.process.kill()
         self.process.wait()
         os.close(self.ours)
+        os.close(self.theirs)
 
 
 @pytest.fixture
@@ -145,13 +154,6 @@ def terminal() -> Iterator[Callable[..., Terminal]]:
     yield open_one
     for each in opened:
         each.close()
-
-
-def own_terminal() -> None:
-    import fcntl
-    import termios
-
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 def test_a_conversation_in_a_terminal(terminal: Callable[..., Terminal], talker: Path, tmp_path: Path) -> None:
