@@ -44,6 +44,10 @@ def test_repeated_filters_of_a_column_add_up(polyhead: Polyhead, model: Path, pa
     assert json.loads(polyhead("evaluate", pairs, *how).out)["n"] == 2
 
 
+def test_a_folder_is_refused_by_a_model_that_reads_texts(polyhead: Polyhead, model: Path, tmp_path: Path):
+    refused(polyhead("evaluate", tmp_path, "-m", model), "is a folder, but this model reads texts; give a file")
+
+
 def test_broken_lines_are_left_out_by_choice_and_counted(polyhead: Polyhead, model: Path, tmp_path: Path):
     file = tmp_path / "a\u202e[red].tsv"
     file.write_bytes("雨\train\n\n我爱\n".encode() + b"\xff\tx\n" + "我爱\tI love\n".encode())

@@ -80,9 +80,7 @@ def test_a_truth_value_is_found_as_it_is_written_in_json_and_in_python(tmp_path:
 @pytest.mark.parametrize("name", ["a.tsv", "a.jsonl"])
 def test_rows_that_were_not_asked_for_are_counted_as_lines(tmp_path: Path, name: str) -> None:
     content = "甲\ta\n乙\tb\n" if name == "a.tsv" else '{"1": "甲", "2": "a"}\n{"1": "乙", "2": "b"}\n'
-    with pytest.raises(
-        DataError, match=r"gives no sentence pair in 2 lines\. Rows were asked for where \{1: \['x'\]\}"
-    ):
+    with pytest.raises(DataError, match=r"gives no pair in 2 lines\. Rows were asked for where \{1: \['x'\]\}"):
         pairs(Source(path=write(tmp_path / name, content), where={1: ["x"]}))
 
 
@@ -165,7 +163,7 @@ def test_a_line_that_is_blank_on_one_side_is_broken(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["", "\n\n", "a\tb\tno\n"])
 def test_a_source_without_any_pair_is_refused(tmp_path: Path, content: str) -> None:
     path = write(tmp_path / "a.tsv", content)
-    with pytest.raises(DataError, match=r"a\.tsv (gives no sentence pair|is empty)"):
+    with pytest.raises(DataError, match=r"a\.tsv (gives no pair|is empty)"):
         list(read(Source(path=path, where={3: ("yes",)})))
 
 
@@ -213,3 +211,17 @@ def test_a_column_that_the_header_lacks_suggests_the_nearest(tmp_path: Path) -> 
 def test_a_source_that_makes_no_sense_is_refused_when_it_is_made(settings: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ArgumentError, match=sentence):
         Source(**settings)
+
+
+@pytest.mark.parametrize(("name", "expected"), [("a.tsv", "lines of two columns"), ("a.jsonl", "lines of JSON")])
+def test_an_empty_file_is_told_what_belongs_there(tmp_path: Path, name: str, expected: str) -> None:
+    with pytest.raises(DataError, match=rf"is empty, expected {expected}; check the file\.$"):
+        list(read(Source(path=write(tmp_path / name, ""))))
+
+
+def test_a_broken_line_names_the_way_to_skip_it_that_its_reader_has(tmp_path: Path) -> None:
+    source = Source(path=write(tmp_path / "a.tsv", "one column\n"))
+    with pytest.raises(DataError, match=r"have broken ones skipped \(on_error skip\)\.$"):
+        list(read(source))
+    with pytest.raises(DataError, match=r"have broken ones skipped \(--skip-broken\)\.$"):
+        list(read(source, skip="--skip-broken"))

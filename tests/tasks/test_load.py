@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from polyhead.errors import ArgumentError, PolyheadError, WriteError
+from polyhead.errors import ArgumentError, CheckpointError, ConfigError, PolyheadError, WriteError
 from polyhead.tasks.info import info
 from polyhead.tasks.load import load, save
 from tests.test_files import files_no_larger_than
@@ -84,3 +84,60 @@ def test_a_full_disk_leaves_the_old_model_or_nothing(folder: Path, tmp_path: Pat
             save(loaded, place, dtype=torch.float16)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_a_model_too_large_for_memory_is_told_in_gigabytes(folder: Path) -> None:
+    raw = json.loads((folder / "config.json").read_text("utf-8"))
+    (folder / "config.json").write_text(json.dumps(raw | {"vocab_size": 1 << 30, "d_model": 1 << 12}), "utf-8")
+    for verb in (load, info):
+        with pytest.raises(
+            ConfigError, match=r"describes a model that needs [\d,]+\.\d GB in float32, more"
+        ) as refused:
+            verb(folder)
+        told = float(str(refused.value).split("needs ")[1].split(" GB")[0].replace(",", ""))
+        assert told >= (1 << 30) * (1 << 12) * 4 / 1e9  # the words alone
+        assert "alloc" not in str(refused.value)
+
+
+def test_an_unknown_architecture_is_told_the_nearest_and_where_a_new_one_goes(folder: Path) -> None:
+    raw = json.loads((folder / "config.json").read_text("utf-8"))
+    (folder / "config.json").write_text(json.dumps(raw | {"architectures": ["BertForMaskedLN"]}), "utf-8")
+    with pytest.raises(ConfigError) as refused:
+        load(folder)
+    said = str(refused.value)
+    assert (
+        said.index("the nearest is 'BertForMaskedLM'") < said.index("docs/new-family.md") < said.index("marian, bert")
+    )
+    assert said.count("bert,") == 2 and "ForSequenceClassification" not in said  # bert and distilbert, no heads
+
+
+@pytest.mark.parametrize(
+    ("settings", "made", "key"),
+    [
+        ({"size": {"height": 20, "width": 20}}, "20 x 20", "size"),
+        ({"size": {"height": 16, "width": 20}}, "16 x 20", "size"),
+        ({"size": 32, "do_center_crop": True, "crop_size": 24}, "24 x 24", "crop_size"),
+        ({"size": {"height": 16, "width": 16}}, None, ""),
+        ({"size": 32, "do_center_crop": True, "crop_size": 16}, None, ""),
+    ],
+)
+def test_images_of_another_size_than_the_model_reads_are_refused_at_load(
+    tmp_path: Path, settings: dict[str, Any], made: str | None, key: str
+) -> None:
+    from transformers import ViTConfig, ViTForImageClassification
+
+    sizes: dict[str, Any] = {
+        "hidden_size": 24,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 3,
+        "intermediate_size": 20,
+    }
+    ViTForImageClassification(ViTConfig(**sizes, image_size=16, patch_size=4)).save_pretrained(tmp_path)
+    kind = {"image_processor_type": "ViTImageProcessor"}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(kind | settings), "utf-8")
+    if made is None:
+        assert load(tmp_path).images is not None
+        return
+    expected = rf"preprocessor_config\.json makes images of {made} pixels .*the model reads 16 x 16; mend {key} there$"
+    with pytest.raises(CheckpointError, match=expected):
+        load(tmp_path)

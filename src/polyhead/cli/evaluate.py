@@ -87,6 +87,8 @@ def evaluate(
 
     loaded, skipped = load(model, device=device), Skipped()
     images, kind = loaded.family.reads == "image", "images" if loaded.family.reads == "image" else "lines"
+    if not images and (folder := next((path for path in data if path.is_dir()), None)):
+        raise ArgumentError(f"{folder} is a folder, but this model reads texts; give a file of two columns.")
     if images and where:
         raise ArgumentError("--where chooses from a file of texts, but this model reads images; leave it out.")
     if images and (columns or skip_broken) and (len(data) == 2 or data[0].is_dir()):
@@ -121,7 +123,7 @@ def texts(data: Sequence[Path], columns: Any, where: Any, skip: bool, skipped: S
     from polyhead.inputs.readers import Source, read
 
     source = Source(path=data[0] if len(data) == 1 else tuple(data), columns=columns, where=where, lone=lone)
-    return list(read(source, on_error="skip" if skip else "stop", report=skipped))
+    return list(read(source, on_error="skip" if skip else "stop", report=skipped, skip="--skip-broken"))
 
 
 def pictures(data: Sequence[Path], columns: Any, _: Any, skip: bool, skipped: Skipped, __: bool) -> list[Any]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Literal
 
-from polyhead.errors import ConfigError, did_you_mean
+from polyhead.errors import ConfigError
 from polyhead.weights.config_keys import Keys
 from polyhead.weights.names import Names
 
@@ -81,10 +82,11 @@ class Family:
 def family(architecture: str) -> Family:
     """The family that builds a model named so in config.json's `architectures`."""
     if architecture not in ARCHITECTURES:
+        near = get_close_matches(architecture, ARCHITECTURES, n=1)
         raise ConfigError(
-            f"The architecture '{architecture}' is not built here; known: {', '.join(ARCHITECTURES)}."
-            + did_you_mean(architecture, ARCHITECTURES)
-            + " A new one is one file in polyhead/families (see CONTRIBUTING.md)"
+            f"The architecture '{architecture}' is not built here{f', the nearest is {near[0]!r}' if near else ''}; a"
+            " new one is one file in polyhead/families (see docs/new-family.md), beside those of"
+            f" {', '.join(dict.fromkeys(ARCHITECTURES.values()))}"
         )
     module = importlib.import_module(f"polyhead.families.{ARCHITECTURES[architecture]}")
     return next(kind for kind in module.FAMILIES if kind.architecture == architecture)

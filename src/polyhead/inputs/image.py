@@ -294,10 +294,9 @@ def _decoding(pil: ModuleType, name: str, most_pixels: int) -> Iterator[None]:
         yield
     except DataError:
         raise
-    except (pil.DecompressionBombError, pil.DecompressionBombWarning) as wrong:
-        raise DataError(
-            f"{name} has too many pixels ({wrong}), expected at most {most_pixels:,}; make it smaller."
-        ) from None
+    except (pil.DecompressionBombError, pil.DecompressionBombWarning):
+        most = min(most_pixels, pil.MAX_IMAGE_PIXELS or most_pixels)  # the one that refused it
+        raise DataError(f"{name} has too many pixels, expected at most {most:,}; make it smaller.") from None
     except pil.UnidentifiedImageError:
         raise DataError(
             f"{name} is not an image that can be read, expected {', '.join(FORMATS)}; check or convert the file."

@@ -23,7 +23,7 @@ from polyhead.errors import ArgumentError, DataError, did_you_mean
 from polyhead.inputs.text import clean
 
 MOST_VISITS = 1000  # of a pair in one epoch; the plan of an epoch holds each of them
-MEND = "mend the line, or have broken ones skipped (--data.on_error skip of train, --skip-broken of evaluate)."
+EXPECTED = {"tsv": "lines of two columns", "jsonl": "lines of JSON", "parallel": "lines"}
 LONGEST_LINE = 1 << 20  # bytes; what is longer is not a sentence, and its file perhaps not made of lines
 
 Column = int | str
@@ -139,12 +139,14 @@ class Broken:
 Row = tuple[str, str] | Broken | None  # None is a row to pass over: blank, or not asked for
 
 
-def read(source: Source, *, on_error: OnError = "stop", report: Skipped | None = None) -> Iterator[Example]:
+def read(
+    source: Source, *, on_error: OnError = "stop", report: Skipped | None = None, skip: str = "on_error skip"
+) -> Iterator[Example]:
     """The examples of a source in order, cleaned; lines that are blank on every side are passed over.
 
     on_error: "stop" raises DataError at the first broken line, "skip" leaves it out. `report` counts what was left
-    out, repeats included. A missing or damaged file, parallel files of different length and a source that gives no
-    example at all are DataError either way.
+    out, repeats included. skip: how a person asks for that, for messages. A missing or damaged file, parallel files of
+    different length and a source that gives no example at all are DataError either way.
     """
     if on_error not in ("stop", "skip"):
         raise ArgumentError(f"on_error '{on_error}' is not one of stop, skip.")
@@ -160,7 +162,7 @@ def read(source: Source, *, on_error: OnError = "stop", report: Skipped | None =
         if isinstance(row, Broken):
             what = f"{source.name} line {number}: {row.what}"
             if on_error == "stop":
-                raise DataError(f"{what}; {MEND}")
+                raise DataError(f"{what}; mend the line, or have broken ones skipped ({skip}).")
             report.count(row.reason, what)
             continue
         if source.distinct:
@@ -172,11 +174,11 @@ def read(source: Source, *, on_error: OnError = "stop", report: Skipped | None =
         given += 1
         yield Example(*row, number)
     if not number:
-        raise DataError(f"{source.name} is empty, expected sentence pairs; check the file.")
+        raise DataError(f"{source.name} is empty, expected {EXPECTED[source.kind]}; check the file.")
     if not given:
         left_out = f", of which {report.total:,} were skipped: {report}" if report.total else ""
         asked = f" Rows were asked for where {dict(source.where)}." if source.where else ""
-        raise DataError(f"{source.name} gives no sentence pair in {number:,} lines{left_out}.{asked} Check the file.")
+        raise DataError(f"{source.name} gives no pair in {number:,} lines{left_out}.{asked} Check the file.")
 
 
 def read_lines(path: str | Path) -> Iterator[str]:

@@ -16,7 +16,8 @@ from polyhead.errors import ArgumentError, CheckpointError, ConfigError, did_you
 from polyhead.families import Family, family_of
 from polyhead.files import together, write_text
 from polyhead.inputs.chat_template import TEMPLATE
-from polyhead.inputs.image import Images
+from polyhead.inputs.image import FILE as IMAGES
+from polyhead.inputs.image import Images, Sides
 from polyhead.inputs.pair import TARGET, Pair, load_pair, save_pair
 from polyhead.inputs.sound import Sounds
 from polyhead.inputs.tokenizer import Tokenizer
@@ -108,6 +109,7 @@ def load(name: str | Path, *, dtype: torch.dtype = torch.float32, device: Device
     model = read_model(folder, raw, family, dtype)
     inputs = {"tokenizer": None, **{name: load(folder) for name, load in READERS[family.reads].items()}}
     fits(inputs["tokenizer"], model, folder)
+    shows(inputs.get("images"), model, folder)
     generation = read_json(folder / "generation_config.json") if (folder / "generation_config.json").is_file() else {}
     return Loaded(model.to(place).eval(), family=family, raw=raw, generation=generation, folder=folder, **inputs)
 
@@ -121,6 +123,18 @@ def fits(tokenizer: Pair | Tokenizer | None, model: nn.Module, folder: Path) -> 
     for size, words in ((source.size, config.vocab_size), (target.size if target else 0, getattr(config, "words", 0))):
         if size > words:
             raise CheckpointError(f"The tokenizer in {folder} has {size} words, but the model knows only {words}")
+
+
+def shows(images: Images | None, model: nn.Module, folder: Path) -> None:
+    """Refuse settings that make every image another size than the model reads."""
+    size = images and (images.crop_size if images.do_center_crop else images.size if images.do_resize else None)
+    config: Any = model.config
+    if isinstance(size, Sides) and (size.height, size.width) != config.image_size:
+        height, width = config.image_size
+        raise CheckpointError(
+            f"{folder / IMAGES} makes images of {size.height} x {size.width} pixels (height x width), but the model"
+            f" reads {height} x {width}; mend {'crop_size' if images and images.do_center_crop else 'size'} there"
+        )
 
 
 def ready(model: str | Path | Loaded, device: Device = "auto") -> Loaded:
@@ -168,7 +182,24 @@ def built(family: Family, config: Any, folder: Path) -> nn.Module:
     try:
         return family.build(config)
     except (ArgumentError, MemoryError, RuntimeError) as refused:
-        raise ConfigError(f"{folder / 'config.json'} describes no model that can be built ({refused})") from refused
+        path = folder / "config.json"
+        bytes_needed = None if isinstance(refused, ArgumentError) else needed(family, config)
+        if bytes_needed is None:
+            raise ConfigError(f"{path} describes no model that can be built ({refused})") from refused
+        raise ConfigError(
+            f"{path} describes a model that needs {bytes_needed / 1e9:,.1f} GB in float32, more memory than can be had"
+            " here; check its sizes, or take a smaller model"
+        ) from refused
+
+
+def needed(family: Family, config: Any) -> int | None:
+    """How many bytes the tensors of such a model take; None where sizes alone already make none."""
+    try:
+        with torch.device("meta"):  # sizes without numbers
+            model = family.build(config)
+    except (ArgumentError, MemoryError, RuntimeError):
+        return None
+    return sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
 
 
 def save(loaded: Loaded, folder: str | Path, *, dtype: torch.dtype | None = None) -> None:
