@@ -95,25 +95,22 @@ def test_what_cannot_be_is_one_sentence(
     refused(polyhead("chat", *(word.format(talker=talker) for word in words)), sentence)
 
 
+HEARING = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from polyhead.cli.main import main; main()"
+)
+
+
 class Terminal:
     """`polyhead chat` on a terminal of its own, and a person who types."""
 
     def __init__(self, *words: object):
         self.ours, self.theirs = pty.openpty()
         world = os.environ | {"TERM": "dumb", "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
-        #  who leads a session and opens a terminal owns it; Python run between fork and exec may hang beside threads
+        #  who leads a session and opens a terminal owns it; tests may run as a shell's background job, which is deaf to
+        #  Ctrl-C, and so would be what it starts
         script = 'exec "$@" <"$0" >"$0" 2>&1'
-        command = [
-            "sh",
-            "-c",
-            script,
-            os.ttyname(self.theirs),
-            sys.executable,
-            "-m",
-            "polyhead",
-            "chat",
-            *map(str, words),
-        ]
+        command = ["sh", "-c", script, os.ttyname(self.theirs), sys.executable, "-c", HEARING, "chat", *map(str, words)]
         self.process = subprocess.Popen(command, env=world, start_new_session=True)
         self.seen, self.text = "", codecs.getincrementaldecoder("utf-8")("replace")
 
