@@ -25,6 +25,7 @@ from tests.hostile import HOSTILE
         ("\u3000", "‹U+3000›"),
         (" like", "·like"),
         ("\u0301", "◌\u0301"),
+        ("\U0001f3fb", "◌\U0001f3fb"),  # a skin tone alone has no width
         ("", "‹›"),
         ("苹果", "苹果"),
         ("</s>", "</s>"),
@@ -41,6 +42,11 @@ def test_no_label_holds_a_character_that_acts(token: str):
     assert all(unicodedata.category(c) not in {"Cc", "Cf", "Cs", "Zl", "Zp"} for c in label)
     assert cell_len(label) > 0
     label.encode("utf-8")
+
+
+def test_every_character_alone_is_a_label_that_can_be_seen():
+    characters = (chr(n) for n in range(0x110000) if not 0xD800 <= n < 0xE000)
+    assert [c for c in characters if cell_len(printable(c)) == 0] == []
 
 
 BIDI = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\u061c"

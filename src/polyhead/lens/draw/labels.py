@@ -31,13 +31,13 @@ def printable(token: str, encoding: str = "utf-8") -> str:
     """The token as a label: spaces as a dot, control characters by name, anything the encoding lacks as an escape.
 
     Escape is ␛, other ASCII controls read as in Python (`\\x07`), unseen characters by number (`‹U+202E›`), and a
-    combining mark without a letter before it sits on a dotted circle. An empty token reads `‹›`.
+    combining mark, or a skin tone, without anything before it sits on a dotted circle. An empty token reads `‹›`.
     """
     if not token:
         label = "‹›"
     else:
         label = "".join(map(_character, token))
-        if unicodedata.category(token[0]).startswith("M"):
+        if unicodedata.category(token[0]).startswith("M") or cell_len(label[0]) == 0:
             label = "◌" + label
     return label.encode(encoding, "backslashreplace").decode(encoding)
 
