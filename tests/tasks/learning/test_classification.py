@@ -221,6 +221,20 @@ def test_of_a_long_text_each_epoch_reads_a_window_between_its_signs(
     assert any(whole[i : i + 10] == body for i in range(1, len(whole) - 10))
 
 
+def test_hidden_words_are_as_many_as_the_recipe_says_and_others_each_time(toy: Path) -> None:
+    task = prepare(read_recipe(toy, [("data.hide", "0.25")]), toy.parent / "hidden")
+    plain = prepare(read_recipe(toy), toy.parent / "hidden")
+    words, rows = task.inputs.parts["tokenizer"], np.arange(len(task.examples))
+    (once, lengths), (again, _) = (task.examples.inputs(rows, np.random.default_rng(seed)) for seed in (0, 1))
+    told, _ = plain.examples.inputs(rows, np.random.default_rng(0))
+    assert lengths is not None and not torch.equal(once, again)
+    hidden = once != told
+    assert (once[hidden] == words.unk_id).all() and not (told == words.unk_id).any()
+    assert not hidden[:, 0].any() and not hidden[torch.arange(len(once)), lengths - 1].any()
+    of = float((lengths - 2).sum())
+    assert abs(hidden.sum().item() - 0.25 * of) < 4 * (of * 0.25 * 0.75) ** 0.5
+
+
 def test_from_an_encoder_all_but_the_head_is_taken_over(toy: Path, tmp_path: Path, capsys: Any) -> None:
     for architecture in ("BertModel", "BertForMaskedLM"):
         folder = tmp_path / architecture
@@ -267,6 +281,7 @@ def test_from_a_classifier_of_the_same_labels_the_head_goes_on_too(toy: Path, tm
         ({"train.watch": "macro"}, "Did you mean 'macro_f1'"),
         ({"data.max_length": "99"}, "data.max_length (99) is above model.max_len (16)"),
         ({"data.shift": "0.1"}, "[data] has no key 'shift'"),
+        ({"data.hide": "1"}, "hide must be at least 0 and below 1, a share of the tokens, found 1"),
         ({"model.n_heads": "5"}, "describes no model that can be built"),
     ],
 )

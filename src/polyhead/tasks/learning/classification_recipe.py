@@ -83,18 +83,25 @@ class Data:
 
 @dataclass(frozen=True, kw_only=True)
 class Texts(Data):
-    """Texts, and how they are cut into batches. max_length: of a longer one training reads a window, anew each time."""
+    """Texts, how they are cut into batches, and how they are varied while training.
+
+    max_length: of a longer text a window is read, anew each time. hide: the share of the tokens, drawn anew each time,
+    that are read as unknown (word dropout, Iyyer et al. 2015, section 3).
+    """
 
     train: tuple[TableSource, ...]
     valid: tuple[TableSource, ...]
     test: tuple[TableSource, ...] = ()
     batch_tokens: int = 4096  # padding included
     max_length: int = 128
+    hide: float = 0.0
 
     def __post_init__(self) -> None:
         for name, least in (("batch_tokens", 1), ("max_length", 4)):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} must be at least {least}, found {getattr(self, name)}")
+        if not 0 <= self.hide < 1:
+            raise ConfigError(f"hide must be at least 0 and below 1, a share of the tokens, found {self.hide}")
 
     @property
     def budget(self) -> int:

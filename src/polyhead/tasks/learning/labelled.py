@@ -68,7 +68,9 @@ class Examples(Protocol):
 
 
 class TextExamples:
-    """Texts as ids in memory-mapped files. Of one beyond `longest` tokens a window is read, anew each time."""
+    """Texts as ids in memory-mapped files. What is read of one is drawn anew each time: a window of a text beyond
+    `longest` tokens, and some of its words hidden.
+    """
 
     def __init__(self, data: Texts, tokenizer: Tokenizer, names: LabelNames, *, scratch: Path | None = None):
         for source in data.train:  # a label that is none is told with its line
@@ -76,7 +78,8 @@ class TextExamples:
         sources = [data.read(source) for source in data.train]
         where = {"cache": data.cache, "scratch": scratch}
         self.corpus = Corpus.build(sources, tokenizer, names, **where, on_error=data.on_error)
-        self.tokenizer, self.longest = tokenizer, data.max_length
+        self.tokenizer, self.longest, self.hide = tokenizer, data.max_length, data.hide
+        self.unknown = tokenizer.unk_id if data.hide else None
         self.parts = [len(part) for part in self.corpus.parts]
         self.counts = sum((labels_in(part, len(names)) for part in self.corpus.parts), np.zeros(len(names), np.int64))
 
@@ -94,7 +97,17 @@ class TextExamples:
         return [self.corpus[int(i)][1].tolist() for i in rows]
 
     def inputs(self, rows: Indices, random: np.random.Generator) -> tuple[Tensor, Tensor | None]:
-        return pad([self.window(self.corpus[int(i)][0], random) for i in rows], self.tokenizer.pad_id)
+        read = [self.hidden(self.window(self.corpus[int(i)][0], random), random) for i in rows]
+        return pad(read, self.tokenizer.pad_id)
+
+    def hidden(self, ids: Any, random: np.random.Generator) -> Any:
+        """The ids, a share `hide` of the words' own drawn to be unknown."""
+        if self.unknown is None:
+            return ids
+        before, behind = self.around
+        drawn = random.random(len(ids)) < self.hide
+        drawn[:before] = drawn[len(ids) - behind :] = False
+        return np.where(drawn, self.unknown, ids)
 
     def window(self, ids: Any, random: np.random.Generator) -> Any:
         """The ids, or a part of them of the greatest length between the signs that stand around every text."""
