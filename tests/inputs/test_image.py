@@ -1,5 +1,7 @@
 """Pixels equal those of `transformers` to the last bit (its PIL backend), and every kind of bad image is one sentence.
 
+Grey with 16 bits alone differs, for there a picture would become white (docs/decisions/0016).
+
 Exactness is `torch.equal` on float32 everywhere: no tolerance in this file.
 """
 
@@ -61,10 +63,6 @@ def image(mode: str, height: int = 13, width: int = 17) -> Image.Image:
         palette = image("RGB", height, width).quantize(16)
         palette.info["transparency"] = bytes(range(0, 256, 16))
         return palette
-    if mode == "I;16":
-        return Image.fromarray(array(height, width).astype(np.uint16) * 3)  # beyond 255
-    if mode == "F":
-        return Image.fromarray(array(height, width).astype(np.float32) * 1.5 - 20)
     if mode in ("P", "1", "YCbCr", "HSV"):
         return image("RGB", height, width).convert(mode)
     bands = len(Image.new(mode, (1, 1)).getbands())
@@ -148,13 +146,13 @@ def test_every_resampling_is_theirs_at_full_size(
 
 
 FILES = [
-    *(("PNG", mode) for mode in ("1", "L", "LA", "P", "P+", "RGB", "RGBA", "I;16")),
+    *(("PNG", mode) for mode in ("1", "L", "LA", "P", "P+", "RGB", "RGBA")),
     *(("JPEG", mode) for mode in ("L", "RGB", "CMYK")),
     *(("WEBP", mode) for mode in ("RGB", "RGBA")),
     *(("BMP", mode) for mode in ("1", "L", "P", "RGB")),
     *(("GIF", mode) for mode in ("L", "P", "RGB")),
-    *(("TIFF", mode) for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "F")),
-    *(("PPM", mode) for mode in ("1", "L", "RGB", "I;16")),
+    *(("TIFF", mode) for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")),
+    *(("PPM", mode) for mode in ("1", "L", "RGB")),
 ]
 
 
@@ -171,6 +169,85 @@ def test_files_of_every_format_and_mode_become_their_pixels(
     expected = theirs(tmp_path, str(path))
     for spelt in (path, str(path), path.read_bytes()):
         assert torch.equal(images.pixels(spelt), expected)
+
+
+def deep_file(kind: str, values: NDArray[np.uint16], **how: Any) -> bytes:
+    """A file of grey with 16 bits."""
+    file = io.BytesIO()
+    Image.fromarray(values).save(file, kind, **how)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_grey_with_16_bits_is_the_picture_it_is_with_8(kind: str, channels: int) -> None:
+    """255 times 257 is white with 16 bits; what is between two greys of 8 bits is the darker one."""
+    grey = array(13, 17)
+    deep = grey.astype(np.uint16) * 257
+    deep[0, 0], grey[0, 0] = 255, 0  # nearly black, and white for one that cuts
+    for between in (deep, deep // 256 * 256 + 255):
+        for spelt in (deep_file(kind, between), Image.fromarray(between)):
+            assert np.array_equal(np.asarray(open_image(spelt, channels=1)), grey)
+            assert np.array_equal(np.asarray(open_image(spelt, channels=channels).convert("L")), grey)
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I;16B", "I;16L"])
+def test_grey_with_16_bits_in_either_order_of_bytes(mode: str) -> None:
+    deep = array(13, 17).astype(np.uint16) * 257
+    packed_so = deep.astype(">u2" if mode == "I;16B" else "<u2").tobytes()
+    opened = open_image(Image.frombytes(mode, (17, 13), packed_so), channels=1)
+    assert np.array_equal(np.asarray(opened), array(13, 17))
+
+
+def test_grey_with_16_bits_equals_the_same_picture_in_colours_with_16_bits(tmp_path: Path) -> None:
+    """PIL reads such colours itself, and drops their low bytes."""
+    deep = np.random.default_rng(1).integers(0, 65536, (13, 17), np.uint16)
+    head = struct.pack(">IIBBBBB", 17, 13, 16, 2, 0, 0, 0)
+    rows = b"".join(b"\0" + np.repeat(row, 3).astype(">u2").tobytes() for row in deep)
+    parts = [(b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    chunks = [struct.pack(">I", len(x)) + name + x + struct.pack(">I", zlib.crc32(name + x)) for name, x in parts]
+    colours = b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+    images = standard(size=(9, 12))
+    assert torch.equal(images.pixels(deep_file("PNG", deep)), images.pixels(colours))
+
+
+def test_a_tiff_may_have_12_bits_or_its_white_at_0_and_be_turned() -> None:
+    grey = array(13, 17)
+    deep = grey.astype(np.uint16) * 257
+    negative = deep_file("TIFF", 65535 - deep, tiffinfo={262: 0})
+    assert np.array_equal(np.asarray(open_image(negative, channels=1)), grey)
+    turned = deep_file("TIFF", deep, tiffinfo={274: 3})  # upside down
+    assert np.array_equal(np.asarray(open_image(turned, channels=1)), grey[::-1, ::-1])
+    twelve = bytes([0xFF, 0xF8, 0x00])  # two numbers with 12 bits: white, and the middle
+    entries = [(256, 3, 1, 2), (257, 3, 1, 1), (258, 3, 1, 12), (259, 3, 1, 1), (262, 3, 1, 1), (273, 4, 1, 8)]
+    entries += [(277, 3, 1, 1), (278, 3, 1, 1), (279, 4, 1, 3)]
+    table = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *entry) for entry in entries) + bytes(4)
+    file = b"II*\0" + struct.pack("<I", 12) + twelve + b"\0" + table
+    assert np.asarray(open_image(file, channels=1)).tolist() == [[255, 128]]
+
+
+def test_grey_with_16_bits_and_a_transparent_value_lies_on_white() -> None:
+    deep = np.array([[0, 300, 301, 65535]], np.uint16)
+    with Image.open(io.BytesIO(deep_file("PNG", deep, transparency=300))) as opened:
+        opened.load()
+        assert np.asarray(open_image(opened, channels=1)).tolist() == [[0, 1, 1, 255]]
+        assert np.asarray(open_image(opened, on_white=True))[..., 0].tolist() == [[0, 255, 1, 255]]
+
+
+@pytest.mark.parametrize(("kind", "mode"), [("TIFF", "F"), ("TIFF", "I"), ("PPM", "F"), (None, "F"), (None, "I")])
+def test_grey_whose_white_nothing_tells_is_refused_with_one_sentence(kind: str | None, mode: str) -> None:
+    given = Image.fromarray(array(13, 17).astype(np.float32 if mode == "F" else np.int32))
+    assert given.mode == mode
+    file = io.BytesIO()
+    if kind:
+        given.save(file, kind)
+    with pytest.raises(DataError) as wrong:
+        standard().pixels(file.getvalue() if kind else given)
+    held = "fractions" if mode == "F" else "whole numbers with 32 bits"
+    assert str(wrong.value) == (
+        f"The image is grey in {held} (mode {mode}), of which nothing tells what is black and what is white, expected "
+        "8 or 16 bits; scale its numbers to 0 to 255 and save it as a PNG with 8 bits."
+    )
 
 
 @pytest.mark.parity

@@ -35,6 +35,8 @@ FILE, NESTED = "preprocessor_config.json", "processor_config.json"
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # none of them runs a program, as EPS would
 MOST_PIXELS = 89_478_485  # of one image: 256 MiB in three channels, where PIL begins to warn
 LONGEST_SIDE = 1 << 14  # that a file may ask for
+WHITE_IS_65535 = ("PNG", "PPM")  # even where PIL has mode I, which has room for more
+BITS, BLACK = 258, 262  # tags of TIFF: bits of a number, and which number is black: 1 for 0, 0 for the largest
 
 BILINEAR, BICUBIC = 2, 3  # of PIL's codes: 0 nearest, 1 Lanczos, 2 bilinear, 3 bicubic, 4 box, 5 Hamming
 
@@ -249,9 +251,11 @@ def open_image(
 
     A file (of FORMATS; nothing is run or fetched for it) stands upright as its EXIF says, gives its first frame if it
     has several, and loses its transparency: the colours below it show. PIL images and arrays are not turned, and
-    `on_white` lays what is transparent in them on white. Grey with 16 bits is cut at 255. All this is what
-    `transformers` does. An array holds whole numbers from 0 to 255 as [height, width], [C, height, width] or
-    [height, width, C] with C of 1, 3 or 4; where both could be meant, the channels come first.
+    `on_white` lays what is transparent in them on white. All this is what `transformers` does. Grey with 16 bits gives
+    its high byte, as PIL has it of colours with 16 bits, and grey whose black and white nothing tells (whole numbers
+    with 32 bits, fractions) is refused; `transformers` cuts both at 255. An array holds whole numbers from 0 to 255 as
+    [height, width], [C, height, width] or [height, width, C] with C of 1, 3 or 4; where both could be meant, the
+    channels come first.
     Raises DataError that opens with `name`; an image of more than `most_pixels` is not decoded.
     """
     pil: ModuleType = extra("PIL.Image", "image")
@@ -262,6 +266,7 @@ def open_image(
             opened = pil.open(file, formats=FORMATS)  # reads the head only
             _check_size(opened.width, opened.height, most_pixels, name)
             upright = extra("PIL.ImageOps", "image").exif_transpose(opened)
+            upright = _shallow(pil, upright, opened, name)
             return _converted(pil, upright, channels, on_white=False)  # as the reference does, whatever is asked
     if isinstance(image, np.ndarray | Tensor):
         array = _array(image, name)
@@ -273,7 +278,7 @@ def open_image(
     else:
         raise DataError(f"{name} is of type {type(image).__name__}, expected a path, bytes, a PIL image or an array.")
     with _decoding(pil, name, most_pixels):
-        return _converted(pil, opened, channels, on_white)
+        return _converted(pil, _shallow(pil, opened, opened, name), channels, on_white)
 
 
 def _file(image: str | os.PathLike[str] | bytes, name: str) -> BinaryIO:
@@ -314,6 +319,26 @@ def _check_size(width: int, height: int, most_pixels: int, name: str) -> None:
         raise DataError(
             f"{name} is {width} x {height} pixels, expected at most {most_pixels:,} in all; make it smaller."
         )
+
+
+def _shallow(pil: ModuleType, image: Image, opened: Image, name: str) -> Image:
+    """Grey with 16 bits as its high byte; other images as they are. `opened`, not turned yet, tells of its file."""
+    deep = image.mode.startswith("I;16") or (image.mode == "I" and opened.format in WHITE_IS_65535)
+    if not deep and image.mode in ("I", "F"):
+        held = "fractions" if image.mode == "F" else "whole numbers with 32 bits"
+        raise DataError(
+            f"{name} is grey in {held} (mode {image.mode}), of which nothing tells what is black and what is white, "
+            "expected 8 or 16 bits; scale its numbers to 0 to 255 and save it as a PNG with 8 bits."
+        )
+    if not deep:
+        return image
+    tags: Mapping[int, Any] = getattr(opened, "tag_v2", {})  # of a TIFF
+    values = np.asarray(image)  # [height, width]
+    grey = (values >> (tags.get(BITS, (16,))[0] - 8)).astype(np.uint8)
+    shallow = pil.fromarray(255 - grey if tags.get(BLACK) == 0 else grey)
+    if (clear := image.info.get("transparency")) is not None:
+        shallow.putalpha(pil.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
+    return shallow
 
 
 def _converted(pil: ModuleType, image: Image, channels: int, on_white: bool) -> Image:
