@@ -12,6 +12,7 @@ import polyhead as library
 from polyhead.cli.evaluate import filters, sides
 from polyhead.errors import ArgumentError
 from tests.cli.conftest import Polyhead, refused
+from tests.structure.worlds import classify as world_of_pictures
 from tests.tasks.words import in_folder
 
 
@@ -131,3 +132,28 @@ def test_labels_are_scored_each_by_itself(polyhead: Polyhead, tmp_path: Path):
     refused(polyhead(*how, "--beam", "2"), "beam cannot be given for a BertForSequenceClassification")
     (tmp_path / "rows.tsv").write_text("good\tglad\nbad\tsadd\n", "utf-8")
     refused(polyhead(*how), "rows.tsv line 2: 'sadd' is no label", "Did you mean 'sad'?")
+
+
+def test_whether_several_labels_may_hold_can_be_said_as_to_classify(polyhead: Polyhead, model: Path, tmp_path: Path):
+    """What an error offers is an option of the command."""
+    names = {"id2label": {0: "sad", 1: "glad"}, "label2id": {"sad": 0, "glad": 1}}
+    in_folder(tmp_path / "model", "BertForSequenceClassification", **names)
+    (tmp_path / "rows.tsv").write_text("the cat sat\tglad,sad\nnot good\tsad\n", "utf-8")
+    how = "evaluate", tmp_path / "rows.tsv", "-m", tmp_path / "model", "--json"
+    told = json.loads(polyhead(*how, "--several", "--threshold", "0").out)
+    assert [one["recall"] for one in told["labels"]] == [1, 1] and told["sweep"]
+    answer = polyhead(*how, "--beam", "2")
+    refused(answer, "it takes several, threshold, separator")
+    shown = polyhead("evaluate", "--help").out
+    assert all(f"--{name}" in shown for name in ("several", "threshold", "separator"))
+    refused(polyhead(*how, "--one"), "line 1: 'glad,sad' is no label", "Mend it, or leave such pairs out.")
+    refused(polyhead("evaluate", tmp_path / "rows.tsv", "-m", model, "--several"), "several cannot be given for a Mari")
+
+
+def test_a_broken_line_of_a_table_of_pictures_names_the_option_that_skips_it(polyhead: Polyhead, tmp_path: Path):
+    world_of_pictures(tmp_path)
+    (tmp_path / "rows.tsv").write_text("seven.png\tsad\nseven.png\nseven.png\tglad\n", "utf-8")
+    how = "evaluate", tmp_path / "rows.tsv", "-m", tmp_path / "my-digits", "--json"
+    refused(polyhead(*how), "line 2: has 1 column", "have broken ones skipped (--skip-broken).")
+    told = json.loads(polyhead(*how, "--skip-broken").out)
+    assert (told["n"], told["left_out"]) == (2, 1)

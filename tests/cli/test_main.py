@@ -27,6 +27,21 @@ def test_every_verb_explains_itself_with_an_example(polyhead: Polyhead, verb: st
     assert all(line.count(f"polyhead {verb} ") == 1 for line in examples)
 
 
+@pytest.mark.parametrize(
+    ("verb", "usage"),
+    [
+        ("evaluate", "[OPTIONS] FILE..."),
+        ("see", "[OPTIONS] TEXT..."),
+        ("classify", "[OPTIONS] [TEXT]..."),
+        ("answer", "[OPTIONS] [QUESTION] [PASSAGE]"),
+        ("convert", "[OPTIONS] FOLDER OUT"),
+    ],
+)
+def test_a_usage_line_tells_what_is_needed_and_what_is_not(polyhead: Polyhead, verb: str, usage: str):
+    line = next(line for line in polyhead(verb, "--help").out.splitlines() if "Usage:" in line)
+    assert line.strip() == f"Usage: polyhead {verb} {usage}"
+
+
 def test_the_version_is_the_packages(polyhead: Polyhead):
     assert polyhead("--version").out == f"{package.__version__}\n"
 

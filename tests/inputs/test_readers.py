@@ -220,8 +220,8 @@ def test_an_empty_file_is_told_what_belongs_there(tmp_path: Path, name: str, exp
 
 
 def test_a_broken_line_names_the_way_to_skip_it_that_its_reader_has(tmp_path: Path) -> None:
-    source = Source(path=write(tmp_path / "a.tsv", "one column\n"))
-    with pytest.raises(DataError, match=r"have broken ones skipped \(on_error skip\)\.$"):
-        list(read(source))
+    path = write(tmp_path / "a.tsv", "one column\n")
+    with pytest.raises(DataError, match=r'have broken ones skipped \(on_error="skip"\)\.$'):
+        list(read(Source(path=path)))
     with pytest.raises(DataError, match=r"have broken ones skipped \(--skip-broken\)\.$"):
-        list(read(source, skip="--skip-broken"))
+        list(read(Source(path=path, skip="--skip-broken")))

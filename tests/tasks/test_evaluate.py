@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from polyhead.errors import ArgumentError, DataError
@@ -45,10 +46,32 @@ def test_no_pairs_give_no_score(trained: Path) -> None:
         evaluate([], model=trained)
 
 
-@pytest.mark.parametrize("wrong", [[("天",)], [("天", None)], ["天地"], [5], 5, "天地"])
+@pytest.mark.parametrize("wrong", [[("天",)], [("天", None)], ["天地"], [5], 5])
 def test_what_is_no_pair_is_refused_in_one_sentence(trained: Path, wrong: Any) -> None:
     with pytest.raises(ArgumentError, match=r"Pair 1 must be \(source, reference\), two texts, found"):
         evaluate(wrong, model=trained)
+
+
+@pytest.mark.parametrize("wrong", ["photos", Path("photos"), ""])
+def test_a_path_in_place_of_pairs_is_told_how_to_become_pairs(trained: Path, wrong: Any) -> None:
+    with pytest.raises(
+        ArgumentError, match=r"^pairs must be a list of pairs, found '(photos|)'; read those of a file first"
+    ):
+        evaluate(wrong, model=trained)
+
+
+@pytest.mark.parametrize("item", [Path("cat.png"), np.zeros((4, 4, 3), np.uint8), None])
+def test_pictures_for_a_model_of_texts_are_one_sentence(tmp_path: Path, item: Any) -> None:
+    in_folder(tmp_path, "BertForSequenceClassification", id2label={0: "a", 1: "b"}, label2id={"a": 0, "b": 1})
+    with pytest.raises(ArgumentError, match=r"^Pair 2 holds a \w+, but this model reads texts; give \(text, labels\)"):
+        evaluate([("the cat", "a"), (item, "b")], model=tmp_path)
+
+
+@pytest.mark.parametrize("labels", ["c", ["a", "b"], []])
+def test_a_label_that_is_wrong_is_told_what_to_do(tmp_path: Path, labels: Any) -> None:
+    in_folder(tmp_path, "BertForSequenceClassification", id2label={0: "a", 1: "b"}, label2id={"a": 0, "b": 1})
+    with pytest.raises(DataError, match=r"^Pair 1: (.*)\. Mend it, or leave such pairs out\.$"):
+        evaluate([("the cat", labels)], model=tmp_path)
 
 
 def test_labels_may_be_lists_whose_names_hold_what_separates(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ WINDOW = 200  # pairs that are worked on together
 
 def answer(
     question: Annotated[str | None, typer.Argument(metavar="QUESTION", help="What is asked.")] = None,
-    passage: Annotated[str | None, typer.Argument(metavar="[PASSAGE]", help="The text to look in.")] = None,
+    passage: Annotated[str | None, typer.Argument(metavar="PASSAGE", help="The text to look in.")] = None,
     model: options.NeededModel = "",
     input_file: Annotated[
         Path | None, typer.Option("--input", "-i", metavar="FILE", help="Look in this UTF-8 file instead (gz too).")

@@ -30,10 +30,7 @@ def classify(
             help="Where several labels may hold: the least probability.",
         ),
     ] = None,
-    several: Annotated[
-        bool | None,
-        typer.Option("--several/--one", show_default="the model's", help="Whether labels do not exclude each other."),
-    ] = None,
+    several: options.Several = None,
     top: Annotated[int, typer.Option("--top", min=1, help="Show so many labels with their probabilities.")] = 1,
     device: options.Device = "auto",
     as_json: options.Json = False,

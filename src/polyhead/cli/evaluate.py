@@ -21,14 +21,13 @@ if TYPE_CHECKING:
     from polyhead.inputs.readers import Skipped
 
 BLOCKS = 10  # of a label's bar
+SKIP = "--skip-broken"
 
 
 def evaluate(
     data: Annotated[
         list[Path],
-        typer.Argument(
-            metavar="FILE [FILE]", help="TSV or JSONL, two parallel files, a folder of images, or two of IDX."
-        ),
+        typer.Argument(metavar="FILE", help="TSV or JSONL, two parallel files, a folder of images, or two of IDX."),
     ],
     model: options.Model = "zh-en",
     columns: Annotated[
@@ -53,6 +52,7 @@ def evaluate(
             "--threshold", min=0, max=1, show_default="the model's", help="Of labels, where several may hold."
         ),
     ] = None,
+    several: options.Several = None,
     separator: Annotated[
         str | None, typer.Option("--separator", show_default=",", help="What stands between several labels.")
     ] = None,
@@ -99,8 +99,8 @@ def evaluate(
         say(f"{name}: {skipped.total:,} lines left out: {skipped}")
     with bar("evaluating", len(pairs)) as tell:
         scores, said = score(
-            pairs, model=loaded, beam=beam, task=task, prefix=prefix, threshold=threshold, separator=separator,
-            file=name, progress=tell,
+            pairs, model=loaded, beam=beam, task=task, prefix=prefix, several=several, threshold=threshold,
+            separator=separator, file=name, progress=tell,
         )  # fmt: skip
     if output_file:
         with output(output_file) as out:
@@ -122,15 +122,18 @@ def evaluate(
 def texts(data: Sequence[Path], columns: Any, where: Any, skip: bool, skipped: Skipped, lone: bool) -> list[Any]:
     from polyhead.inputs.readers import Source, read
 
-    source = Source(path=data[0] if len(data) == 1 else tuple(data), columns=columns, where=where, lone=lone)
-    return list(read(source, on_error="skip" if skip else "stop", report=skipped, skip="--skip-broken"))
+    path = data[0] if len(data) == 1 else tuple(data)
+    source = Source(path=path, columns=columns, where=where, lone=lone, skip=SKIP)
+    return list(read(source, on_error="skip" if skip else "stop", report=skipped))
 
 
 def pictures(data: Sequence[Path], columns: Any, _: Any, skip: bool, skipped: Skipped, __: bool) -> list[Any]:
     from polyhead.inputs.pictures import Album, read_album
 
     path = data[0] if len(data) == 1 else tuple(data)
-    album = read_album(Album(path=path, columns=columns), on_error="skip" if skip else "stop", report=skipped)
+    album = read_album(
+        Album(path=path, columns=columns, skip=SKIP), on_error="skip" if skip else "stop", report=skipped
+    )
     return list(zip(album.pictures, album.labels, strict=True))
 
 

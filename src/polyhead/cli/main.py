@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 import polyhead
 from polyhead.cli.door import guarded, stop
@@ -55,9 +56,16 @@ def options(
     pass
 
 
+class Verb(TyperCommand):
+    """A command whose usage line is the usual one: TEXT is needed, [TEXT] may be left out; typer writes {TEXT}."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        return [piece.replace("{", "").replace("}", "") for piece in super().collect_usage_pieces(ctx)]
+
+
 for _verb in VERBS:  # these files import only typer; what is heavy is imported when a verb runs
     _module = import_module(f"polyhead.cli.{_verb}")
-    app.command(_verb, context_settings=getattr(_module, "CONTEXT", None))(guarded(getattr(_module, _verb)))
+    app.command(_verb, cls=Verb, context_settings=getattr(_module, "CONTEXT", None))(guarded(getattr(_module, _verb)))
 
 
 def main(words: Sequence[str] | None = None) -> None:

@@ -45,6 +45,10 @@ Task = Annotated[
         help="What a model asked in words is asked, by its name in config.json's task_specific_params, or as en-de.",
     ),
 ]
+Several = Annotated[
+    bool | None,
+    typer.Option("--several/--one", show_default="the model's", help="Whether labels do not exclude each other."),
+]
 Device = Annotated[
     str, typer.Option("--device", metavar="DEVICE", help="cpu, cuda, cuda:N or mps; auto is cuda where there is one.")
 ]

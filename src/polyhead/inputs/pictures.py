@@ -30,13 +30,14 @@ class Album:
     """Where labelled pictures are.
 
     path: a table or a folder, or two IDX files. format: None goes by what is there. columns: (picture, label) of a
-    table, as in `readers.Source`. rows: only these, [first, behind the last), counted from 0.
+    table, as in `readers.Source`, and so is skip. rows: only these, [first, behind the last), counted from 0.
     """
 
     path: str | Path | Sequence[str | Path]
     format: Format | None = None
     columns: Sequence[Column] = (1, 2)
     rows: tuple[int, int] | None = None
+    skip: str = Source.skip
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -87,7 +88,7 @@ def read_album(album: Album, *, on_error: OnError = "stop", report: Skipped | No
 
 def _table(album: Album, on_error: OnError, report: Skipped | None) -> Labelled:
     path = album.paths[0]
-    rows = list(read(Source(path=path, columns=album.columns), on_error=on_error, report=report))
+    rows = list(read(Source(path=path, columns=album.columns, skip=album.skip), on_error=on_error, report=report))
     files = [path.parent / row.source for row in rows]
     return Labelled(files, [row.target for row in rows], [f"{path} line {row.line}" for row in rows])
 

@@ -51,6 +51,7 @@ class Source:
     distinct: each pair once; repeats are counted, at some hundred bytes of memory a pair.
     weight: how many times an epoch of training visits each pair; 0.2 means another fifth of them every time.
     lone: whether the target may be empty, as where a text has none of the labels.
+    skip: how a person asks for broken lines to be skipped, for messages.
     """
 
     path: str | Path | Sequence[str | Path]
@@ -60,6 +61,7 @@ class Source:
     distinct: bool = False
     weight: float = 1.0
     lone: bool = False
+    skip: str = 'on_error="skip"'
 
     def __post_init__(self) -> None:
         if self.kind not in FORMATS:
@@ -139,14 +141,12 @@ class Broken:
 Row = tuple[str, str] | Broken | None  # None is a row to pass over: blank, or not asked for
 
 
-def read(
-    source: Source, *, on_error: OnError = "stop", report: Skipped | None = None, skip: str = "on_error skip"
-) -> Iterator[Example]:
+def read(source: Source, *, on_error: OnError = "stop", report: Skipped | None = None) -> Iterator[Example]:
     """The examples of a source in order, cleaned; lines that are blank on every side are passed over.
 
     on_error: "stop" raises DataError at the first broken line, "skip" leaves it out. `report` counts what was left
-    out, repeats included. skip: how a person asks for that, for messages. A missing or damaged file, parallel files of
-    different length and a source that gives no example at all are DataError either way.
+    out, repeats included. A missing or damaged file, parallel files of different length and a source that gives no
+    example at all are DataError either way.
     """
     if on_error not in ("stop", "skip"):
         raise ArgumentError(f"on_error '{on_error}' is not one of stop, skip.")
@@ -162,7 +162,7 @@ def read(
         if isinstance(row, Broken):
             what = f"{source.name} line {number}: {row.what}"
             if on_error == "stop":
-                raise DataError(f"{what}; mend the line, or have broken ones skipped ({skip}).")
+                raise DataError(f"{what}; mend the line, or have broken ones skipped ({source.skip}).")
             report.count(row.reason, what)
             continue
         if source.distinct:

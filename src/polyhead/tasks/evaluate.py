@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,12 +95,17 @@ def labels(
     for place, pair in enumerate(pairs, 1):
         if not (isinstance(pair, tuple | list) and len(pair) >= 2 and isinstance(pair[1], str | tuple | list)):
             raise ArgumentError(f"Pair {place} must be (text or image, labels), found {pair!r:.80}.")
+        if loaded.family.reads == "text" and not isinstance(pair[0], str):
+            raise ArgumentError(
+                f"Pair {place} holds a {type(pair[0]).__name__}, but this model reads texts; give (text, labels), or "
+                "take a model of images."
+            )
         try:
             held = names.encode(pair[1]) if isinstance(pair[1], str) else [alone.encode(name)[0] for name in pair[1]]
             numbers.append(one_if_one(sorted(set(held)), classifier.several))
         except DataError as wrong:
             where = f"{file} line {getattr(pair, 'line', place)}" if file else f"Pair {place}"
-            raise DataError(f"{where}: {wrong}") from None
+            raise DataError(f"{where}: {wrong} Mend it, or leave such pairs out.") from None
     if not pairs:
         raise DataError("There is nothing to label; expected at least one pair of a text or an image and its labels.")
     found, p = classifier.both([pair[0] for pair in pairs], progress=progress)
@@ -110,7 +116,7 @@ def labels(
 def one_if_one(held: list[int], several: bool) -> list[int]:
     """The labels of a thing, which are one where they exclude each other."""
     if not several and len(held) != 1:
-        raise DataError(f"There are {len(held)} labels where one was expected")
+        raise DataError(f"There are {len(held)} labels where one was expected.")
     return held
 
 
@@ -154,6 +160,11 @@ def evaluate(
     Raises DataError for no pairs, for a source beyond the model's positions and for a label that the model does not
     have, ArgumentError for what are no pairs and for an argument that such a model does not take.
     """
+    if isinstance(pairs, str | os.PathLike):
+        raise ArgumentError(
+            f"pairs must be a list of pairs, found {str(pairs)!r:.80}; read those of a file first, with "
+            "read(Source(path=...)) of polyhead.inputs.readers, or use the command: polyhead evaluate FILE."
+        )
     pairs = list(pairs) if isinstance(pairs, Iterable) else [pairs]
     loaded = ready(model, device)
     able(loaded, WAYS, "evaluate", reads=("text", "pair", "image"))

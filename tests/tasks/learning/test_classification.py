@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
+from polyhead.cli.train import overrides as typed
 from polyhead.errors import ConfigError, DataError
 from polyhead.tasks.classify import classify
 from polyhead.tasks.evaluate import evaluate
@@ -297,8 +299,24 @@ def test_a_label_that_is_none_is_named_with_its_line(toy: Path, part: str) -> No
     lines = file.read_text("utf-8").splitlines(keepends=True)
     file.write_text("".join([*lines[:3], "the tea\tclam\n", *lines[3:]]), "utf-8")
     names = ("labels.names", '["calm", "glad", "sad"]')
-    with pytest.raises(DataError, match=r"tsv line 4: 'clam' is no label; .* Did you mean 'calm'"):
+    with pytest.raises(DataError, match=r"tsv line 4: 'clam' is no label; .* Did you mean 'calm'.* \[labels\]"):
         train(toy, overrides=[names], out=toy.parent / "none")
+
+
+@pytest.mark.parametrize("pictures", [False, True])
+def test_a_broken_line_names_a_key_that_skips_it(tmp_path: Path, pictures: bool) -> None:
+    recipe = (write_pictures if pictures else partial(write_texts, several=False))(tmp_path)
+    rows = [f"train/{label}/{i}.png\t{label}" for i in range(4) for label in ("above", "below")]
+    lines = [*rows, "of one column"] if pictures else ["the sun\tglad", "the rain\tsad", "of one column"]
+    (tmp_path / "table.tsv").write_text("\n".join(lines), "utf-8")
+    overrides = [(f"data.{part}", '[{path = "table.tsv"}]') for part in ("train", "valid", "test")]
+    with pytest.raises(DataError, match=r"has 1 column.*skipped \((.*)\)\.$") as refused:
+        prepare(read_recipe(recipe, overrides), tmp_path / "none")
+    told = str(refused.value).rpartition("(")[2].removesuffix(").")
+    assert told == '--data.on_error skip, or on_error = "skip" in [data]'
+    (key, value), *more = typed(told.partition(",")[0].split())
+    assert not more
+    prepare(read_recipe(recipe, [*overrides, (key, value)]), tmp_path / "none")
 
 
 def test_one_label_is_no_choice(toy: Path) -> None:

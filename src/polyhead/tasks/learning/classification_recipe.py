@@ -15,6 +15,7 @@ from polyhead.inputs.pictures import Format as AlbumFormat
 from polyhead.inputs.readers import Source
 from polyhead.tasks.label_scores import SCORES
 from polyhead.tasks.learning.recipe import (
+    SKIP,
     DataSource,
     Recipe,
     TableSource,
@@ -139,6 +140,7 @@ class Pictures(Data):
             format=source.format,
             columns=source.columns or self.columns,
             rows=source.rows,
+            skip=SKIP,
         )
 
 

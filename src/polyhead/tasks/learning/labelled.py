@@ -214,7 +214,7 @@ def numbered(rows: Iterable[Row], names: LabelNames) -> Iterator[tuple[Any, list
         try:
             numbers = names.encode(label)
         except DataError as wrong:
-            raise DataError(f"{place}: {wrong}") from None
+            raise DataError(f"{place}: {wrong} Mend it, or give all names in [labels] (labels.names).") from None
         yield item, numbers
 
 

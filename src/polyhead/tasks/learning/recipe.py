@@ -18,6 +18,7 @@ from polyhead.training.settings import Training
 from polyhead.weights.config_keys import read_json
 
 MOST_WORDS = 10_000_000  # in a vocabulary; the largest that are used have some hundred thousand
+SKIP = '--data.on_error skip, or on_error = "skip" in [data]'  # how broken lines are left out
 USUAL = "translate"  # the task of a recipe that names none
 
 #  keys of [model] that a training chooses, whatever it starts from: weights of any other value are of the same shape
@@ -77,6 +78,7 @@ class TableSource(DataSource):
             where={int(column) if column.isdecimal() else column: values for column, values in self.where.items()},
             weight=self.weight,
             lone=lone,
+            skip=SKIP,
         )
 
 
