@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,24 @@ def test_fused_and_transposed_tensors_go_both_ways(tmp_path: Path) -> None:
     assert torch.equal(held["model.h.1.c_attn.weight"], fused)
     assert "lm_head.weight" not in held
     load_into(other, TensorFiles(tmp_path), NAMES)
+    assert same(model, other)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_parts_that_lie_head_by_head_go_both_ways(tmp_path: Path, transposed: bool) -> None:
+    model, other = small(0), small(1)
+    parts = {
+        f"blocks.{{i}}.{name}": Part("model.h.{i}.c_attn", at, 3, transposed, groups=2)
+        for at, name in enumerate(("query", "key", "value"))
+    }
+    names = replace(NAMES, modules={**NAMES.modules, **parts})
+    write(tmp_path, file_tensors(model, names))
+    held = load_file(tmp_path / "model.safetensors")
+    for kind in ("weight", "bias"):
+        q, k, v = (model.get_parameter(f"blocks.1.{name}.{kind}") for name in ("query", "key", "value"))
+        joined = torch.cat([q[:2], k[:2], v[:2], q[2:], k[2:], v[2:]])  # two heads of two outputs
+        assert torch.equal(held[f"model.h.1.c_attn.{kind}"], joined.T if transposed and kind == "weight" else joined)
+    load_into(other, TensorFiles(tmp_path), names)
     assert same(model, other)
 
 

@@ -85,9 +85,11 @@ class TensorFiles:
         if part.count == 1:
             tensor = view[...] if view.get_shape() else self._where[name].get_tensor(name)
         else:
-            step = view.get_shape()[axis] // part.count
-            span = slice(part.index * step, (part.index + 1) * step)
-            tensor = view[:, span] if part.transposed else view[span]
+            step = view.get_shape()[axis] // (part.count * part.groups)
+            firsts = [step * (part.index + part.count * group) for group in range(part.groups)]
+            spans = [slice(first, first + step) for first in firsts]
+            pieces = [view[:, span] if part.transposed else view[span] for span in spans]
+            tensor = pieces[0] if len(pieces) == 1 else torch.cat(pieces, axis)
         return tensor.T if part.transposed else tensor
 
 
@@ -153,8 +155,9 @@ def file_tensors(model: nn.Module, names: Names, dtype: torch.dtype | None = Non
         parts.setdefault(part.name, []).append((part, tensor.detach()))
     tensors: dict[str, Tensor] = {}
     for name, pieces in parts.items():
-        in_order = [tensor for _, tensor in sorted(pieces, key=lambda piece: piece[0].index)]
-        rows = torch.cat(in_order) if len(in_order) > 1 else in_order[0]
+        in_order = sorted(pieces, key=lambda piece: piece[0].index)
+        grouped = [tensor.reshape(part.groups, -1, *tensor.shape[1:]) for part, tensor in in_order if part.count > 1]
+        rows = torch.cat(grouped, 1).flatten(0, 1) if grouped else in_order[0][1]
         whole = rows.T if pieces[0][0].transposed else rows
         tensors[name] = whole.to(dtype or whole.dtype).contiguous()
     return tensors

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True)
 class Part:
-    """The i-th of n equal parts, along the output axis, of a file's tensor; `transposed` when the file holds W^T."""
+    """The i-th of n equal parts, along the output axis, of a file's tensor; `transposed` when the file holds W^T.
+
+    groups: how often the n parts follow each other, as where those of head 0 stand before those of head 1.
+    """
 
     name: str
     index: int = 0
     count: int = 1
     transposed: bool = False
+    groups: int = 1
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class Names:
         entry = self.modules[module] if module in self.modules else self.modules[row]
         part = entry if isinstance(entry, Part) else Part(entry)
         name = part.name if place is None else part.name.replace("{i}", place[1])
-        return Part(f"{name}.{kind}", part.index, part.count, part.transposed and kind == "weight")
+        return replace(part, name=f"{name}.{kind}", transposed=part.transposed and kind == "weight")
 
     def canonical(self, names: Iterable[str]) -> dict[str, str]:
         """Today's name -> the file's spelling of it, for everything in the file that could be a weight."""
