@@ -31,6 +31,10 @@ GPT2: dict[str, Any] = {
     "vocab_size": WORDS, "n_embd": 24, "n_layer": 3, "n_head": 3, "n_positions": 40, "resid_pdrop": 0.0,
     "embd_pdrop": 0.0, "attn_pdrop": 0.0, "bos_token_id": 2, "eos_token_id": END,
 }  # fmt: skip
+BLOOM: dict[str, Any] = {
+    "vocab_size": WORDS, "hidden_size": 24, "n_layer": 3, "n_head": 3, "pad_token_id": PAD, "bos_token_id": 2,
+    "eos_token_id": END,
+}  # fmt: skip
 LLAMA: dict[str, Any] = {
     "vocab_size": WORDS, "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2,
     "intermediate_size": 20, "max_position_embeddings": 40, "pad_token_id": PAD, "bos_token_id": 2, "eos_token_id": END,
@@ -91,6 +95,7 @@ SHAPES: dict[str, dict[str, dict[str, Any]]] = {
     "ElectraForQuestionAnswering": {"": ELECTRA | TWO},
     "GPT2Model": {"": GPT2},
     "GPT2LMHeadModel": {"": GPT2, "narrow": GPT2 | {"n_inner": 20, "activation_function": "relu"}},
+    "BloomForCausalLM": {"": BLOOM, "eps": BLOOM | {"layer_norm_epsilon": 1e-3, "n_head": 4, "pretraining_tp": 2}},
     "LlamaForCausalLM": {
         "": LLAMA,
         "biased": LLAMA | {"attention_bias": True, "mlp_bias": True, "head_dim": 10, "num_key_value_heads": 1},

@@ -22,6 +22,7 @@ SAID = ["the cat", "我爱 <|im_end|>?", "a", "where is the dog", "b"]
 LONG: dict[str, Any] = {"max_position_embeddings": 1000}
 DECODERS: list[tuple[str, dict[str, Any]]] = [
     ("GPT2LMHeadModel", {"n_positions": 1000}),
+    ("BloomForCausalLM", {}),
     ("LlamaForCausalLM", LONG),
     ("Qwen2ForCausalLM", LONG | {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1}),
     ("Qwen3ForCausalLM", LONG | {"head_dim": 8}),

@@ -24,6 +24,7 @@ pytestmark = pytest.mark.parity
 PROMPTS = ["the cat", "我爱吃", "a", "def f(x): return x and the dog ran"]
 DECODERS: list[tuple[str, dict[str, Any]]] = [
     ("GPT2LMHeadModel", {}),
+    ("BloomForCausalLM", {}),
     ("LlamaForCausalLM", {}),
     ("Qwen2ForCausalLM", {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1}),
     ("Qwen3ForCausalLM", {"head_dim": 8}),

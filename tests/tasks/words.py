@@ -63,6 +63,7 @@ GPT2: dict[str, Any] = {
     "n_embd": 24, "n_layer": 2, "n_head": 3, "n_positions": 64, "resid_pdrop": 0.0, "embd_pdrop": 0.0,
     "attn_pdrop": 0.0,
 }  # fmt: skip
+BLOOM: dict[str, Any] = {"hidden_size": 24, "n_layer": 2, "n_head": 3}
 END, PAD = "<|end|>", "<|pad|>"
 CHATML = """{% for message in messages %}<|im_start|>{{ message['role'] }}
 {{ message['content'] }}<|im_end|>
@@ -96,7 +97,7 @@ def decoder_in_folder(folder: Path, architecture: str, *, chats: bool = False, *
     """A tiny decoder of theirs, every parameter random, whose answers sometimes end; saved with its tokenizer."""
     torch.manual_seed(1)
     kind, words = getattr(transformers, architecture), chat_vocabulary() if chats else byte_vocabulary()
-    sizes = GPT2 if architecture.startswith("GPT2") else DECODER
+    sizes = next((own for start, own in (("GPT2", GPT2), ("Bloom", BLOOM)) if architecture.startswith(start)), DECODER)
     ids = {"bos_token_id": words.eos_token_id, "eos_token_id": words.eos_token_id, "pad_token_id": words.pad_token_id}
     model = kind(kind.config_class(vocab_size=len(words), **ids, **(sizes | changes))).eval()
     for name, parameter in model.named_parameters():

@@ -41,6 +41,7 @@ ARCHITECTURES = {
     "ElectraForQuestionAnswering": "electra",
     "GPT2Model": "gpt2",
     "GPT2LMHeadModel": "gpt2",
+    "BloomForCausalLM": "bloom",
     "LlamaForCausalLM": "llama",
     "Qwen2ForCausalLM": "qwen",
     "Qwen3ForCausalLM": "qwen",

@@ -100,6 +100,18 @@ TNLG = group(
     note="the announcement names layers, width and heads; words and places are those of GPT-2",
 )  # fmt: skip
 
+BLOOM = group(
+    "BloomForCausalLM", "Le Scao et al. 2022, table 3", DEEP,
+    {
+        "bloom.560m": ("559M", 24, 1024, 16),
+        "bloom.1.1b": ("1,065M", 24, 1536, 16),
+        "bloom.1.7b": ("1,722M", 24, 2048, 16),
+        "bloom.3b": ("3,003M", 30, 2560, 32),
+        "bloom.7.1b": ("7,069M", 30, 4096, 32),
+        "bloom.176b": ("176,247M", 70, 14336, 112),
+    },
+    length=2048, note="250,680 words, filled up to 250,880; it learned from 2,048 of them at once",
+)  # fmt: skip
 BERT = group(
     "BertModel", "Devlin et al. 2019, section 3; below base: Turc et al. 2019, with both heads of pretraining", BOTH,
     {
@@ -258,8 +270,8 @@ WHISPER = group(
 )  # fmt: skip
 
 SIZES: dict[str, Size] = {
-    **GPT2, **GPT3, **MEGATRON, **TNLG, **BERT, **ROBERTA, **DISTILBERT, **ELECTRA, **TRANSFORMER, **T5, **FLAN, **MT5,
-    **LLAMA, **LLAMA2, **LLAMA3, **QWEN2, **QWEN3, **MISTRAL, **VIT, **DEIT, **WHISPER,
+    **GPT2, **GPT3, **MEGATRON, **TNLG, **BLOOM, **BERT, **ROBERTA, **DISTILBERT, **ELECTRA, **TRANSFORMER, **T5,
+    **FLAN, **MT5, **LLAMA, **LLAMA2, **LLAMA3, **QWEN2, **QWEN3, **MISTRAL, **VIT, **DEIT, **WHISPER,
 }  # fmt: skip
 
 
