@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -104,7 +104,7 @@ class Decoder:
         stops = [EndToken(self.ends), *([StopText(self.stop, self.tokenizer, width)] if self.stop else []), *until]
         telling = [] if tell is None else [Telling(self.tokenizer, width, self.stop, tell)]
         found = generate(
-            DecoderStep(self.model, real, cache), prompt, search=self.search,
+            DecoderStep(self.model, None if bool(real.all()) else real, cache=cache), prompt, search=self.search,
             max_new=limit, rules=[*self.rules, *least, *(telling if self.one_row else [])], stop=AnyOf(stops),
             numbers=numbers,
         )  # fmt: skip
@@ -134,25 +134,40 @@ class Decoder:
 
 
 class DecoderStep:
-    """What `generate` asks of a decoder: prompts are padded on the left, each step reads only what the cache lacks."""
+    """What `generate` asks of a model that reads its own past, and a memory [B, S, D] where it is given one: each step
+    reads only what the cache lacks.
 
-    def __init__(self, model: Any, real: Tensor, cache: Cache | None = None):
-        self.model, self.cache = model, Cache() if cache is None else cache
-        self.real = None if bool(real.all()) else real  # [N, prompt]
+    real: which places of prompts [B, t], padded on the left, hold something; None where all do.
+    """
+
+    def __init__(
+        self, model: Any, real: Tensor | None = None, *, memory: Tensor | None = None, cache: Cache | None = None
+    ):
+        self.model, self.real, self.memory = model, real, memory
+        self.cache = Cache() if cache is None else cache
+        self.scores: Tensor | None = None  # after the last token that was read
 
     def __call__(self, tokens: Tensor) -> Tensor:
+        if self.scores is None or self.cache.length < tokens.shape[1]:  # else it was asked already
+            self.scores = self.read(tokens)
+        return self.scores
+
+    def read(self, tokens: Tensor) -> Tensor:
+        """All rows so far [N, t] -> the scores after the last token [N, V]."""
         start, stop = self.cache.length, tokens.shape[1]
-        run = Run(cache=self.cache)
+        run = Run(cache=self.cache, memory=self.memory)
         if self.real is not None:
             seen = torch.nn.functional.pad(self.real, (0, stop - self.real.shape[1]), value=True)  # [N, t]
             places = (seen.long().cumsum(1) - 1).clamp(min=0)[:, start:]
-            run = Run(cache=self.cache, mask=Dense(seen[:, None, None]), positions=places)
-        return self.model.head(self.model.decode(tokens[:, start:], run)[:, -1])  # [N, V]
+            run = replace(run, mask=Dense(seen[:, None, None]), positions=places)
+        return self.model.head(self.model.decode(tokens[:, start:], run)[:, -1])
 
     def keep(self, rows: Tensor, sources: Tensor | None = None) -> None:
         self.cache.keep(rows, sources)
         if self.real is not None:
             self.real = self.real[rows]
+        if sources is not None and self.memory is not None:
+            self.memory = self.memory[sources]
 
 
 @dataclass(frozen=True)

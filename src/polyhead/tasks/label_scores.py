@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,8 @@ from polyhead.errors import DataError
 
 Probabilities = NDArray[np.floating]  # [n, L]
 Truth = NDArray[np.bool_]  # [n, L]: which labels each thing has
+Counts = NDArray[np.integer]
+Shares = NDArray[np.float64]
 FLOOR = 1e-12  # a probability of 0 would cost infinity
 LEAST, MOST = 0.05, 0.95  # thresholds that are looked for
 SWEPT = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # those that are told for all labels alike
@@ -84,29 +87,53 @@ def label_scores(
     else:
         given = p >= np.asarray(thresholds)
         loss = -np.log(np.maximum(np.where(truth, p, 1 - p), FLOOR)).mean()
-    right, n, found = (given & truth).sum(0), truth.sum(0), given.sum(0)  # [L]
-    precision, recall, f1 = share(right, found), share(right, n), share(2 * right, n + found)
-    rows = zip(names, n, precision, recall, f1, thresholds or [None] * len(names), strict=True)
+    each = tally(given, truth)
+    rows = zip(names, each.n, each.precision, each.recall, each.f1, thresholds or [None] * len(names), strict=True)
     return LabelScores(
         n=len(p),
         loss=float(loss),
         accuracy=float((given == truth).all(1).mean()),
-        micro_f1=float(share(2 * right.sum(), n.sum() + found.sum())),
-        macro_f1=float(f1.mean()),
+        micro_f1=float(each.whole.f1),
+        macro_f1=float(each.f1.mean()),
         labels=tuple(LabelScore(name, int(k), float(a), float(b), float(c), t) for name, k, a, b, c, t in rows),
-        sweep=() if thresholds is None else tuple(swept(p, truth, at) for at in SWEPT),
+        sweep=() if thresholds is None else tuple(swept(tally(p >= at, truth), at) for at in SWEPT),
     )
 
 
-def swept(p: Probabilities, truth: Truth, threshold: float) -> Sweep:
-    given = p >= threshold
-    right, n, found = (given & truth).sum(0), truth.sum(0), given.sum(0)  # [L]
-    whole = float(share(right.sum(), found.sum())), float(share(right.sum(), n.sum()))
-    micro = float(share(2 * right.sum(), n.sum() + found.sum()))
-    return Sweep(threshold, *whole, micro, float(share(2 * right, n + found).mean()))
+class Tally(NamedTuple):
+    """How many have a label, how many were given it, and how many of these rightly: of each [L], or of all together."""
+
+    n: Counts
+    found: Counts
+    right: Counts
+
+    @property
+    def precision(self) -> Shares:
+        return share(self.right, self.found)
+
+    @property
+    def recall(self) -> Shares:
+        return share(self.right, self.n)
+
+    @property
+    def f1(self) -> Shares:
+        return share(2 * self.right, self.n + self.found)
+
+    @property
+    def whole(self) -> Tally:
+        return Tally(*(counts.sum() for counts in self))
 
 
-def share(part: NDArray[np.integer], whole: NDArray[np.integer]) -> NDArray[np.float64]:
+def tally(given: Truth, truth: Truth) -> Tally:
+    return Tally(truth.sum(0), given.sum(0), (given & truth).sum(0))
+
+
+def swept(each: Tally, threshold: float) -> Sweep:
+    whole = each.whole
+    return Sweep(threshold, float(whole.precision), float(whole.recall), float(whole.f1), float(each.f1.mean()))
+
+
+def share(part: Counts, whole: Counts) -> Shares:
     """part / whole, 0 where there is nothing."""
     return np.divide(part, whole, out=np.zeros(np.shape(whole)), where=np.asarray(whole) > 0)
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import torch.nn.functional as F
 from torch import Tensor
 
-from polyhead.core import Run
 from polyhead.generation import Beam, EndToken, Greedy, Hypothesis, LogitRule, Sample, Search, generate
-from polyhead.operator import Cache, Dense
+from polyhead.tasks.decoder import DecoderStep
 
 
 class Answer(NamedTuple):
@@ -51,38 +49,8 @@ class Doubt:
 USUAL = Doubt()
 
 
-class MemoryStep:
-    """What `generate` asks of a model of speech: the memory is there, each step reads only the newest tokens.
-
-    real: which places of prompts [B, t] that are padded on the left hold something; None where all do.
-    """
-
-    def __init__(self, model: Any, memory: Tensor, real: Tensor | None = None):
-        self.model, self.memory, self.cache, self.real = model, memory, Cache(), real
-        self.scores = memory.new_empty(0)
-
-    def __call__(self, tokens: Tensor) -> Tensor:
-        start, stop = self.cache.length, tokens.shape[1]
-        if start == stop:  # it was asked already, for the language
-            return self.scores
-        run = Run(memory=self.memory, cache=self.cache)
-        if self.real is not None:
-            seen = F.pad(self.real, (0, stop - self.real.shape[1]), value=True)  # [N, t]
-            places = (seen.long().cumsum(1) - 1).clamp(min=0)[:, start:]
-            run = replace(run, mask=Dense(seen[:, None, None]), positions=places)
-        self.scores = self.model.head(self.model.decode(tokens[:, start:], run)[:, -1])  # [N, V]
-        return self.scores
-
-    def keep(self, rows: Tensor, sources: Tensor | None = None) -> None:
-        self.cache.keep(rows, sources)
-        if self.real is not None:
-            self.real = self.real[rows]
-        if sources is not None:
-            self.memory = self.memory[sources]
-
-
 def said(
-    step: MemoryStep,
+    step: DecoderStep,
     prompt: Tensor,
     *,
     real: Tensor | None,
@@ -97,15 +65,16 @@ def said(
 ) -> list[Answer]:
     """An answer for each window: prompt [B, t], a step that has read no more than that.
 
-    real: as in `MemoryStep`. spelled: the text of tokens. silences: the probability, of each window, that nobody
+    real: as in `DecoderStep`. spelled: the text of tokens. silences: the probability, of each window, that nobody
     speaks. room: the most tokens. numbers: of the windows, by which is drawn.
     """
     model, memory = step.model, step.memory
+    assert memory is not None
     found: dict[int, Answer] = {}
     rows = list(range(len(prompt)))
     for temperature in (0.0, *(doubt.temperatures if doubt else ())):
         if temperature:
-            step = MemoryStep(model, memory[rows], None if real is None else real[rows])
+            step = DecoderStep(model, None if real is None else real[rows], memory=memory[rows])
             search = Sample(temperature, scored=True)
         answers = generate(
             step, prompt[rows], search=search, max_new=room, rules=rules, stop=EndToken([end]),

@@ -19,8 +19,9 @@ from polyhead.errors import ArgumentError, ConfigError, did_you_mean
 from polyhead.generation import Search
 from polyhead.inputs.excerpts import Excerpts
 from polyhead.inputs.sound import Sounds
+from polyhead.tasks.decoder import DecoderStep
 from polyhead.tasks.hearing.languages import SPACELESS
-from polyhead.tasks.hearing.said import USUAL, Answer, Doubt, MemoryStep, said, scored
+from polyhead.tasks.hearing.said import USUAL, Answer, Doubt, said, scored
 from polyhead.tasks.hearing.segments import Part, parts_of
 from polyhead.tasks.hearing.signs import signs
 from polyhead.tasks.hearing.transcript import Segment, Transcript
@@ -144,14 +145,14 @@ class Transcriber:
         reached = sum(each.at for each in some)
         pictures = torch.stack([each.sound.picture(each.at) for each in some])  # [B, bands, frames]
         memory = self.model.encode(pictures.to(self.device, self.dtype))  # [B, S, D]
-        step = MemoryStep(self.model, memory)
+        step = DecoderStep(self.model, memory=memory)
         likely = step(torch.full((len(some), 1), self.signs.start, device=self.device)).double().softmax(-1)  # [B, V]
         silences = [0.0] * len(some) if self.signs.silence is None else likely[:, self.signs.silence].tolist()
         self.recognise(some, likely)
         prompts, real = self.prompts(some)
         before = prompts.shape[1]
         if int(prompts[0, 0]) != self.signs.start or real is not None:  # than what was asked for the language
-            step = MemoryStep(self.model, memory, real)
+            step = DecoderStep(self.model, real, memory=memory)
         answers = said(
             step, prompts, real=real, search=self.search, doubt=self.doubt,
             spelled=self.spelled, silences=silences,
