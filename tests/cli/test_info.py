@@ -28,10 +28,29 @@ def test_the_table_counts_every_parameter_once(polyhead: Polyhead, model: Path):
 def test_a_person_sees_the_card_the_sizes_and_the_table(polyhead: Polyhead, model: Path):
     answer = polyhead("info", model)
     assert answer.code == 0
-    for text in ("A tiny model", "model.safetensors", "d_model", "encoder.blocks.{0..1}.attn.query.weight"):
+    for text in ("A tiny model", "model.safetensors", "d_model", "encoder.blocks.{0..1}", "  attn.query.weight"):
         assert text in answer.out
     assert "license: mit" not in answer.out
     assert "\x1b" not in answer.out
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+@pytest.mark.parametrize("size", ["whisper.large", "t5.11b", "llama3.405b", "vit.huge"])
+def test_every_tensor_has_a_line_of_its_own(
+    polyhead: Polyhead, monkeypatch: pytest.MonkeyPatch, size: str, columns: int
+):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    shown = polyhead("info", size).out.partition("Tensors")[2].splitlines()
+    assert max(map(len, shown)) <= columns
+    cells = [[cell.rstrip() for cell in line.split("│")[1:5]] for line in shown if line.startswith("│")]
+    rows, names, layers = json.loads(polyhead("info", size, "--json").out)["tensors"], list[str](), ""
+    for name, *told in cells[:-1]:
+        name = name.removeprefix(" ")
+        if any(told):
+            names.append(f"{layers}.{name[2:]}" if name.startswith("  ") else name)
+        else:  # a line of nothing but the layers
+            layers = name
+    assert names == [row["name"] for row in rows]
 
 
 def test_a_model_that_is_not_there_is_refused(polyhead: Polyhead, tmp_path: Path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from polyhead.tasks.info import Info
+
+LAYERS = re.compile(r"(?:(.*\.(?:\d+|\{[\d.,]+\}))\.)?(.*)")  # `encoder.blocks.{0..5}`, and what each of them holds
 
 
 def info(
@@ -193,6 +196,7 @@ def work(facts: Info) -> Table:
 
 
 def parameters(facts: Info) -> Table:
+    """Every parameter; those of equal layers below the layers' name, which would fill the line again and again."""
     from rich.table import Table
     from rich.text import Text
 
@@ -201,9 +205,14 @@ def parameters(facts: Info) -> Table:
     table.add_column("shape", justify="right", no_wrap=True)
     table.add_column("times", justify="right", no_wrap=True)
     table.add_column("numbers", f"{facts.parameters:,}", justify="right", no_wrap=True)
+    above = ""
     for row in facts.tensors:
+        layers, name = LAYERS.fullmatch(row.name).groups("")  # pyright: ignore[reportOptionalMemberAccess]
+        if layers and layers != above:
+            table.add_row(Text(layers))
+        above = layers
         shape = " x ".join(map(str, row.shape))
-        table.add_row(Text(row.name), shape, str(row.count), f"{row.numbers:,}")
+        table.add_row(Text("  " * bool(layers) + name), shape, str(row.count), f"{row.numbers:,}")
     return table
 
 
