@@ -71,6 +71,18 @@ def test_vectors_come_out_as_lines_of_json_or_as_one_array(
     np.testing.assert_allclose(np.load(tmp_path / "v.npy"), wanted, atol=1e-6)
 
 
+@pytest.mark.parametrize("verb", ["complete", "chat"])
+def test_the_folder_says_how_much_is_written_unless_somebody_does(polyhead: Polyhead, tmp_path: Path, verb: str):
+    decoder_in_folder(tmp_path, "LlamaForCausalLM", chats=True, max_position_embeddings=200)
+    (tmp_path / "generation_config.json").write_text('{"max_new_tokens": 5, "eos_token_id": []}', encoding="utf-8")
+    how = [verb, "-m", tmp_path, *(["--once"] if verb == "chat" else []), "the cat", "--json"]
+    texts = [json.loads(polyhead(*how, *more).out)["text"] for more in ([], ["--max-new", 5], ["--max-new", 9])]
+    assert texts[0] == texts[1] != texts[2] and texts[2].startswith(texts[0].rstrip("\ufffd"))
+    (tmp_path / "generation_config.json").write_text('{"max_length": 3}', encoding="utf-8")
+    refused(polyhead(*how), "generation_config.json gives it 3 places (max_length; max_new outweighs it)")
+    assert polyhead(*how, "--max-new", 2).code == 0
+
+
 def test_a_field_of_jsonl_is_read_where_it_is_asked_for(
     polyhead: Polyhead, folders: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -146,7 +147,7 @@ def test_what_has_no_place_is_refused_and_changes_nothing(small: Path) -> None:
     talk = Conversation(small, search=Greedy(), max_new=30, stop=["N"])
     talk.say("a")
     before = talk.messages
-    with pytest.raises(DataError, match=r"What is said last has \d+ tokens .* but the model has 128 places"):
+    with pytest.raises(DataError, match=r"What is said last, with .*, has \d+ tokens, but the model has 128 places"):
         talk.say("我" * 100)
     with pytest.raises(DataError, match="Message 1 holds what is no text"):
         talk.say("\ud800")
@@ -157,6 +158,18 @@ def test_what_has_no_place_is_refused_and_changes_nothing(small: Path) -> None:
     assert 98 < len(Chatter(load(small)).ids([{"role": "user", "content": room}])) < 128
     with pytest.warns(UserWarning, match="The oldest 2 of 3 turns"):
         assert talk.say(room).forgotten == 2
+
+
+def test_turns_are_forgotten_where_the_folder_gives_fewer_places_than_the_model(small: Path, tmp_path: Path) -> None:
+    shutil.copytree(small, tmp_path / "less")
+    (tmp_path / "less" / "generation_config.json").write_text('{"max_length": 90}', "utf-8")
+    talk = Conversation(tmp_path / "less", search=Greedy())
+    with pytest.warns(UserWarning, match="no longer fit in the model's 90 places; it replies without them"):
+        replies = [talk.say(said) for said in [*SAID, *SAID]]
+    assert replies[-1].forgotten > 0 and all(each.prompt_tokens + each.new_tokens <= 90 for each in replies)
+    with pytest.raises(DataError, match=r"has \d+ tokens, but the model's generation_config.json gives it 90 places"):
+        talk.say("我" * 45)
+    assert Conversation(tmp_path / "less", max_new=20).say("我" * 45).new_tokens <= 20  # outweighs the folder's
 
 
 def test_a_turn_is_taken_back_or_answered_again(llama: Path) -> None:

@@ -167,6 +167,28 @@ def test_settings_of_the_folder_are_obeyed_as_by_the_reference(
     assert completer.decoder([ids[0].tolist()])[0][0].tokens == wanted
 
 
+def test_a_folders_limit_holds_for_each_prompt_of_a_batch(llama: Path, tmp_path: Path) -> None:
+    """As for each alone by the reference; a prompt that leaves no place is named before anything is written."""
+    folder, words = (
+        with_settings(llama, tmp_path, {"max_length": 6, "eos_token_id": [], "pad_token_id": 0}),
+        byte_vocabulary(),
+    )
+    prompts = ["the cat", "a", "the cat sat"]  # the last leaves one place
+    loaded = load(folder)
+    model: Any = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    rows = [words(prompt)["input_ids"] for prompt in prompts]
+    assert max(map(len, rows)) == 5
+    wanted = [model.generate(torch.tensor([row]), do_sample=False)[0, len(row) :].tolist() for row in rows]
+    assert [found[0].tokens for found in Completer(loaded).decoder(rows)] == wanted
+    assert [len(row) + len(added) for row, added in zip(rows, wanted, strict=True)] == [6] * 3
+    heard: list[int] = []
+    told = r"Prompt 4 has 6 tokens, but the model's generation_config.json gives it 6 places \(max_length; max_new"
+    with pytest.raises(DataError, match=told):
+        Completer(loaded)([*prompts, "the cat sat!"], progress=heard.append)
+    assert not heard
+    assert len(Completer(loaded, max_new=3)(["the cat sat!"])[0][0].text) > 0
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [
@@ -181,8 +203,9 @@ def test_a_setting_that_is_none_is_one_sentence(llama: Path, tmp_path: Path, key
 
 
 def test_a_setting_that_is_not_obeyed_is_named(llama: Path, tmp_path: Path) -> None:
-    with pytest.warns(UserWarning, match="asks for guidance_scale in its generation settings"):
-        polyhead.complete("a", model=with_settings(llama, tmp_path, {"guidance_scale": 2.0}), max_new=2)
+    for asked, told in (({"guidance_scale": 2.0}, "guidance_scale"), ({"num_beams": 3}, "num_beams beside do_sample")):
+        with pytest.warns(UserWarning, match=f"asks for {told} in its generation settings"):
+            polyhead.complete("a", model=with_settings(llama, tmp_path, asked | {"do_sample": True}), max_new=2)
 
 
 @pytest.mark.parametrize("search", [Greedy(), Beam(2)], ids=repr)

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from polyhead.cli import options
-from polyhead.cli.complete import chosen, plain
+from polyhead.cli import choice, options
 from polyhead.cli.door import in_windows, lines, output, sentence
 from polyhead.cli.screen import one_line, say, shower, teller, to_json
 from polyhead.errors import ArgumentError, DataError, PolyheadError, did_you_mean
@@ -61,13 +60,16 @@ def chat(
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="What else the template asks for; may be given often."),
     ] = None,
-    max_new: Annotated[int, typer.Option("--max-new", min=1, help="The most tokens of a reply.")] = 512,
-    stop: Annotated[list[str] | None, typer.Option("--stop", help="End before this text; may be given often.")] = None,
-    beam: Annotated[int | None, typer.Option("--beam", min=1, max=1000, help="Search with a beam.")] = None,
-    temperature: Annotated[float | None, typer.Option("--temperature", help="Draw, at this temperature.")] = None,
-    top_k: Annotated[int | None, typer.Option("--top-k", min=1, help="Draw from the k likeliest tokens.")] = None,
-    top_p: Annotated[float, typer.Option("--top-p", help="Draw from tokens of this probability together.")] = 1.0,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed draws the same.")] = 0,
+    max_new: Annotated[
+        int | None,
+        typer.Option("--max-new", min=1, show_default="the model's, or 512", help="The most tokens of a reply."),
+    ] = None,
+    stop: choice.Stop = None,
+    beam: choice.Beam = None,
+    temperature: choice.Temperature = None,
+    top_k: choice.TopK = None,
+    top_p: choice.TopP = 1.0,
+    seed: choice.Seed = 0,
     device: options.Device = "auto",
     as_json: options.Json = False,
     output_file: options.Output = None,
@@ -92,8 +94,8 @@ def chat(
         raise ArgumentError(
             "--json and --output are for --once, --input and pipes; in a conversation, /save FILE writes."
         )
-    search = chosen(beam, temperature, top_k=top_k, top_p=top_p, seed=seed)
-    how = {"search": search, "max_new": max_new, "stop": plain(stop or []), "template": template}
+    search = choice.chosen(beam, temperature, top_k=top_k, top_p=top_p, seed=seed)
+    how = {"search": search, "max_new": max_new, "stop": choice.plain(stop or []), "template": template}
     values = dict(setting(each) for each in settings or [])
 
     from polyhead.tasks.chat import Chatter, Conversation

@@ -93,7 +93,7 @@ class Chatter:
         self.decoder = Decoder(loaded, "chat", search=search, max_new=max_new, stop=stop, usual_new=NEW)
         words, where = loaded.tokenizer, str(loaded.folder or "The model")
         self.controls = Controls(words, chosen(words.templates, template, where, words.named_tokens))
-        self.values, self.places = dict(values or {}), int(loaded.config.max_len)
+        self.values, self.places = dict(values or {}), self.decoder.places
         rotary = getattr(loaded.config, "rotary", None)
         self.remembers = rotary is None or not rotary.speeds.grows  # else keys depend on how long the text becomes
 
@@ -119,12 +119,8 @@ class Chatter:
     def read(self, messages: Sequence[Message]) -> list[int]:
         """The ids of a conversation that leaves the reply a place."""
         ids = self.ids(messages)
-        if len(ids) >= self.places:
-            raise DataError(
-                f"The conversation that ends with {messages[-1]['content']!r:.40} has {len(ids)} tokens, but the model"
-                f" has {self.places} places, of which the reply needs some; leave out its oldest messages, or use a"
-                " Conversation, which does"
-            )
+        mend = "leave out its oldest messages, or use a Conversation, which does"
+        self.decoder.check(ids, f"The conversation that ends with {messages[-1]['content']!r:.40}", mend)
         return ids
 
     @property
@@ -297,12 +293,8 @@ class Conversation:
             ids = self.chatter.ids([*self.first, *kept])
             if len(ids) + room <= places:
                 return ids, forgotten
-        if len(ids) < places:  # the last turn alone, with less room
-            return ids, forgotten
-        raise DataError(
-            f"What is said last has {len(ids)} tokens with the system's message, but the model has {places} places, of"
-            " which the reply needs some; say less"
-        )
+        self.chatter.decoder.check(ids, "What is said last, with the system's message,", "say less")
+        return ids, forgotten  # the last turn alone, with less room
 
     def save(self, path: str | Path) -> None:
         """Write all messages as JSONL, one object with role and content a line. Raises WriteError, and ArgumentError

@@ -68,11 +68,7 @@ class Completer:
         ids = ids or ([start] if start is not None else [])
         if not ids:
             raise DataError(f"Prompt {number} is empty, and the model has no start sign; give it a beginning")
-        if len(ids) >= self.config.max_len:
-            raise DataError(
-                f"Prompt {number} has {len(ids)} tokens, but the model has {self.config.max_len} places, of which the "
-                "answer needs some; shorten it"
-            )
+        self.decoder.check(ids, f"Prompt {number}", "shorten it")
         return ids
 
     def batch(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -67,7 +67,12 @@ class Decoder:
         how = ways(loaded)
         self.device, self.max_new = loaded.device, how.most if max_new is None else max_new
         self.search, self.rules, self.ends, self.least = search or how.search, how.rules, how.ends, how.least
-        self.longest, self.usual_new = how.longest if max_new is None else None, usual_new
+        longest = how.longest if max_new is None else None
+        self.most = self.max_new or (usual_new if longest is None else None)  # new tokens, where places allow
+        self.places, self.given = int(self.config.max_len), f"the model has {self.config.max_len} places"
+        if longest is not None and longest < self.places:
+            self.places, by = longest, "max_length; max_new outweighs it"
+            self.given = f"the model's generation_config.json gives it {longest} places ({by})"
 
     @torch.inference_mode()
     def __call__(
@@ -90,28 +95,24 @@ class Decoder:
         for i, row in enumerate(ids):
             prompt[i, width - len(row) :], real[i, width - len(row) :] = torch.tensor(row), True
         prompt, real = prompt.to(self.device), real.to(self.device)
-        room = torch.tensor([self.config.max_len - len(row) for row in ids], device=self.device)
-        most = self.max_new or self.usual_new
-        if self.longest is not None:
-            if width >= self.longest:
-                raise DataError(
-                    f"The prompt has {width} tokens, but the model's generation_config.json allows {self.longest} with"
-                    " the answer (max_length); say how many are to be added (--max-new)"
-                )
-            most = self.longest - torch.tensor([len(row) for row in ids], device=self.device)
-        limit = room.clamp(max=most) if isinstance(most, int) else room.minimum(most)
+        room = torch.tensor([self.places - len(row) for row in ids], device=self.device)
         least = [MinLength(width + self.least, self.ends)] if self.least and self.ends else []
         stops = [EndToken(self.ends), *([StopText(self.stop, self.tokenizer, width)] if self.stop else []), *until]
         telling = [] if tell is None else [Telling(self.tokenizer, width, self.stop, tell)]
         found = generate(
             DecoderStep(self.model, None if bool(real.all()) else real, cache=cache), prompt, search=self.search,
-            max_new=limit, rules=[*self.rules, *least, *(telling if self.one_row else [])], stop=AnyOf(stops),
-            numbers=numbers,
+            max_new=room if self.most is None else room.clamp(max=self.most), stop=AnyOf(stops), numbers=numbers,
+            rules=[*self.rules, *least, *(telling if self.one_row else [])],
         )  # fmt: skip
         answers = [[self.told(each.tokens, each.finished, each.score) for each in some] for some in found]
         for each in telling:
             each.show(answers[0][0].text, last=True)
         return answers
+
+    def check(self, ids: Sequence[int], what: str, mend: str) -> None:
+        """Refuse a row that leaves its answer no place, by the name of `what` it is and how to mend it."""
+        if len(ids) >= self.places:
+            raise DataError(f"{what} has {len(ids)} tokens, but {self.given}, of which the answer needs some; {mend}")
 
     @property
     def one_row(self) -> bool:
@@ -252,6 +253,7 @@ def ways(loaded: Loaded) -> Ways:
     heeded = {"do_sample", "min_new_tokens", "suppress_tokens"}
     unheeded = [k for k, none in UNHEEDED.items() if k not in heeded and k in read.asked and read.asked[k] not in none]
     unheeded += ["bad_words_ids of several tokens"] if any(len(row) > 1 for row in bad) else []
+    unheeded += ["num_beams beside do_sample"] if asks_both(read.asked) else []
     if unheeded:
         warnings.warn(
             f"{loaded.folder or 'The model'} asks for {', '.join(unheeded)} in its generation settings, which "
@@ -259,6 +261,11 @@ def ways(loaded: Loaded) -> Ways:
             stacklevel=4,
         )
     return Ways(usual(read), rules, ends, read.whole("min_new_tokens", 0, 0), most, longest)
+
+
+def asks_both(asked: Mapping[str, Any]) -> bool:
+    """Whether a folder wants a beam whose continuations are drawn; here they are drawn without a beam."""
+    return bool(asked.get("do_sample")) and asked.get("num_beams", 1) != 1
 
 
 def usual(read: Settings) -> Search:

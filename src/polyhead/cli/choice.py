@@ -1,0 +1,46 @@
+"""How a decoder chooses its next tokens: the options that say so enter, each written once, and a search leaves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from polyhead.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from polyhead.generation import Search
+
+Stop = Annotated[list[str] | None, typer.Option("--stop", help="End before this text; may be given often.")]
+Beam = Annotated[int | None, typer.Option("--beam", min=1, max=1000, help="Search with a beam; 1 is greedy.")]
+Temperature = Annotated[float | None, typer.Option("--temperature", help="Draw, at this temperature.")]
+TopK = Annotated[int | None, typer.Option("--top-k", min=1, help="Draw from the k likeliest tokens.")]
+TopP = Annotated[float, typer.Option("--top-p", help="Draw from tokens of this probability together.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="The same seed draws the same.")]
+
+
+def plain(stop: list[str]) -> list[str]:
+    """Stop texts as typed, in which only \\n and \\t stand for something else."""
+    if "" in stop:
+        raise ArgumentError("--stop is empty, which stands everywhere; give the text to end before, or leave it out.")
+    return [text.replace("\\n", "\n").replace("\\t", "\t") for text in stop]
+
+
+def chosen(beam: int | None, temperature: float | None, *, top_k: int | None, top_p: float, seed: int) -> Search | None:
+    """A beam, a draw, or None: as the model's folder says."""
+    if beam is not None and temperature is not None:
+        raise ArgumentError("--temperature draws and --beam searches for the best; give one of them.")
+    if temperature is not None and not temperature > 0:
+        raise ArgumentError(
+            f"--temperature is {temperature}, but must be above 0; leave it out for the likeliest tokens."
+        )
+    if not 0 < top_p <= 1:
+        raise ArgumentError(f"--top-p is {top_p}, but must be above 0 and at most 1, a probability.")
+    if temperature is None and (top_k is not None or top_p != 1.0):
+        raise ArgumentError("--top-k and --top-p shape how tokens are drawn; give --temperature as well, which draws.")
+
+    from polyhead.generation import Beam, Greedy, Sample
+
+    if temperature is not None:
+        return Sample(temperature, top_k, top_p, seed)
+    return None if beam is None else Greedy() if beam == 1 else Beam(beam)
