@@ -152,7 +152,7 @@ def test_two_watchers_see_what_each_watches(level: Level) -> None:
 @pytest.mark.parametrize("into", [False, True])
 def test_a_recording_of_nothing_is_refused_and_leaves_no_file(tmp_path: Path, into: bool) -> None:
     file = tmp_path / "run" if into else None
-    refused = pytest.raises(ArgumentError, match="nothing was recorded: Linear made no call")
+    refused = pytest.raises(ArgumentError, match="nothing was recorded: Linear made no attention call")
     with refused, watch(nn.Linear(2, 2), into=file):
         marian()(SOURCE, TARGET)
     assert not list(tmp_path.iterdir())

@@ -18,6 +18,7 @@ from polyhead.operator.record import checked
 from polyhead.operator.request import Request
 
 Level = Literal["summary", "rows", "inputs"]
+Route = Literal["polyhead", "fused", "flex", "explicit", "native"]
 LEVELS: tuple[Level, ...] = ("summary", "rows", "inputs")
 LACKS = {
     "summary": "its queries and keys were not kept; record again with watch(model, level='rows')",
@@ -52,6 +53,9 @@ class Call:
                 ("inputs"), nothing ("summary").
     replayed    of a call that was run again: how far its output then was from the recorded one, relative to the largest
                 row; None where it was recorded in the run.
+    route       how it was seen: "polyhead", our own layer; "fused", a kernel of PyTorch's that never writes weights
+                out; "flex", FlexAttention; "explicit", a softmax that somebody wrote out; "native", a fast path of
+                PyTorch's that shows no queries, which were made again.
     """
 
     name: str
@@ -63,6 +67,7 @@ class Call:
     statistics: Statistics
     kept: Request | Inputs | None
     replayed: float | None = None
+    route: Route = "polyhead"
 
     @property
     def level(self) -> Level:
@@ -114,6 +119,14 @@ class Call:
         return f"{self.name}: [{B}, {H}, {T}, {self.norms.values.shape[2]}] by {self.kernel}; {self.exactness}"
 
 
+@dataclass(frozen=True)
+class Missed:
+    """An attention that ran and of which nothing is known, and why."""
+
+    name: str
+    reason: str
+
+
 @dataclass(eq=False, repr=False)
 class Recording:
     """The calls of a run, in the order they were made.
@@ -121,6 +134,7 @@ class Recording:
     level    how much was kept of each call, see `watch`.
     rulers   the words along the axes, by the part of the model: {"encoder": [...], "decoder": [...]}. Yours to fill;
              they are saved with the recording.
+    missed   attention that ran and of which nothing is known.
     version  of torch, which computed it.
     model    the one that was watched and replays its layers; a file keeps none.
     entries  the name of each call, and a way to it.
@@ -128,6 +142,7 @@ class Recording:
 
     level: Level = "rows"
     rulers: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    missed: list[Missed] = field(default_factory=list[Missed])
     version: str = torch.__version__
     model: nn.Module | None = None
     entries: list[tuple[str, Callable[[], Call]]] = field(default_factory=list[tuple[str, Callable[[], Call]]])
@@ -149,7 +164,16 @@ class Recording:
         return len(self.entries)
 
     def __repr__(self) -> str:
-        return f"Recording of {len(self)} calls ({self.level}): {', '.join(self.names())}"
+        return f"Recording of {len(self)} calls ({self.level}): {', '.join(self.names())}{self.lacking()}"
+
+    def lacking(self) -> str:
+        """What was missed, as the end of a sentence; nothing if nothing was."""
+        return f"; missed {len(self.missed)}: {said(self.missed)}" if self.missed else ""
+
+    def calls(self, name: str) -> list[Call]:
+        """Every call of the attention with this name in order, one for each step of a generation."""
+        found = [call() for known, call in self.entries if known == name]
+        return found or [self[name]]  # which says what there is
 
     def names(self) -> list[str]:
         return list(dict.fromkeys(name for name, _ in self.entries))
@@ -181,6 +205,10 @@ class Recording:
         from polyhead.lens.recording_file import load
 
         return load(Path(path))
+
+
+def said(missed: Sequence[Missed]) -> str:
+    return "; ".join(f"{one.name} ({one.reason})" for one in missed)
 
 
 def name_of(x: Tensor) -> str:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
 from types import TracebackType
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import torch
 from safetensors import safe_open
@@ -23,7 +23,7 @@ from torch import Tensor
 from polyhead.errors import ArgumentError, DataError, WriteError
 from polyhead.files import whole, writable
 from polyhead.lens.inputs import Inputs
-from polyhead.lens.recording import LEVELS, Call, Norms, Recording
+from polyhead.lens.recording import LEVELS, Call, Missed, Norms, Recording, Route
 from polyhead.operator.record_file import (
     BROKEN,
     checksum,
@@ -41,7 +41,7 @@ from polyhead.operator.record_file import (
 )
 from polyhead.operator.request import Request
 
-FORMAT = "polyhead.recording", "2"
+FORMAT = "polyhead.recording", "3"
 TYPES = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64",
     torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL",
@@ -98,6 +98,7 @@ class Writer:
             "level": recording.level,
             "torch": recording.version,
             "rulers": fitting_rulers(recording.rulers),
+            "missed": [[one.name, one.reason] for one in recording.missed],
             "calls": self.calls,
         }
         words = {"format": "pt", FORMAT[0]: FORMAT[1], **sealed("run", run)}
@@ -136,7 +137,8 @@ def load(path: Path) -> Recording:
         entries = [
             (facts["name"], opener(path, file, facts, held.get(str(n), []))) for n, facts in enumerate(run["calls"])
         ]
-        return Recording(run["level"], fitting_rulers(run["rulers"]), run["torch"], entries=entries)
+        missed = [Missed(str(name), str(reason)) for name, reason in run["missed"]]
+        return Recording(run["level"], fitting_rulers(run["rulers"]), missed, run["torch"], entries=entries)
 
 
 def opener(path: Path, file: Any, facts: dict[str, Any], held: list[str]) -> Callable[[], Call]:
@@ -187,6 +189,7 @@ def folded(call: Call) -> tuple[dict[str, Any], dict[str, Tensor]]:
         "reasons": dict(call.reasons),
         "norms_after": call.norms.after,
         "replayed": call.replayed,
+        "route": call.route,
         "exactness": call.exactness,  # for those who read the file without polyhead
         "statistics": folded_statistics(call.statistics, tensors),
     }
@@ -235,7 +238,14 @@ def unfolded(facts: dict[str, Any], tensors: Mapping[str, Tensor]) -> Call:
         unfolded_statistics(facts["statistics"], tensors),
         kept,
         facts["replayed"],
+        route_of(facts["route"]),
     )
+
+
+def route_of(told: object) -> Route:
+    if told not in get_args(Route):
+        raise ValueError(f"no route is called {told!r}")
+    return cast(Route, told)
 
 
 def fitting_rulers(rulers: object) -> dict[str, list[str]]:

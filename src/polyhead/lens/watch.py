@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from polyhead.core.attention import CrossAttention
+from polyhead.core.attention import Attention, CrossAttention
 from polyhead.core.run import watching
 from polyhead.errors import ArgumentError, did_you_mean
+from polyhead.lens.budget import Purse
+from polyhead.lens.capture.inventory import attentions
+from polyhead.lens.capture.onlooker import Held, Onlooker
 from polyhead.lens.inputs import Inputs, settled, signed_sums
 from polyhead.lens.recording import LEVELS, Call, Level, Norms, Recording
 from polyhead.operator import Observe, Record, Statistics, attend, attention
@@ -34,6 +38,7 @@ class Watcher:
     read: dict[nn.Module, dict[str, Tensor]] = field(default_factory=dict[nn.Module, dict[str, Tensor]])
     open: dict[nn.Module, Call] = field(default_factory=dict[nn.Module, Call])  # until their outputs are known
     outer: Watcher | None = None  # who looked on already when this one came
+    attending: bool = False  # whether a call is being computed that will be told
 
     def see(self, at: nn.Module, place: str, x: Tensor) -> Tensor:
         if self.outer is not None:
@@ -54,13 +59,21 @@ class Watcher:
         for each in watchers:
             each.fits(at, query, key)
         first, *others = watchers
-        output, record = attend(query, key, value, **how, observe=first.asked(key.shape[2]))
+        self.attending = True
+        try:
+            output, record = attend(query, key, value, **how, observe=first.asked(key.shape[2]))
+        finally:
+            self.attending = False
         record = record.detached()
         first.note(at, record)
         for each in others:
             observe = each.asked(key.shape[2])
             each.note(at, replace(record, statistics=Statistics() if observe is None else record.observe(observe)))
         return output
+
+    def busy(self) -> bool:
+        """Whether the attention that is computed now is told by a watcher."""
+        return any(each.attending for each in self.all())
 
     def fits(self, at: nn.Module, query: Tensor, key: Tensor) -> None:
         """Refuse, by the name of the layer, a wish that the map of this call cannot give."""
@@ -131,64 +144,98 @@ def norms_of(layer: nn.Module, heads: int, value: Tensor) -> Norms:
 
 @contextmanager
 def watch(
-    model: nn.Module, *, level: Level = "rows", observe: Observe | None = None, into: str | Path | None = None
+    model: nn.Module,
+    *,
+    level: Level = "rows",
+    observe: Observe | None = None,
+    into: str | Path | None = None,
+    layers: str | Sequence[str] | None = None,
+    budget: int | None = None,
 ) -> Iterator[Recording]:
-    """Record every attention call of a polyhead model, or of its packed twin, that runs inside the block.
+    """Record every attention call of a model that runs inside the block, polyhead's or anybody's.
 
     Yields the Recording, filled as the model runs. Outputs, gradients and random state are bit for bit those of an
-    unwatched run.
+    unwatched run: attention stays on its kernel. A model that is not polyhead's is seen where PyTorch computes:
+    F.scaled_dot_product_attention, nn.MultiheadAttention, nn.Transformer and their fast paths, FlexAttention, and a
+    softmax that somebody wrote out, also inside torch.compile. What ran and could not be seen is `recording.missed`.
 
     level    how much to keep of each call. All keep the rows' log-sum-exp, the norms of the values after the output
              projection, and what `observe` asks for.
              "rows": queries, keys and rules too, so that every weight can be had exactly later.
              "summary": nothing else; without `observe`, entropy, received weight and a 64 x 64 map.
-             "inputs": what each layer read, from which `recording.replay` runs it again.
+             "inputs": what each layer of a polyhead model read, from which `recording.replay` runs it again.
     observe  statistics that are told in the run; of a call with few keys, no more links than keys.
     into     a file that calls are written to as they are made, so that memory does not grow with the run. It appears,
              and the calls can be read, when the block ends well; a run that fails or is killed leaves none.
+    layers   only attention of these names, such as "encoder.*" or ["*.0.attn", "*.1.attn"].
+    budget   bytes that calls may take in memory. When the first call shows that they would take more, the run stops
+             before it goes on, with what they would take.
 
-    Raises ArgumentError, also where nothing was there to record and, with `into`, where a rule is code; and for `into`
-    WriteError.
+    Raises ArgumentError, also where nothing was there to record, where calls would take more than `budget`, and, with
+    `into`, where a rule is code; and for `into` WriteError.
     """
-    if not isinstance(cast(object, model), nn.Module):
+    check_wishes(model, level, observe, budget)
+    chosen = (layers,) if isinstance(layers, str) else layers
+
+    def wanted(name: str) -> bool:
+        return chosen is None or any(fnmatchcase(name, pattern) for pattern in chosen)
+
+    names = {module: name for name, module in model.named_modules() if wanted(name)}
+    looking = [module for module, name in attentions(model).items() if wanted(name)]
+    theirs = not looking or not all(isinstance(module, Attention) for module in looking)
+    observe = SUMMARY if observe is None and level == "summary" else observe
+    recording = Recording(level, model=model)
+    purse = Purse(budget, len(looking))
+    from polyhead.lens.recording_file import Writer, load
+
+    with ExitStack() as stack:
+        writer = None if into is None else stack.enter_context(Writer(Path(into)))
+
+        def hold(held: Held) -> None:
+            name = held.call.name
+            if writer is not None:
+                writer.add(held.call)
+                recording.entries.append((name, unfinished(name, writer.path)))
+            else:
+                purse.pay(held.call)
+                recording.entries.append((name, lambda: held.call))
+
+        with ExitStack() as eyes:
+            watcher = Watcher(names, lambda call: hold(Held(call)), level, observe)
+            eyes.enter_context(shown(watcher))
+            if theirs and level != "inputs":  # there is no running a layer of theirs again
+                onlooker = Onlooker(
+                    model, hold, rows=level == "rows", observe=observe, wanted=wanted, elsewhere=watcher.busy
+                )
+                eyes.enter_context(onlooker.looking_on(recording.missed))
+            yield recording
+        check(recording, model)
+        if writer is not None:
+            writer.finish(recording)
+            recording.entries = load(writer.path).entries
+
+
+def check_wishes(model: object, level: str, observe: object, budget: object) -> None:
+    """Refuse what nobody can mean."""
+    if not isinstance(model, nn.Module):
         raise ArgumentError(f"model must be a model, such as polyhead.load('zh-en').model; found {model!r}")
     if level not in LEVELS:
         raise ArgumentError(f"level must be one of {', '.join(LEVELS)}; found {level!r}.{did_you_mean(level, LEVELS)}")
-    if not isinstance(cast(object, observe), Observe | None):
+    if not isinstance(observe, Observe | None):
         raise ArgumentError(f"observe must be an Observe, such as Observe(links=8), or None; found {observe!r}")
-    names = {module: name for name, module in model.named_modules()}
-    observe = SUMMARY if observe is None and level == "summary" else observe
-    recording = Recording(level, model=model)
-
-    def hold(call: Call) -> None:
-        recording.entries.append((call.name, lambda: call))
-
-    if into is None:
-        with shown(Watcher(names, hold, level, observe)):
-            yield recording
-        check(recording, model)
-        return
-    from polyhead.lens.recording_file import Writer, load
-
-    with Writer(Path(into)) as writer:
-
-        def write(call: Call) -> None:
-            writer.add(call)
-            recording.entries.append((call.name, unfinished(call.name, writer.path)))
-
-        with shown(Watcher(names, write, level, observe)):
-            yield recording
-        check(recording, model)
-        writer.finish(recording)
-    recording.entries = load(Path(into)).entries
+    if budget is not None and not (type(budget) is int and budget > 0):
+        raise ArgumentError(
+            f"budget must be a number of bytes above 0, such as 2_000_000_000, or None; found {budget!r}"
+        )
 
 
 def check(recording: Recording, model: nn.Module) -> None:
     """Refuse a recording of nothing, which nobody wants."""
     if not recording.entries:
         raise ArgumentError(
-            f"nothing was recorded: {type(model).__name__} made no call of polyhead's attention inside the block; "
-            "watch the model that runs there, in the thread that runs it, or record a single call by polyhead.attend"
+            f"nothing was recorded: {type(model).__name__} made no attention call that can be seen inside the block"
+            f"{recording.lacking()}; watch the model that runs there, in the thread that runs it"
+            + (", and models that are not polyhead's with level='rows'" if recording.level == "inputs" else "")
         )
 
 

@@ -1,0 +1,187 @@
+"""Attention that somebody wrote out, product by product: a softmax is followed back to the queries and keys behind it.
+
+    scores = query @ key^T      a product of batches of matrices begins a trail
+    scores = scores * c + mask  what is done to it since is noted: a factor, a term, places that are hidden
+    weights = softmax(scores)   the trail ends, and the queries, keys, factor and terms are known
+    weights @ value             so are the values
+
+The trail lies along the memory of tensors, so that views of them need no notice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar, cast
+
+import torch
+from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
+
+from polyhead.lens.capture import masks
+from polyhead.lens.capture.sighting import Sighting, Unseen
+from polyhead.operator.rules import DenseBias
+
+T = TypeVar("T")
+
+
+def memory(x: Tensor) -> int:
+    """Which piece of memory a tensor lies in; it is another's once nobody has it any more."""
+    return cast(int, x.untyped_storage()._cdata)
+
+
+class Marks(Generic[T]):
+    """What is known of pieces of memory, as long as they live."""
+
+    def __init__(self) -> None:
+        self.known: dict[int, tuple[StorageWeakRef, T]] = {}
+
+    def put(self, x: Tensor, what: T) -> None:
+        self.sweep()
+        self.known[memory(x)] = StorageWeakRef(x.untyped_storage()), what
+
+    def get(self, x: object) -> T | None:
+        if not self.known or not isinstance(x, Tensor) or x.layout != torch.strided:
+            return None
+        found = self.known.get(memory(x))
+        return None if found is None or found[0].expired() else found[1]
+
+    def sweep(self) -> None:
+        """Forget what was known of memory that is gone."""
+        for at in [at for at, (ref, _) in self.known.items() if ref.expired()]:
+            del self.known[at]
+
+    def clear(self) -> None:
+        self.known.clear()
+
+
+@dataclass(frozen=True, eq=False)
+class Trail:
+    """Scores on their way: left [N, T, K] times right [N, K, S], times a factor, plus terms, with places hidden.
+
+    Where they went through a tanh, `inner` was their factor before it.
+    """
+
+    left: Tensor
+    right: Tensor
+    factor: float = 1.0
+    inner: float | None = None
+    term: Tensor | None = None
+    hidden: Tensor | None = None
+    lost: str = ""  # what was done to them that cannot be told
+
+    def times(self, x: Any) -> Trail:
+        number = number_of(x)
+        if number is None:
+            return replace(self, lost="scores are multiplied by something that is no number")
+        return replace(self, factor=self.factor * number, term=None if self.term is None else self.term * number)
+
+    def over(self, x: Any) -> Trail:
+        number = number_of(x)
+        return self.times(x if number is None else 1 / number)
+
+    def plus(self, x: Any, sign: float = 1.0) -> Trail:
+        if not isinstance(x, Tensor):
+            return self  # the same to all: no weight changes
+        x = x.detach() if sign == 1 else x.detach() * sign
+        return replace(self, term=x if self.term is None else self.term + x)
+
+    def bent(self) -> Trail:
+        if self.inner is not None or self.term is not None or self.hidden is not None:
+            return replace(self, lost="scores go through tanh after something was added to them")
+        return replace(self, inner=self.factor, factor=1.0)
+
+    def hide(self, where: Tensor, x: Any) -> Trail:
+        number = number_of(x)
+        if number is None or number > masks.FAR:
+            return replace(self, lost="places of the scores are filled by something that does not hide them")
+        return replace(self, hidden=where.detach() if self.hidden is None else self.hidden | where)
+
+
+def number_of(x: Any) -> float | None:
+    if isinstance(x, Tensor):
+        return float(x) if x.numel() == 1 and not x.is_meta else None
+    return float(x) if isinstance(x, int | float) else None
+
+
+Step = Callable[[Trail, Sequence[Any], Mapping[str, Any]], Trail]
+
+
+def where(trail: Trail, args: Sequence[Any], how: Mapping[str, Any]) -> Trail:
+    """torch.where(visible, scores, number), or (hidden, number, scores)."""
+    condition, first, second = args[:3]
+    kept = isinstance(first, Tensor) and first.dim() > 0 and first.shape[-1] == trail.right.shape[-1]
+    return trail.hide(~condition, second) if kept else trail.hide(condition, first)
+
+
+STEPS: dict[str, Step] = {
+    "mul": lambda trail, args, how: trail.times(args[1]),
+    "div": lambda trail, args, how: trail.over(args[1]),
+    "add": lambda trail, args, how: trail.plus(args[1], how.get("alpha", 1)),
+    "sub": lambda trail, args, how: trail.plus(args[1], -how.get("alpha", 1)),
+    "tanh": lambda trail, args, how: trail.bent(),
+    "masked_fill": lambda trail, args, how: trail.hide(args[1], args[2]),
+    "where": where,
+    **dict.fromkeys(("clone", "_to_copy", "_unsafe_view", "_reshape_alias"), lambda trail, args, how: trail),
+}
+KEEPS = ("clone", "_to_copy", "_unsafe_view", "mul", "native_dropout", "view")  # of weights: still weights, or dropped
+
+
+def begun(name: str, args: Sequence[Any], how: Mapping[str, Any]) -> Trail | None:
+    """The trail that a product of batches begins."""
+    if name == "bmm":
+        return Trail(args[0].detach(), args[1].detach())
+    if name == "baddbmm":
+        term, factor = args[0].detach(), number_of(how.get("alpha", 1))
+        beta = number_of(how.get("beta", 1))
+        return Trail(args[1].detach(), args[2].detach(), factor=factor or 1.0, term=term if beta == 1 else term * beta)
+    return None
+
+
+def followed(trail: Trail, name: str, args: Sequence[Any], how: Mapping[str, Any], first: bool) -> Trail:
+    """The trail after one more operation on its scores, which were its first argument or another."""
+    step = STEPS.get(name)
+    if step is None:
+        return replace(trail, lost=f"scores go through {name}")
+    if not first and name in ("mul", "add"):
+        args = [args[1], args[0]]
+    elif not first and name != "where":
+        return replace(trail, lost=f"scores go through {name}")
+    return step(trail, args, how)
+
+
+def sighting(trail: Trail, scores: Tensor, dim: int, heads: int | None) -> Sighting:
+    """The call behind a softmax of scores [..., T, S] or [B, H, T, S]. Raises Unseen."""
+    if trail.lost:
+        raise Unseen(trail.lost)
+    if dim % scores.dim() != scores.dim() - 1:
+        raise Unseen("its softmax is not over the last axis")
+    T, S = scores.shape[-2:]
+    N = scores.numel() // (T * S) if T * S else 0
+    if (trail.left.shape[0], trail.left.shape[1], trail.right.shape[2]) != (N, T, S):
+        raise Unseen("its scores are turned before the softmax")
+    lead = scores.shape[:-2]
+    H = lead[-1] if len(lead) > 1 else heads if heads and N % heads == 0 else 1
+
+    def four(x: Tensor) -> Tensor:
+        """Broadcastable to scores, so to [B, H, T, S]."""
+        if x.dim() <= 2:
+            return masks.four(x)
+        if x.shape[0] == N and x.dim() == 3:
+            return x.reshape(N // H, H, *x.shape[1:])
+        if x.dim() > 4 or (x.dim() == 3 and len(lead) == 1):
+            return x.expand(*lead, *x.shape[-2:]).reshape(N // H, H, *x.shape[-2:])
+        return masks.four(x)
+
+    rule, bias = None, None
+    if trail.term is not None:
+        rule, bias = masks.read(four(trail.term), causal=False, queries=T, keys=S, batch=N // H)
+    if trail.hidden is not None:
+        rule = masks.merged(rule, masks.visible_as_rule(~four(trail.hidden), T, S))
+    if bias is not None and bias.weights.dtype not in (trail.left.dtype, torch.float32):
+        bias = DenseBias(bias.weights.to(trail.left.dtype))
+    query = trail.left.reshape(N // H, H, T, -1)
+    key = trail.right.mT.reshape(N // H, H, S, -1)
+    scale = trail.factor if trail.inner is None else trail.inner * trail.factor
+    softcap = None if trail.inner is None else trail.factor
+    return Sighting("explicit", "written out", query, key, None, scale, rule, bias, softcap=softcap)

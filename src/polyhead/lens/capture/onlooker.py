@@ -1,0 +1,373 @@
+"""Every operation of PyTorch passes by, unchanged; the attention among them is noted, with the module that made it.
+
+It looks below autograd, at the very call of the kernel: queries, keys and row sums are those of the run, and nothing is
+computed in another way than without it. What is noted costs what `Watcher` pays for our own layers.
+"""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from polyhead.lens.capture import explicit, flexible, fused, native
+from polyhead.lens.capture.explicit import Marks, Trail, memory
+from polyhead.lens.capture.inventory import attentions, heads_of, unseen
+from polyhead.lens.capture.running import Running
+from polyhead.lens.capture.sighting import Sighting, Unseen
+from polyhead.lens.recording import Call, Missed, Norms
+from polyhead.operator import Observe, Record, Statistics
+from polyhead.operator.norms import value_norms
+from polyhead.operator.request import Request
+from polyhead.operator.rules import Dense, DenseBias
+
+SOFTMAX = ("aten::_softmax", "aten::_safe_softmax")
+COPIES = ("clone", "_to_copy", "_unsafe_view", "view", "_reshape_alias")
+PRODUCTS = {"addmm": (1, 2), "mm": (0, 1)}  # where the rows stand among the arguments, and the weight
+FOREIGN = ("attention", "attn", "fmha")  # in the names of operations that nobody here can read
+INNER = ("backward", "_fused_sdp_choice", "choice")
+CROSS = ("cross", "encoder_attn", "encdec", "multihead_attn", "encoder_attention", "attn2")
+COMPILED = "it was compiled into code of its own; run it without torch.compile, or on scaled_dot_product_attention"
+SAMPLE = 4  # rows of a softmax that are compared with what is rebuilt
+NEAR = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}  # of a weight
+
+
+@dataclass(eq=False)
+class Open:
+    """A call that is not yet told whole: its values and its last projection may still come to light."""
+
+    name: str
+    kind: Literal["self", "cross"]
+    sighting: Sighting
+    record: Record
+    weight: Tensor | None = None  # [D, H Kv]
+    replayed: float | None = None
+
+
+@dataclass(eq=False)
+class Held:
+    """A call that is kept, and may have to be kept apart from tensors that are about to be written over."""
+
+    call: Call
+
+
+class Onlooker(TorchDispatchMode):
+    """Sees the attention of one model while it runs, and hands each call to `keep`.
+
+    wanted     whether attention of this name is kept.
+    elsewhere  whether the attention that is computed now is told by somebody else.
+    """
+
+    supports_higher_order_operators = True
+
+    @classmethod
+    def ignore_compile_internals(cls) -> bool:
+        """Compiling goes on as if nobody looked; what was compiled is looked at when it runs."""
+        return True
+
+    def __init__(
+        self,
+        model: nn.Module,
+        keep: Callable[[Held], object],
+        *,
+        rows: bool,
+        observe: Observe | None,
+        wanted: Callable[[str], bool],
+        elsewhere: Callable[[], bool],
+    ) -> None:
+        super().__init__()
+        self.keep, self.rows, self.observe, self.wanted, self.elsewhere = keep, rows, observe, wanted, elsewhere
+        self.running = Running({module: name for name, module in model.named_modules()})
+        self.looking = {module: name for module, name in attentions(model).items() if wanted(name)}
+        self.trails, self.weights, self.outputs = Marks[Trail](), Marks[Open](), Marks[Open]()
+        self.made: dict[int, int] = {}  # storage -> the operation that made it, by the clock
+        self.copied: dict[int, int] = {}  # storage -> the one that it is a copy of
+        self.open: Open | None = None
+        self.held: dict[int, list[weakref.ref[Held]]] = {}  # memory -> the calls that lie there, if still kept
+        self.crossed: set[nn.Module] = set()
+        self.read: dict[nn.Module, set[int]] = {}  # what the products of a running module read from outside
+        self.calls: list[str] = []
+        self.missed: dict[str, str] = {}
+
+    @contextmanager
+    def looking_on(self, missed: list[Missed]) -> Iterator[None]:
+        """Look on inside the block; what ran and was not seen is known when it has ended well."""
+        with self.running.followed(), self:
+            yield
+        self.end()
+        inside = [module for outer in self.running.ran if is_compiled(outer) for module in outer.modules()]
+        for name in unseen(self.looking, [*self.running.ran, *inside], [*self.calls, *self.missed]):
+            self.missed[name] = COMPILED if inside else "no attention that polyhead knows was computed while it ran"
+        missed += [Missed(name, why) for name, why in self.missed.items() if self.wanted(name)]
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if composed(func):  # in inference mode, operations made of others come by whole
+            with self:
+                return func.decompose(*args, **kwargs)
+        schema = getattr(func, "_schema", None)
+        if schema is not None and schema.is_mutable:
+            self.before_write(schema, args, kwargs)
+        gave = func(*args, **kwargs)
+        if self.running.stack and not self.elsewhere() and not recomputing():
+            self.running.clock += 1
+            try:
+                self.notice(func, schema, args, kwargs, gave)
+            except Unseen as why:
+                self.miss(str(why))
+        return gave
+
+    # --- what passes by -----------------------------------------------------------------------------------------
+
+    def notice(self, func: Any, schema: Any, args: Sequence[Any], kwargs: Mapping[str, Any], gave: Any) -> None:
+        whole = schema.name if schema is not None else func.name()
+        name = whole.rpartition("::")[2].removesuffix("_")
+        if whole in fused.READERS:
+            seen = fused.READERS[whole](fused.named(schema, args, kwargs), gave, heads_of(self.running.now))
+            self.begin(seen, fused.output(gave))
+        elif whole in native.READS:
+            self.native(whole, fused.named(schema, args, kwargs), fused.output(gave))
+        elif name == flexible.OPERATION:
+            self.begin(flexible.read(args, dict(kwargs), gave), fused.output(gave))
+        elif whole in SOFTMAX:
+            self.softmax(args, gave)
+        elif name in ("bmm", "baddbmm"):
+            self.product(name, args, kwargs, gave)
+        elif name in PRODUCTS:
+            self.projection(*(args[i] for i in PRODUCTS[name]))
+        elif any(part in name for part in FOREIGN) and not any(part in name for part in INNER):
+            self.miss(f"{whole} is no operation that polyhead can read")
+        else:
+            self.follow(name, args, kwargs, gave)
+        if isinstance(gave, Tensor) and gave.layout == torch.strided and not getattr(func, "is_view", False):
+            self.made[memory(gave)] = self.running.clock
+
+    def begin(self, seen: Sighting, output: Tensor | None) -> Open:
+        """A call that was seen; it is told whole when the next one is, or its last projection."""
+        self.end()
+        module = self.running.now
+        record = (replace_tensors(seen) if compiled() else seen).record()
+        opened = Open(self.running.name(), self.kind(module, seen), seen, record)
+        self.open = opened
+        self.calls.append(opened.name)
+        if output is not None:
+            self.outputs.put(output, opened)
+        return opened
+
+    def end(self) -> None:
+        """Tell the open call as far as it is known."""
+        self.trails.sweep()
+        if self.open is not None:
+            opened, self.open = self.open, None
+            self.weights.clear()
+            self.outputs.clear()
+            if self.wanted(opened.name.partition("#")[0]):
+                self.keep(self.hold(self.told(opened)))
+
+    def softmax(self, args: Sequence[Any], gave: Tensor) -> None:
+        scores = args[0]
+        trail = self.trails.get(scores)
+        if trail is None:
+            return
+        seen = explicit.sighting(trail, scores, args[1], heads_of(self.running.now))
+        opened = self.begin(seen, None)
+        T = seen.query.shape[2]
+        some = torch.linspace(0, T - 1, min(T, SAMPLE)).round().long().to(gave.device)
+        found = opened.record.weights(some)
+        told = gave.detach().reshape(*seen.query.shape[:3], -1)[:, :, some].to(found.dtype)
+        empty = opened.record.lse[:, :, some, None] == -torch.inf
+        off = float((found - told).masked_fill(empty, 0.0).abs().max()) if told.numel() else 0.0
+        if not off <= NEAR[trail.left.dtype]:
+            self.open = None
+            self.calls.remove(opened.name)
+            raise Unseen(f"its softmax is not that of its queries and keys (off by {off:.2g})")
+        self.weights.put(gave, opened)
+
+    def product(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], gave: Tensor) -> None:
+        """A product of batches: weights times values, or the scores of some attention to come."""
+        opened = self.weights.get(args[0]) if name == "bmm" else None
+        if opened is not None and opened is self.open:
+            shape = opened.record.request.key.shape
+            value = args[1].detach().reshape(*shape[:3], -1)
+            opened.sighting = replace(opened.sighting, value=value)
+            self.outputs.put(gave, opened)
+            return
+        trail = explicit.begun(name, args, kwargs)
+        if trail is not None:
+            self.trails.put(gave, trail)
+
+    def projection(self, rows: Tensor, weight: Tensor) -> None:
+        """A product with a weight: the last of an attention, or one of those that open it."""
+        opened = self.outputs.get(rows)
+        if opened is not None and opened is self.open and self.is_last(opened, rows, weight):
+            opened.weight = weight.detach().mT
+            return
+        storage = memory(rows)
+        storage = self.copied.get(storage, storage)
+        for entered in self.running.stack[-2:]:
+            if self.made.get(storage, 0) <= entered.since:
+                self.read.setdefault(entered.module, set()).add(storage)
+
+    def is_last(self, opened: Open, rows: Tensor, weight: Tensor) -> bool:
+        """Whether rows [B T, H Kv] are the output of a call, its heads side by side."""
+        B, H, T, _ = opened.record.request.query.shape
+        value = opened.sighting.value
+        return value is not None and tuple(rows.shape) == (B * T, H * value.shape[3]) == (B * T, weight.shape[0])
+
+    def follow(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], gave: Any) -> None:
+        """Keep the trails of scores, of weights and of outputs through what is done to them."""
+        made = fused.output(gave)
+        if not isinstance(made, Tensor) or made.layout != torch.strided:
+            return
+        for n, x in enumerate(args[:3]):
+            trail = self.trails.get(x)
+            if trail is not None:
+                if memory(made) != memory(x) or name in explicit.STEPS:
+                    self.trails.put(made, explicit.followed(trail, name, args, kwargs, n == 0))
+                return
+        for marks, steps in ((self.weights, explicit.KEEPS), (self.outputs, COPIES)):
+            opened = marks.get(args[0]) if args else None
+            if opened is not None and name in steps:
+                marks.put(made, opened)
+        if name in COPIES and isinstance(args[0], Tensor):
+            storage = memory(args[0])
+            self.copied[memory(made)] = self.copied.get(storage, storage)
+        else:
+            self.copied.pop(memory(made), None)
+
+    def native(self, whole: str, given: Mapping[str, Any], output: Tensor) -> None:
+        again = native.read(whole, given, output)
+        if again.off > NEAR[again.sighting.query.dtype]:
+            raise Unseen(f"run again, its output was off by {again.off:.2g}")
+        self.end()
+        name = self.running.name(again.below)
+        self.calls.append(name)
+        self.open = Open(name, "self", again.sighting, again.sighting.record(), again.out_weight, again.off)
+        self.end()
+
+    # --- what becomes of it -------------------------------------------------------------------------------------
+
+    def kind(self, module: nn.Module | None, seen: Sighting) -> Literal["self", "cross"]:
+        """Whether keys come from elsewhere than queries: by its name, or because its products read two things."""
+        name = f".{self.running.names[module]}.{type(module).__name__}".lower() if module is not None else ""
+        tail = name.split(".")[-4:]
+        if module is not None and len(self.read.pop(module, ())) > 1:
+            self.crossed.add(module)
+        told = any(part in each for each in tail for part in CROSS)
+        return "cross" if told or module in self.crossed else "self"
+
+    def told(self, opened: Open) -> Call:
+        """What the level of the recording keeps of a call."""
+        record, seen = opened.record, opened.sighting
+        statistics = Statistics() if self.observe is None else record.observe(fitting(self.observe, record))
+        return Call(
+            opened.name, opened.kind, record.kernel, {}, record.lse, norms_of(opened), statistics,
+            record.request.without_values() if self.rows else None, opened.replayed, seen.route,
+        )  # fmt: skip
+
+    def hold(self, call: Call) -> Held:
+        held = Held(call)
+        if isinstance(call.kept, Request):
+            for x in call.kept.held:
+                self.held.setdefault(memory(x), []).append(weakref.ref(held))
+        return held
+
+    def before_write(self, schema: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Keep calls apart from a tensor that is about to be written over, such as a cache of a fixed size."""
+        if self.open is None and not self.held:
+            return
+        for name, x in fused.named(schema, args, kwargs).items():
+            written = next(one for one in schema.arguments if one.name == name).alias_info
+            if written is None or not written.is_write or not isinstance(x, Tensor) or x.layout != torch.strided:
+                continue
+            storage = memory(x)
+            if self.open is not None and any(shares(y, storage) for y in self.open.record.request.held):
+                self.end()
+            for held in filter(None, (ref() for ref in self.held.pop(storage, []))):
+                assert isinstance(held.call.kept, Request)
+                held.call = replace(held.call, kept=apart(held.call.kept, storage))
+
+    def miss(self, why: str) -> None:
+        self.missed.setdefault(self.running.name().partition("#")[0], why)
+
+
+@cache
+def composed(func: Any) -> bool:
+    """Whether an operation is made of others, which PyTorch's own kernel for it calls one by one."""
+    key = "CompositeImplicitAutograd"
+    return isinstance(func, torch._ops.OpOverload) and torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), key)
+
+
+def recomputing() -> bool:
+    """Whether this is a backward pass, in which checkpointed layers run a second time."""
+    return torch._C._current_graph_task_id() != -1
+
+
+def is_compiled(module: nn.Module) -> bool:
+    return hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
+
+
+def compiled() -> bool:
+    """Whether compiled code makes this call: it reuses memory in ways that nobody is told."""
+    frame = sys._getframe(2)
+    for _ in range(8):
+        if "extern_kernels" in frame.f_globals:
+            return True
+        if frame.f_back is None:
+            return False
+        frame = frame.f_back
+    return False
+
+
+def replace_tensors(seen: Sighting) -> Sighting:
+    value = None if seen.value is None else seen.value.clone()
+    return replace(seen, query=seen.query.clone(), key=seen.key.clone(), value=value)
+
+
+def shares(x: Tensor, storage: int) -> bool:
+    return memory(x) == storage
+
+
+def apart(request: Request, storage: int) -> Request:
+    """The call with copies of what lies in this memory."""
+
+    def own(x: Tensor) -> Tensor:
+        return x.clone() if shares(x, storage) else x
+
+    rule, bias = request.rule, request.bias
+    if rule is not None:
+        parts = [Dense(own(part.mask)) if isinstance(part, Dense) else part for part in rule.parts()]
+        rule = parts[0]
+        for part in parts[1:]:
+            rule = rule & part
+    if isinstance(bias, DenseBias):
+        bias = DenseBias(own(bias.tensor))
+    return replace(request, query=own(request.query), key=own(request.key), rule=rule, bias=bias)
+
+
+def fitting(observe: Observe, record: Record) -> Observe:
+    """No more links than keys."""
+    return replace(observe, links=min(observe.links, record.request.key.shape[2]))
+
+
+def norms_of(opened: Open) -> Norms:
+    """The norms of values after the last projection; where none came to light, their own, or none at all."""
+    value, request = opened.sighting.value, opened.record.request
+    H = request.query.shape[1]
+    if value is None:
+        return Norms(
+            request.key.new_full((*request.key.shape[:1], H, request.key.shape[2]), torch.nan).float(), after=False
+        )
+    if opened.weight is not None and opened.weight.is_floating_point():
+        return Norms(value_norms(value, opened.weight), after=True)
+    wide = torch.promote_types(value.dtype, torch.float32)
+    own = torch.linalg.vector_norm(value, dim=-1, dtype=wide)
+    return Norms(own.repeat_interleave(H // value.shape[1], 1), after=False)

@@ -1,0 +1,75 @@
+"""Which modules of a model run at this moment, kept by hooks that every module of the process passes by."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+from torch.nn.modules import module as hooks
+
+
+@dataclass(eq=False)
+class Entered:
+    """One module that runs: since which operation, and how many attention calls it made itself."""
+
+    module: nn.Module
+    since: int
+    calls: int = 0
+
+
+@dataclass(eq=False)
+class Running:
+    """The modules of one model that run, the outermost first. Those of others are not looked at.
+
+    names   of the model's modules.
+    passes  how often the model, or a part of it that was called by itself, has run.
+    ran     how often each module was entered.
+    clock   counts operations; the onlooker turns it.
+    """
+
+    names: Mapping[nn.Module, str]
+    stack: list[Entered] = field(default_factory=list[Entered])
+    passes: int = 0
+    ran: Counter[nn.Module] = field(default_factory=Counter[nn.Module])
+    clock: int = 0
+
+    @contextmanager
+    def followed(self) -> Iterator[None]:
+        """Follow the modules that this thread runs inside the block."""
+        thread = threading.get_ident()
+
+        def enter(module: nn.Module, _: Any) -> None:
+            if threading.get_ident() == thread and module in self.names:
+                self.passes += not self.stack
+                self.ran[module] += 1
+                self.stack.append(Entered(module, self.clock))
+
+        def leave(module: nn.Module, *_: Any) -> None:
+            if threading.get_ident() == thread and module in self.names:
+                while self.stack and self.stack.pop().module is not module:
+                    pass  # one that another hook kept from leaving
+
+        entering = hooks.register_module_forward_pre_hook(enter)
+        leaving = hooks.register_module_forward_hook(leave, always_call=True)
+        try:
+            yield
+        finally:
+            entering.remove()
+            leaving.remove()
+
+    @property
+    def now(self) -> nn.Module | None:
+        """The innermost module that runs."""
+        return self.stack[-1].module if self.stack else None
+
+    def name(self, below: str = "") -> str:
+        """What a call made now is called: its module, and which one it is where a module makes several in a run."""
+        inner = self.stack[-1]
+        inner.calls += 1
+        whole = ".".join(filter(None, (self.names[inner.module], below)))
+        return whole if inner.calls == 1 else f"{whole}#{inner.calls}"
