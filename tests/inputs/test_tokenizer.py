@@ -7,6 +7,7 @@ import json
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -208,6 +209,82 @@ def test_special_tokens_of_other_names_are_read_from_the_settings(tmp_path: Path
     other = Tokenizer.load(tmp_path)
     assert other.encode("她没来。") == bpe.encode("她没来。")
     assert other.config == settings
+
+
+NAMES = {"pad": "<fill>", "eos": "<end>", "unk": "<what>", "bos": "<begin>", "mask": "<hole>"}
+
+
+def renamed(folder: Path, bpe: Tokenizer, **settings: Any) -> None:
+    """A folder whose special tokens have names that only its settings tell."""
+    bpe.save(folder)
+    held = bpe.inner.to_str()
+    for old, new in zip(("<pad>", "</s>", "<unk>", "<0x00>", "<0x01>"), NAMES.values(), strict=True):
+        held = held.replace(json.dumps(old), json.dumps(new))
+    (folder / "tokenizer.json").write_text(held, "utf-8")
+    kept = {"tokenizer_class": "PreTrainedTokenizerFast"} | settings
+    (folder / "tokenizer_config.json").write_text(json.dumps(kept), "utf-8")
+
+
+def theirs(folder: Path) -> dict[str, str]:
+    return {name: str(token) for name, token in AutoTokenizer.from_pretrained(folder).special_tokens_map.items()}
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_special_tokens_of_an_older_folder_are_those_of_its_map(tmp_path: Path, bpe: Tokenizer, listed: bool) -> None:
+    """The map goes before the settings, but where these list the added tokens nobody reads it: as there."""
+    decoder = {"added_tokens_decoder": {"0": {"content": "<fill>", "special": True}}} if listed else {}
+    settings = {"pad_token": "<what>", **({f"{role}_token": name for role, name in NAMES.items()} if listed else {})}
+    renamed(tmp_path, bpe, **settings, **decoder)
+    wrong = {f"{role}_token": NAMES["pad"] for role in NAMES}
+    spelt = {"content": "<end>", "lstrip": False, "rstrip": False, "normalized": False, "single_word": False}
+    right = {f"{role}_token": name for role, name in NAMES.items()} | {"eos_token": spelt}
+    (tmp_path / "special_tokens_map.json").write_text(json.dumps(wrong if listed else right), "utf-8")
+    ours = Tokenizer.load(tmp_path)
+    assert ours.named_tokens == theirs(tmp_path) == {f"{role}_token": name for role, name in NAMES.items()}
+    assert {role: ours.token(ours.special(role)) for role in NAMES} == NAMES
+    ours.save(tmp_path / "new")
+    assert not (tmp_path / "new" / "special_tokens_map.json").exists()
+    assert Tokenizer.load(tmp_path / "new").roles == ours.roles and theirs(tmp_path / "new") == ours.named_tokens
+
+
+def test_tokens_that_nothing_names_are_those_of_bert_where_it_has_them(tmp_path: Path, bpe: Tokenizer) -> None:
+    """As in the best known folders of BERT, whose settings say no more than how long a text may be."""
+    renamed(tmp_path, bpe, model_max_length=512)
+    held = (tmp_path / "tokenizer.json").read_text("utf-8")
+    for role, name in (("pad", "[PAD]"), ("unk", "[UNK]")):
+        held = held.replace(json.dumps(NAMES[role]), json.dumps(name))
+    (tmp_path / "tokenizer.json").write_text(held, "utf-8")
+    ours = Tokenizer.load(tmp_path)
+    assert {role: ours.token(id) for role, id in ours.roles.items()} == {"pad": "[PAD]", "unk": "[UNK]"}
+
+
+@pytest.mark.parametrize("file", ["vocab.txt", "sentencepiece.bpe.model"])
+def test_an_older_vocabulary_alone_is_told_how_to_become_one_that_is_read(tmp_path: Path, file: str) -> None:
+    (tmp_path / file).write_text("[PAD]\n")
+    with pytest.raises(
+        CheckpointError, match=rf"no tokenizer.json, but the older {file}; let transformers write it: A"
+    ):
+        Tokenizer.load(tmp_path)
+
+
+@pytest.mark.parametrize("file", ["tokenizer_config.json", "special_tokens_map.json"])
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("{", "cannot be read as JSON"),
+        ("[]", "holds list, expected an object"),
+        ('{"eos_token": 5}', "eos_token is 5, expected a text"),
+        ('{"eos_token": {"lstrip": true}}', "eos_token is {'lstrip': True}, expected a text"),
+    ],
+)
+def test_names_of_tokens_that_are_none_are_one_sentence(
+    tmp_path: Path, bpe: Tokenizer, file: str, content: str, told: str
+) -> None:
+    bpe.save(tmp_path)
+    (tmp_path / file).write_text(content)
+    with pytest.raises(CheckpointError) as wrong:
+        Tokenizer.load(tmp_path)
+    assert told in str(wrong.value) and "\n" not in str(wrong.value)
 
 
 # --- what is wrong ---------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from polyhead.errors import CheckpointError, extra
 from polyhead.files import write_bytes, write_text
-from polyhead.inputs.tokenizer import SETTINGS, SPACE, Piece, Row, special_names
+from polyhead.inputs.tokenizer import SETTINGS, SPACE, Piece, Row, settings_of, special_names
 
 Side = Literal["source", "target"]
 PIECES = "spiece.model"
@@ -43,8 +43,7 @@ class SpmTokenizer:
         """Read one side of a folder."""
         folder = Path(folder)
         try:
-            settings = folder / SETTINGS
-            config = json.loads(settings.read_text(encoding="utf-8")) if settings.exists() else {}
+            config = settings_of(folder)
             ids = json.loads((folder / _vocabulary(config, side)).read_text(encoding="utf-8"))
             return cls((folder / f"{side}.spm").read_bytes(), ids, config, side)
         except FileNotFoundError as wrong:
@@ -122,9 +121,8 @@ class PieceTokenizer(SpmTokenizer):
     @classmethod
     def load(cls, folder: str | Path) -> PieceTokenizer:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Read spiece.model of a folder, and what tokenizer_config.json says about it."""
-        file, settings = Path(folder) / PIECES, Path(folder) / SETTINGS
         try:
-            return cls(file.read_bytes(), json.loads(settings.read_text("utf-8")) if settings.exists() else {})
+            return cls((Path(folder) / PIECES).read_bytes(), settings_of(folder))
         except (ValueError, RuntimeError) as wrong:  # broken JSON; sentencepiece's own complaint
             raise CheckpointError(f"The vocabulary of {folder} is damaged ({wrong}); fetch it anew.") from None
 

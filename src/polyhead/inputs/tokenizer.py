@@ -26,10 +26,13 @@ from polyhead.inputs.chat_template import DEFAULT, TEMPLATE, templates_in_files,
 
 PAD, EOS, UNK = "<pad>", "</s>", "<unk>"
 SPECIALS = {"pad_token": PAD, "eos_token": EOS, "unk_token": UNK}
+USUAL = {"pad_token": "[PAD]", "unk_token": "[UNK]", "mask_token": "[MASK]"}  # BERT's, which its folders do not name
 ROLES = ("pad", "eos", "unk", "bos", "cls", "sep", "mask")
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
 SPACE = "▁"
 SETTINGS = "tokenizer_config.json"
+OLD_NAMES = "special_tokens_map.json"  # of special tokens, in folders of before 2024
+OLD_FILES = ("vocab.txt", "vocab.json", "sentencepiece.bpe.model", "tokenizer.model")  # read by Python of its own each
 
 # What may never be merged across: runs of Chinese characters, words with the space before them, an apostrophe's
 # ending, single digits (numbers are copied digit by digit), runs of punctuation.
@@ -84,12 +87,17 @@ class Tokenizer:
         self.inner = inner
         self.config, self.template = dict(config), template
         inner.encode_special_tokens = bool(config.get("split_special_tokens", False))
-        names = {role: spelling(config.get(f"{role}_token", SPECIALS.get(f"{role}_token"))) for role in ROLES}
+        names = {role: spelling(config.get(f"{role}_token", self.usual(f"{role}_token"))) for role in ROLES}
         found = {role: name and inner.token_to_id(name) for role, name in names.items()}
         told = [name for role, name in names.items() if found[role] is None and config.get(f"{role}_token") is not None]
         if missing := [name for name in told if name]:
             raise CheckpointError(f"The tokenizer's vocabulary lacks {', '.join(missing)}; see tokenizer_config.json.")
         self.roles = {role: id for role, id in found.items() if isinstance(id, int)}
+
+    def usual(self, name: str) -> str | None:
+        """How a special token is spelled that the settings do not name."""
+        theirs = USUAL.get(name)
+        return theirs if theirs is not None and theirs in self.specials else SPECIALS.get(name)
 
     def special(self, role: str) -> int:
         """The id of the token that plays a role, "pad" or "mask"; raises CheckpointError where there is none."""
@@ -175,20 +183,16 @@ class Tokenizer:
     @classmethod
     def load(cls, folder: str | Path, *, file: str = "tokenizer.json") -> Tokenizer:
         """Read `file` of a folder, and what tokenizer_config.json says about it."""
-        path = Path(folder) / file
+        path, config = Path(folder) / file, settings_of(folder)
         try:
             inner = tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))
             inner.encode("我 am 1.")  # a damaged normalizer is met only by text
-            settings = path.with_name(SETTINGS)
-            config = json.loads(settings.read_text(encoding="utf-8")) if settings.exists() else {}
         except FileNotFoundError:
-            raise CheckpointError(f"{folder} holds no {file}; give the folder of a saved model.") from None
+            raise CheckpointError(f"{folder} holds no {file}{instead(Path(folder))}.") from None
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as wrong:  # the Rust library raises plain Exception, and panics with what is none
             raise CheckpointError(f"{path} is not a tokenizer ({wrong}); save it again or fetch it anew.") from None
-        if not isinstance(config, dict):
-            raise CheckpointError(f"{settings} holds {type(config).__name__}, expected an object; fetch it anew.")
         if named := templates_in_files(Path(folder)):  # they go before those of tokenizer_config.json
             config = {key: value for key, value in config.items() if key != "chat_template"}
             if set(named) != {DEFAULT}:
@@ -292,14 +296,56 @@ class Tokenizer:
         return [added[id].content for id in sorted(added)]
 
 
+def settings_of(folder: str | Path) -> dict[str, Any]:
+    """What tokenizer_config.json says of a folder's tokenizer; where it lists no added tokens, as in older folders,
+    special_tokens_map.json names the special ones, and goes before it, as in `transformers`. Raises CheckpointError."""
+    config = _object(Path(folder) / SETTINGS)
+    names = {} if "added_tokens_decoder" in config else _object(Path(folder) / OLD_NAMES)
+    for role in ROLES:
+        name = names.get(f"{role}_token", config.get(f"{role}_token"))
+        if name is not None and spelling(name) is None:
+            raise CheckpointError(f"{folder}: {role}_token is {name!r:.80}, expected a text; fetch the folder anew.")
+    named = {key: names[key] for role in ROLES if (key := f"{role}_token") in names}
+    return config | {key: as_added(name) for key, name in named.items()}
+
+
+def instead(folder: Path) -> str:
+    """What to do about a folder without the file that everything is read from."""
+    if old := [name for name in OLD_FILES if (folder / name).exists()]:
+        return (
+            f", but the older {' and '.join(old)}; let transformers write it:"
+            f" AutoTokenizer.from_pretrained('{folder}').save_pretrained('{folder}')"
+        )
+    return "; give the folder of a saved model"
+
+
+def as_added(name: Any) -> Any:
+    """A token of special_tokens_map.json as tokenizer_config.json spells it."""
+    if not isinstance(name, dict):
+        return name
+    return {"__type": "AddedToken", **{key: value for key, value in name.items() if key != "special"}, "special": True}
+
+
+def _object(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; empty where there is none."""
+    try:
+        held = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except (OSError, ValueError, RecursionError) as wrong:
+        raise CheckpointError(f"{path} cannot be read as JSON ({wrong}); fetch it anew.") from None
+    if not isinstance(held, dict):
+        raise CheckpointError(f"{path} holds {type(held).__name__}, expected an object; fetch it anew.")
+    return held
+
+
 def special_names(config: Mapping[str, Any]) -> list[str]:
     """How a tokenizer_config.json calls the tokens for padding, end and unknown."""
     return [spelling(config.get(key, usual)) or usual for key, usual in SPECIALS.items()]
 
 
 def spelling(name: Any) -> str | None:
-    """A token as a tokenizer_config.json names it: its text, or an object that holds it."""
-    return str(name["content"]) if isinstance(name, dict) else None if name is None else str(name)
+    """A token as a tokenizer_config.json names it: its text, or an object that holds it; None for what is neither."""
+    text = name.get("content") if isinstance(name, dict) else name
+    return text if isinstance(text, str) else None
 
 
 def _normalizer(table: Mapping[str, str], lower: bool) -> normalizers.Normalizer:
