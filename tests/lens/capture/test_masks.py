@@ -61,7 +61,7 @@ def test_a_mask_hides_what_it_hid(mask: tuple[Tensor, tuple[int, int, int, int]]
     visible, (B, H, T, S) = mask
     number = {"-inf": -torch.inf, "lowest": torch.finfo(torch.float32).min, "-1e9": -1e9}.get(how)
     told = visible if number is None else torch.zeros(visible.shape).masked_fill(~visible, number)
-    rule, bias = read(told, causal=causal, queries=T, keys=S, batch=B)
+    rule, bias = read(told, causal=causal, queries=T, keys=S, batch=B, device=torch.device("cpu"))
     wanted = visible & torch.ones(T, S, dtype=torch.bool).tril() if causal else visible
     assert bias is None
     assert torch.equal(written(rule, bias, B, H, T, S) == 0, wanted.expand(B, H, T, S))
@@ -72,7 +72,7 @@ def test_numbers_that_do_not_hide_are_kept_as_a_bias(mask: tuple[Tensor, tuple[i
     visible, (B, H, T, S) = mask
     numbers = torch.randn(1, H, T, S, generator=torch.Generator().manual_seed(seed)) + 10
     told = numbers.masked_fill(~visible, torch.finfo(torch.float32).min)
-    rule, bias = read(told, causal=False, queries=T, keys=S, batch=B)
+    rule, bias = read(told, causal=False, queries=T, keys=S, batch=B, device=torch.device("cpu"))
     assert torch.equal(written(rule, bias, B, H, T, S), numbers.masked_fill(~visible, -torch.inf).expand(B, H, T, S))
 
 
@@ -92,7 +92,7 @@ CAUSAL = torch.ones(T, S, dtype=torch.bool).tril(S - T)
     ],
 )
 def test_the_smallest_rule_is_found(visible: Tensor, kinds: list[type[Rule]]) -> None:
-    rule, _ = read(visible, causal=False, queries=T, keys=S, batch=2)
+    rule, _ = read(visible, causal=False, queries=T, keys=S, batch=2, device=torch.device("cpu"))
     parts = () if rule is None else rule.parts()
     assert [type(part) for part in parts] == kinds
     assert all(part.mask.numel() <= 2 * S for part in parts if isinstance(part, Dense))

@@ -164,9 +164,8 @@ def test_each_step_of_a_generation_is_a_call_and_its_cache_is_kept_as_it_was(nam
 
 def test_gemmas_scores_with_a_cap_are_seen() -> None:
     torch.manual_seed(0)
-    config = hf.Gemma2Config(
-        **GROUPED, head_dim=8, sliding_window=4, attn_logit_softcapping=2.0, attn_implementation="eager"
-    )
+    kind: Any = hf.Gemma2Config
+    config = kind(**GROUPED, head_dim=8, sliding_window=4, attn_logit_softcapping=2.0, attn_implementation="eager")
     model: Any = hf.Gemma2ForCausalLM(config).eval()
     with torch.no_grad(), watch(model) as recording:
         output = model(**TEXT, output_attentions=True)

@@ -175,7 +175,8 @@ def sighting(trail: Trail, scores: Tensor, dim: int, heads: int | None) -> Sight
 
     rule, bias = None, None
     if trail.term is not None:
-        rule, bias = masks.read(four(trail.term), causal=False, queries=T, keys=S, batch=N // H)
+        how = {"queries": T, "keys": S, "batch": N // H}
+        rule, bias = masks.read(four(trail.term), causal=False, **how, device=scores.device)
     if trail.hidden is not None:
         rule = masks.merged(rule, masks.visible_as_rule(~four(trail.hidden), T, S))
     if bias is not None and bias.weights.dtype not in (trail.left.dtype, torch.float32):

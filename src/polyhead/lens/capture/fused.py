@@ -28,6 +28,7 @@ def read(kernel: str, mask: str | None, sums: bool) -> Reader:
             queries=query.shape[2],
             keys=key.shape[2],
             batch=query.shape[0],
+            device=query.device,
         )
         told = sums or given["compute_log_sumexp"]
         return Sighting(

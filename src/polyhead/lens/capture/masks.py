@@ -11,34 +11,35 @@ ROWS = 512  # that are compared together
 FAR = -1e4  # what hides: people write so much, and more, for minus infinity
 
 
-def read(mask: Tensor | None, *, causal: bool, queries: int, keys: int, batch: int) -> tuple[Rule | None, Bias | None]:
+def read(
+    mask: Tensor | None, *, causal: bool, queries: int, keys: int, batch: int, device: torch.device
+) -> tuple[Rule | None, Bias | None]:
     """PyTorch's `attn_mask` and `is_causal` as a rule and a bias.
 
     Of a float mask, -inf hides, and so do numbers of which no softmax leaves anything: a row in which everything is
     hidden is told as one that looks nowhere, though with such numbers in the place of -inf it looks everywhere alike.
     `is_causal` is anchored top-left.
     """
-    rule = top_left(queries, keys, batch, mask) if causal else None
     if mask is None:
-        return rule, None
+        return (top_left(queries, keys, batch, device) if causal else None), None
     mask = four(mask.detach())
+    past = torch.ones(queries, keys, dtype=torch.bool, device=device).tril() if causal else None
     if mask.dtype == torch.bool:
-        return merged(rule, visible_as_rule(mask, queries, keys)), None
-    hidden = mask <= FAR
+        return visible_as_rule(mask if past is None else mask & past, queries, keys), None
+    hidden = mask <= FAR if past is None else (mask <= FAR) | ~past
     if bool(mask.masked_fill(hidden, 0.0).any()):
-        return rule, DenseBias(mask.masked_fill(hidden, -torch.inf))
-    return merged(rule, visible_as_rule(~hidden, queries, keys)), None
+        return None, DenseBias(mask.masked_fill(hidden, -torch.inf))
+    return visible_as_rule(~hidden, queries, keys), None
 
 
 def merged(one: Rule | None, other: Rule | None) -> Rule | None:
     return other if one is None else one & other
 
 
-def top_left(queries: int, keys: int, batch: int, near: Tensor | None) -> Rule:
+def top_left(queries: int, keys: int, batch: int, device: torch.device) -> Rule:
     """Query i sees key j if j <= i, wherever the last query stands."""
     if queries == keys:
         return Causal()
-    device = None if near is None else near.device
     if queries < keys:
         count = torch.full((batch,), queries, device=device)
         return Causal() & Lengths(count, count)
