@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -72,3 +73,16 @@ def trained(toy: Path) -> Path:
 
     train(toy / "toy.toml", out=toy / "model")
     return toy / "model"
+
+
+def in_the_cache(folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A model folder as the hub's cache holds it, where no request is allowed; the name it has on the hub."""
+    from huggingface_hub import constants
+
+    commit, place = "a" * 40, cache / "models--someone--small"
+    shutil.copytree(folder, place / "snapshots" / commit, ignore=shutil.ignore_patterns("training"))
+    (place / "refs").mkdir()
+    (place / "refs" / "main").write_text(commit, encoding="utf-8")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    return "hf:someone/small"

@@ -25,6 +25,7 @@ from polyhead.tasks.learning.classification_recipe import read_recipe
 from polyhead.tasks.learning.train import train
 from polyhead.tasks.load import load
 from tests.structure.page import ROOT
+from tests.tasks.conftest import in_the_cache
 from tests.tasks.words import in_folder
 
 RECIPE = """
@@ -247,6 +248,17 @@ def test_from_an_encoder_all_but_the_head_is_taken_over(toy: Path, tmp_path: Pat
         pooler = ["head.dense.weight", "head.dense.bias"] if architecture == "BertForMaskedLM" else []
         assert sorted(set(own) - set(taken)) == sorted(["head.out.weight", "head.out.bias", *pooler])
         assert "New, from chance: " in capsys.readouterr().err
+
+
+def test_the_card_names_a_start_from_the_hub_as_it_is_called_there(
+    toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_folder(tmp_path / "encoder", "BertModel")
+    start = in_the_cache(tmp_path / "encoder", tmp_path / "hub", monkeypatch)
+    train(toy_from(toy), overrides=[("start", start), ("train.steps", "2"), ("train.warmup", "1")], out=tmp_path / "on")
+    card = (tmp_path / "on" / "README.md").read_text("utf-8")
+    assert "Continued from someone/small, whose own training" in card and "whatever someone/small was trained" in card
+    assert f'start = "{start}@{"a" * 40}"' in card and card.count("a" * 40) == 1
 
 
 def toy_from(toy: Path) -> Path:

@@ -17,12 +17,12 @@ from polyhead.tasks.learning.train import train
 from polyhead.tasks.learning.translation import TWO_VOCABULARIES, TranslationTask, prepare
 from polyhead.tasks.learning.translation_recipe import read_recipe
 from polyhead.tasks.learning.vocabulary import FOLDER as TOKENIZER
-from polyhead.tasks.load import load
+from polyhead.tasks.load import find, load
 from polyhead.tasks.translator import translate
 from polyhead.training.checkpoint import claim
 from polyhead.training.recipe_file import flat
 from polyhead.training.task import Loss
-from tests.tasks.conftest import pairs
+from tests.tasks.conftest import in_the_cache, pairs
 
 
 def test_training_learns_and_leaves_a_model_a_card_and_its_metrics(trained: Path) -> None:
@@ -294,7 +294,7 @@ def test_a_damaged_tokenizer_is_made_again_unless_a_training_depends_on_it(toy: 
 # --- start -----------------------------------------------------------------------------------------------------------
 
 
-def begun(toy: Path, start: Path, **how: str) -> TranslationTask:
+def begun(toy: Path, start: str | Path, **how: str) -> TranslationTask:
     overrides = [("start", str(start)), *((key.replace("__", "."), value) for key, value in how.items())]
     return prepare(read_recipe(toy / "toy.toml", overrides), toy / "begun")
 
@@ -304,6 +304,17 @@ def test_what_starts_from_a_model_says_what_it_says(toy: Path, trained: Path) ->
     task.save(toy / "same", task.model, "")
     texts = [text for text, _ in pairs(8, seed=11)]
     assert [t.text for t in translate(texts, model=toy / "same")] == [t.text for t in translate(texts, model=trained)]
+
+
+@pytest.mark.parametrize("revision", ["", "@main"])
+def test_the_card_names_a_start_from_the_hub_as_it_is_called_there(
+    toy: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, revision: str
+) -> None:
+    start = in_the_cache(trained, tmp_path / "cache", monkeypatch)
+    card = begun(toy, start + revision).card()
+    assert card.start == "someone/small" and card.settings["start"] == f"{start}@{'a' * 40}"
+    again = begun(toy, card.settings["start"])
+    assert again.start is not None and again.start.folder == find(start)
 
 
 def test_a_training_from_a_model_resumes_with_the_same_bits_and_its_card_names_it(toy: Path, trained: Path) -> None:

@@ -27,6 +27,7 @@ from polyhead.tasks.classify import LABELS, SEVERAL, Classifier, labels_table
 from polyhead.tasks.label_scores import SCORES, LabelScores, best_thresholds, label_scores, truth_of
 from polyhead.tasks.learning.classification_recipe import read_recipe
 from polyhead.tasks.learning.labelled import Examples, Judged, PictureExamples, TextExamples, judged, names_in
+from polyhead.tasks.learning.recipe import origin
 from polyhead.tasks.learning.train import Kind
 from polyhead.tasks.learning.vocabulary import kept_or_made, lines_of
 from polyhead.tasks.load import Loaded, load, save
@@ -197,7 +198,7 @@ class ClassificationTask:
         write_text(folder / "README.md", card)
 
     def card(self) -> Card:
-        about, start = self.recipe.about, self.start and self.start.folder and self.start.folder.resolve().name
+        about, (start, exactly) = self.recipe.about, origin(self.recipe, self.start)
         data = zip(self.recipe.data.train, self.examples.parts, strict=True)
         what = '"some text"' if self.kind.reads == "text" else "picture.png"
         several = "each label at the threshold that is best on it (labels.tsv)"
@@ -216,9 +217,9 @@ class ClassificationTask:
             limits=about.limits,
             pipeline=PIPELINES[self.kind.reads],
             usage=about.usage or f"polyhead classify --model runs/{self.recipe.name} {what}",
-            start=start or "",
+            start=start,
             unit=UNITS[self.kind.reads],
-            settings={"start": start, "architecture": self.kind.architecture, **flat(self.config, prefix="model.")},
+            settings={"start": exactly, "architecture": self.kind.architecture, **flat(self.config, prefix="model.")},
             judged=dict.fromkeys(SCORES[1:], f"validation, {several}") if self.recipe.labels.several else {},
         )  # fmt: skip
 

@@ -12,10 +12,11 @@ import torch
 from polyhead.errors import ArgumentError, ConfigError
 from polyhead.families import Family, family, family_of
 from polyhead.inputs.readers import Source
-from polyhead.tasks.load import find
+from polyhead.tasks.load import Loaded, find
 from polyhead.training.recipe_file import flat, from_toml, written
 from polyhead.training.settings import Training
 from polyhead.weights.config_keys import read_json
+from polyhead.weights.fetch import HUB
 
 MOST_WORDS = 10_000_000  # in a vocabulary; the largest that are used have some hundred thousand
 SKIP = '--data.on_error skip, or on_error = "skip" in [data]'  # how broken lines are left out
@@ -146,6 +147,17 @@ def begun(folder: str) -> tuple[Family, Any]:
     raw = read_json(find(folder) / "config.json")
     kind = family_of(raw)
     return kind, kind.keys.read(raw, kind.config())
+
+
+def origin(recipe: Recipe, start: Loaded | None) -> tuple[str, str | None]:
+    """What a card calls the model that a training started from, and the value of `start` that means just that one."""
+    if start is None or start.folder is None:
+        return "", None
+    folder = start.folder.resolve().name
+    if not recipe.start.startswith(HUB):
+        return folder, folder
+    repository = recipe.start.removeprefix(HUB).partition("@")[0]
+    return repository, f"{HUB}{repository}@{folder}"  # a folder of the hub's cache has the name of its commit
 
 
 def agreed(recipe: Any, said: Mapping[str, Any], there: Mapping[str, Any]) -> list[str]:

@@ -26,6 +26,7 @@ from polyhead.operator import Lengths
 from polyhead.readout.words import shifted
 from polyhead.tasks.evaluate import evaluate, score
 from polyhead.tasks.learning.pairs import Pairs
+from polyhead.tasks.learning.recipe import origin
 from polyhead.tasks.learning.train import Kind
 from polyhead.tasks.learning.translation_recipe import TRANSLATED, Data, Vocabulary, read_recipe
 from polyhead.tasks.learning.vocabulary import kept_or_made, lines_of
@@ -160,7 +161,7 @@ class TranslationTask:
 
     def card(self) -> Card:
         about, data = self.recipe.about, zip(self.data.train, self.pairs.train.parts, strict=True)
-        pair, start = self.tokenizer, self.start and self.start.folder and self.start.folder.resolve().name
+        pair, (start, exactly) = self.tokenizer, origin(self.recipe, self.start)
         rows = f"{len(self.lines):,} rows spread over it"
         greedy = f"validation, {rows if len(self.lines) < len(self.pairs.valid) else 'all rows'}, greedy"
         two = isinstance(pair.target, Tokenizer) and pair.target is not pair.source
@@ -179,9 +180,9 @@ class TranslationTask:
             limits=(*about.limits, TWO_VOCABULARIES) if two else about.limits,
             pipeline="translation",
             usage=about.usage or f"polyhead translate --model runs/{self.recipe.name} -i lines.txt",
-            start=start or "",
+            start=start,
             settings={
-                "start": start,
+                "start": exactly,
                 **flat(self.config, prefix="model."),
                 **({"tokenizer.target_size": None} if self.config.joint else {}),  # one vocabulary has one size
             },
