@@ -60,6 +60,10 @@ MARIAN: dict[str, Any] = {
     "activation_function": "swish", "scale_embedding": True, "pad_token_id": PAD, "eos_token_id": END,
     "decoder_start_token_id": PAD, "forced_eos_token_id": None, "dropout": 0.0,
 }  # fmt: skip
+BART = MARIAN | {
+    "activation_function": "gelu", "scale_embedding": False, "pad_token_id": 5, "bos_token_id": 2,
+    "decoder_start_token_id": END, "forced_eos_token_id": END,
+}  # fmt: skip
 
 LABELS = {"id2label": {0: "sad", 1: "glad", 2: "so so"}, "label2id": {"sad": 0, "glad": 1, "so so": 2}}
 TWO = {"num_labels": 2}
@@ -124,6 +128,10 @@ SHAPES: dict[str, dict[str, dict[str, Any]]] = {
         "biased": LLAMA | {"head_dim": 8, "attention_bias": True, "tie_word_embeddings": True},
     },
     "MistralForCausalLM": {"": LLAMA | {"sliding_window": 4}, "no window": LLAMA | {"sliding_window": None}},
+    "BartForConditionalGeneration": {
+        "": BART, "relu": BART | {"activation_function": "relu", "forced_eos_token_id": None},
+        "scaled": BART | {"scale_embedding": True},
+    },
     "T5ForConditionalGeneration": {
         "": T5, "v1.1": T5 | {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
         "silu": T5 | {"feed_forward_proj": "gated-silu"},

@@ -118,6 +118,11 @@ T5: dict[str, Any] = {
     "relative_attention_num_buckets": 8, "relative_attention_max_distance": 16, "dropout_rate": 0.0, "n_positions": 40,
     "pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0,
 }  # fmt: skip
+BART: dict[str, Any] = {
+    "d_model": 24, "encoder_layers": 2, "decoder_layers": 3, "encoder_attention_heads": 4, "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 28, "decoder_ffn_dim": 20, "max_position_embeddings": 40, "dropout": 0.0, "pad_token_id": 0,
+    "bos_token_id": 2, "eos_token_id": 1, "decoder_start_token_id": 1, "forced_eos_token_id": 1,
+}  # fmt: skip
 
 
 def piece_vocabulary() -> Any:
@@ -140,9 +145,13 @@ def asked_in_folder(folder: Path, architecture: str = "T5ForConditionalGeneratio
     """A tiny model of theirs that is asked in words, every parameter random, saved with its tokenizer."""
     torch.manual_seed(2)
     kind, words = getattr(transformers, architecture), piece_vocabulary()
-    model = kind(kind.config_class(vocab_size=len(words), **(T5 | changes))).eval()
+    sizes = BART if architecture.startswith("Bart") else T5
+    model = kind(kind.config_class(vocab_size=len(words), **(sizes | changes))).eval()
     for name, parameter in model.named_parameters():
-        torch.nn.init.normal_(parameter, mean=float(name.endswith("layer_norm.weight")), std=0.4)
+        norm = name.endswith(("layer_norm.weight", "layernorm_embedding.weight"))
+        torch.nn.init.normal_(parameter, mean=float(norm), std=0.4)
+    for buffer in model.buffers():
+        buffer.normal_()  # a fixed bias of words
     model.generation_config.bad_words_ids = [[0]]  # padding is no word, here and there
     model.save_pretrained(folder)
     words.save_pretrained(folder)

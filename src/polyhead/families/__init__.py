@@ -46,6 +46,7 @@ ARCHITECTURES = {
     "Qwen2ForCausalLM": "qwen",
     "Qwen3ForCausalLM": "qwen",
     "MistralForCausalLM": "mistral",
+    "BartForConditionalGeneration": "bart",
     "T5ForConditionalGeneration": "t5",
     "MT5ForConditionalGeneration": "t5",
     "ViTModel": "vit",

@@ -142,6 +142,11 @@ TRANSFORMER = group(
     {"transformer.base": ("65M", 512, 8, 8, 2048, 2048), "transformer.big": ("213M", 1024, 16, 16, 4096, 4096)},
     note="the paper says about 37,000 words for English and German, not how many exactly",
 )  # fmt: skip
+BART = group(
+    "BartForConditionalGeneration", "Lewis et al. 2019, section 4; parameters of the release's list",
+    ("n_layers", "n_decoder_layers", "d_model", "n_heads", "n_decoder_heads", "d_ff", "decoder_d_ff"),
+    {"bart.base": ("140M", 6, 6, 768, 12, 12, 3072, 3072), "bart.large": ("400M", 12, 12, 1024, 16, 16, 4096, 4096)},
+)  # fmt: skip
 T5_WIDE = (*BOTH, "head_dim")
 T5 = group(
     "T5ForConditionalGeneration", "Raffel et al. 2020, section 3.7", T5_WIDE,
@@ -270,8 +275,8 @@ WHISPER = group(
 )  # fmt: skip
 
 SIZES: dict[str, Size] = {
-    **GPT2, **GPT3, **MEGATRON, **TNLG, **BLOOM, **BERT, **ROBERTA, **DISTILBERT, **ELECTRA, **TRANSFORMER, **T5,
-    **FLAN, **MT5, **LLAMA, **LLAMA2, **LLAMA3, **QWEN2, **QWEN3, **MISTRAL, **VIT, **DEIT, **WHISPER,
+    **GPT2, **GPT3, **MEGATRON, **TNLG, **BLOOM, **BERT, **ROBERTA, **DISTILBERT, **ELECTRA, **TRANSFORMER, **BART,
+    **T5, **FLAN, **MT5, **LLAMA, **LLAMA2, **LLAMA3, **QWEN2, **QWEN3, **MISTRAL, **VIT, **DEIT, **WHISPER,
 }  # fmt: skip
 
 

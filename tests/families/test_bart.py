@@ -1,0 +1,54 @@
+"""BART in folders as people have them: the words of `transformers`, and the keys that older files hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoTokenizer
+
+import polyhead
+from polyhead import ConfigError
+from polyhead.families import family
+from tests.tasks.words import asked_in_folder
+
+pytestmark = pytest.mark.parity
+BART = "BartForConditionalGeneration"
+TEXTS = ["The dog ran.", "It was not bad!", "我爱吃苹果。", "a cat"]
+SUMMARY: dict[str, Any] = {
+    "num_beams": 3, "max_length": 14, "min_length": 5, "no_repeat_ngram_size": 2, "length_penalty": 2.0,
+    "early_stopping": True,
+}  # fmt: skip
+#  of files from before generation_config.json
+OLD: dict[str, Any] = {
+    "_num_labels": 3, "add_bias_logits": False, "add_final_layer_norm": False, "classif_dropout": 0.0,
+    "extra_pos_embeddings": 2, "force_bos_token_to_be_generated": True, "forced_bos_token_id": 2,
+    "gradient_checkpointing": False, "normalize_before": False, "normalize_embedding": True, "num_hidden_layers": 2,
+    "output_past": True, "prefix": " ", "save_step": 58, "static_position_embeddings": False,
+}  # fmt: skip
+
+
+def theirs(model: Any, text: str, **how: Any) -> str:
+    words = AutoTokenizer.from_pretrained(model.name_or_path)
+    found = model.generate(**words(text, return_tensors="pt", return_token_type_ids=False), **how)
+    return words.decode(found[0], skip_special_tokens=True)
+
+
+def test_summaries_and_translations_are_the_words_of_the_reference(tmp_path: Path) -> None:
+    model = asked_in_folder(tmp_path, BART, task_specific_params={"summarization": SUMMARY})
+    expected = [theirs(model, text, **SUMMARY) for text in TEXTS]
+    assert len(set(expected)) > 1
+    assert [each.text for each in polyhead.summarize(TEXTS, model=tmp_path)] == expected
+    plain = {"num_beams": 4, "max_new_tokens": 9, "forced_eos_token_id": None}
+    translated = polyhead.translate(TEXTS, model=tmp_path, max_new=9)
+    assert [each.text for each in translated] == [theirs(model, text, **plain) for text in TEXTS]
+
+
+def test_an_old_file_is_read_and_what_asks_for_another_model_is_refused() -> None:
+    keys, default = family(BART).keys, family(BART).config()
+    sizes = {"encoder_layers": 2, "model_type": "bart"}
+    assert keys.read(OLD | sizes, default).n_layers == 2
+    for key, value in {"normalize_before": True, "static_position_embeddings": True, "extra_pos_embeddings": 0}.items():
+        with pytest.raises(ConfigError, match=f"{key}={value} is not supported"):
+            keys.read(OLD | sizes | {key: value}, default)
