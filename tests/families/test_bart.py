@@ -18,7 +18,7 @@ BART = "BartForConditionalGeneration"
 TEXTS = ["The dog ran.", "It was not bad!", "我爱吃苹果。", "a cat"]
 SUMMARY: dict[str, Any] = {
     "num_beams": 3, "max_length": 14, "min_length": 5, "no_repeat_ngram_size": 2, "length_penalty": 2.0,
-    "early_stopping": True,
+    "early_stopping": True, "forced_bos_token_id": 2,
 }  # fmt: skip
 #  of files from before generation_config.json
 OLD: dict[str, Any] = {

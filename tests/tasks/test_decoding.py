@@ -42,6 +42,8 @@ def asking(folder: Path, **settings: Any) -> Path:
         {"num_beams": 2, "max_length": 5},
         {"num_beams": 2, "max_new_tokens": 3},
         {"num_beams": 2, "bad_words_ids": [[0], [50], [51], [52]]},
+        {"num_beams": 3, "forced_bos_token_id": 50},
+        {"num_beams": 1, "forced_bos_token_id": 50, "no_repeat_ngram_size": 1, "min_length": 4},
     ],
 )
 def test_what_a_folder_asks_for_gives_the_words_of_transformers(folder: Path, settings: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from polyhead.errors import ArgumentError, ConfigError
 from polyhead.generation import (
     Beam,
     Forbid,
+    ForcedEnd,
     LogitRule,
     MinLength,
     NoRepeatNgram,
@@ -85,9 +86,9 @@ def decoding(loaded: Loaded, task: Mapping[str, Any] | None = None) -> Decoding:
     """What generation_config.json, or config.json in folders of before 2023, asks for; a beam of 4 unless it says.
 
     num_beams, length_penalty, early_stopping, no_repeat_ngram_size, repetition_penalty, bad_words_ids (of one token
-    each), min_length, max_length and max_new_tokens mean what they mean to `transformers`. `task`: settings for what is
-    asked of the model, which outweigh the others. `unheeded` names those that `transformers` would obey and polyhead
-    does not. Raises ConfigError for a value that is none.
+    each), forced_bos_token_id, min_length, max_length and max_new_tokens mean what they mean to `transformers`. `task`:
+    settings for what is asked of the model, which outweigh the others. `unheeded` names those that `transformers` would
+    obey and polyhead does not. Raises ConfigError for a value that is none.
     """
     config, file = loaded.config, "generation_config.json" if loaded.generation else "config.json"
     read = Settings(loaded, loaded.generation or loaded.raw, file, task)
@@ -109,8 +110,11 @@ def decoding(loaded: Loaded, task: Mapping[str, Any] | None = None) -> Decoding:
     rules += [NoRepeatNgram(repeat)] if repeat else []
     rules += [Forbid(sorted({config.pad_id, *(row[0] for row in words if len(row) == 1)}))]
     rules += [MinLength(least, [config.eos_id])] if least else []
+    first = get("forced_bos_token_id", None, "a token id", lambda n: n is None or are_ids([[n]], config.words))
+    rules += [] if first is None else [ForcedEnd(2, [first])]  # the token that makes a row, of a start alone, 2 long
 
-    unheeded = [key for key, neutral in UNHEEDED.items() if key in asked and asked[key] not in neutral]
+    heeded = {"forced_bos_token_id"}
+    unheeded = [k for k, none in UNHEEDED.items() if k not in heeded and k in asked and asked[k] not in none]
     unheeded += ["bad_words_ids of several tokens"] if any(len(row) > 1 for row in words) else []
     ends = config.eos_id, [config.eos_id]
     unheeded += ["eos_token_id"] if asked.get("eos_token_id", ends[0]) not in ends else []
