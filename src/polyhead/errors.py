@@ -7,6 +7,8 @@ import importlib
 from collections.abc import Iterable
 from types import ModuleType
 
+NEAR = 0.72  # how alike names are of which one may be meant: a slip or two, not merely the same ending
+
 
 class PolyheadError(Exception):
     """Something a person can mend. The command line prints the sentence and exits with code 2."""
@@ -47,9 +49,15 @@ class MissingExtra(PolyheadError, ImportError):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`" Did you mean 'x'?"` for the nearest known name, or an empty string."""
-    near = difflib.get_close_matches(name, list(known), n=1)
+    """`" Did you mean 'x'?"` for the nearest known name, or an empty string where none is near."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=NEAR)
     return f" Did you mean '{near[0]}'?" if near else ""
+
+
+def perhaps(name: str, known: Iterable[str]) -> str:
+    """The same inside a sentence: `" (did you mean 'x'?)"`, or an empty string."""
+    told = did_you_mean(name, known)
+    return told and f" (d{told[2:]})"
 
 
 def extra(module: str, name: str) -> ModuleType:

@@ -458,7 +458,7 @@ def test_a_changed_setting_is_written_in_place_of_the_old(tmp_path: Path) -> Non
 REFUSED = {
     "crop_pct": (0.9, "crop_pct=0.9 is not a known setting"),
     "do_reduce_labels": (False, "do_reduce_labels=False is not a known setting"),
-    "do_resise": (True, "do_resise=True is not a known setting. Did you mean 'do_resize'?"),
+    "do_resise": (True, "do_resise=True is not a known setting (did you mean 'do_resize'?)"),
     "auto_map": ({"AutoImageProcessor": "mine.Mine"}, "auto_map={'AutoImageProcessor': 'mine.Mine'} is not a known"),
     "input_data_format": ("channels_last", "input_data_format='channels_last' is not a known setting"),
     "do_pad": (True, "do_pad=True is not supported (only False)"),

@@ -249,7 +249,7 @@ def test_what_is_ignored_changes_nothing_in_transformers_either(folder: Path) ->
         ({"dither": 1e-4}, "dither is 0.0001, expected 0"),
         ({"padding_side": "left"}, "padding_side is 'left', expected 'right'"),
         ({"win_length": 320}, "'win_length' is unknown"),
-        ({"hop_lenght": 160}, "Did you mean 'hop_length'?"),
+        ({"hop_lenght": 160}, "'hop_lenght' is unknown (did you mean 'hop_length'?)"),
         ({"preemphasis": 0.97}, "'preemphasis' is unknown"),
         ({"n_fft": None}, "n_fft is missing"),
         ({"feature_size": "80"}, "feature_size is '80', expected a whole number from 1 to 1,024"),

@@ -48,9 +48,20 @@ def test_everything_wrong_is_said_at_once() -> None:
     with pytest.raises(ConfigError) as refused:
         KEYS.read(raw, Config())
     message = str(refused.value)
-    assert "hidden_sise=16 is not a known setting. Did you mean 'hidden_size'?" in message
+    assert "hidden_sise=16 is not a known setting (did you mean 'hidden_size'?); is_decoder" in message
     assert "num_layers=3 and num_hidden_layers=4 must be equal" in message
     assert "is_decoder=True is not supported (only False)" in message
+
+
+def test_only_what_is_near_is_suggested() -> None:
+    keys = Keys({}, only={"tie_word_embeddings": True, "d_ff": 4})
+    with pytest.raises(ConfigError) as refused:
+        keys.read({"max_position_embeddings": 40, "intermediate_size": 20, "tie_word_embedding": True}, Config())
+    told = (
+        "config.json cannot be honoured: max_position_embeddings=40 is not a known setting; intermediate_size=20 is "
+        "not a known setting; tie_word_embedding=True is not a known setting (did you mean 'tie_word_embeddings'?)"
+    )
+    assert str(refused.value) == told
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", "\udcff"])

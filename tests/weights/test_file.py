@@ -213,6 +213,23 @@ def test_an_older_save_never_shines_through(tmp_path: Path) -> None:
         assert same(other, small(3))
 
 
+@pytest.mark.parametrize("rows", [14, 11, 15])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_joined_tensor_of_more_rows_than_its_parts_is_refused(tmp_path: Path, rows: int, groups: int) -> None:
+    parts = {
+        f"blocks.{{i}}.{name}": Part("model.h.{i}.c_attn", at, 3, groups=groups)
+        for at, name in enumerate(("query", "key", "value"))
+    }
+    names = replace(NAMES, modules={**NAMES.modules, **parts})
+    tensors = file_tensors(small(0), names)
+    tensors["model.h.1.c_attn.weight"] = torch.randn(rows, 6)
+    write(tmp_path, tensors)
+    with pytest.raises(CheckpointError) as refused:
+        load_into(small(1), TensorFiles(tmp_path), names)
+    told = f"describes: model.h.1.c_attn.weight has shape [{rows}, 6], the model wants [12, 6]"
+    assert str(refused.value).endswith(told)
+
+
 @pytest.mark.parametrize("dtype", [torch.int64, torch.int8, torch.bool])
 def test_whole_numbers_are_never_taken_for_weights(tmp_path: Path, dtype: torch.dtype) -> None:
     tensors = file_tensors(small(0), NAMES)

@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from polyhead.errors import ArgumentError, CheckpointError, ConfigError, DataError, did_you_mean, extra
+from polyhead.errors import ArgumentError, CheckpointError, ConfigError, DataError, extra, perhaps
 from polyhead.files import write_text
 
 if TYPE_CHECKING:
@@ -401,7 +401,7 @@ def _from_raw(raw: Mapping[str, Any], absent: Images | None) -> Images:
         if key in ONLY and value not in ONLY[key]:
             wrong.append(f"{key}={value!r} is not supported (only {ONLY[key][0]!r})")
         elif key not in known and value is not None:
-            wrong.append(f"{key}={value!r} is not a known setting.{did_you_mean(key, known)}")
+            wrong.append(f"{key}={value!r} is not a known setting{perhaps(key, known)}")
     _refuse(wrong)
     mean = values.get("image_mean")
     channels = absent.channels if absent else len(mean) if isinstance(mean, tuple) else 3

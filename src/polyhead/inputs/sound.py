@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from polyhead.errors import ArgumentError, CheckpointError, ConfigError, DataError, did_you_mean, extra
+from polyhead.errors import ArgumentError, CheckpointError, ConfigError, DataError, extra, perhaps
 from polyhead.files import write_text
 
 # What a sound may be. Its header is asked first, so that nothing beyond these is ever read into memory.
@@ -130,7 +130,7 @@ class Sounds:
             if settings.get(name, only) != only
         ]
         known = {*WHOLE, *ONLY, *IGNORED, *DERIVED, "padding_value"}
-        faults += [f"'{name}' is unknown{did_you_mean(name, known)}" for name in settings if name not in known]
+        faults += [f"'{name}' is unknown{perhaps(name, known)}" for name in settings if name not in known]
         if not faults:
             sounds = cls(**_own(settings), settings=settings)
             faults += [

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast, get_args, get_type_hints
 
-from polyhead.errors import CheckpointError, ConfigError, did_you_mean
+from polyhead.errors import CheckpointError, ConfigError, perhaps
 
 #  Keys that say how a file came about or how to serve it, not what the model computes.
 EVERYWHERE = (
@@ -116,7 +116,7 @@ class Keys:
             if key in self.only and value != self.only[key]:
                 wrong.append(f"{key}={value!r} is not supported (only {self.only[key]!r})")
             elif key not in known and value is not None:
-                wrong.append(f"{key}={value!r} is not a known setting.{did_you_mean(key, known)}")
+                wrong.append(f"{key}={value!r} is not a known setting{perhaps(key, known)}")
         if wrong:
             raise ConfigError("config.json cannot be honoured: " + "; ".join(wrong))
         return dataclasses.replace(defaults, **values)

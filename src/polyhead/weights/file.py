@@ -65,14 +65,9 @@ class TensorFiles:
         """A whole tensor, or None where there is none of this name."""
         return self.read(name, Part(name)) if name in self._where else None
 
-    def shape(self, name: str, part: Part) -> tuple[int, ...]:
-        """The shape that `part` of the tensor has in our orientation."""
-        shape = list(self._where[name].get_slice(name).get_shape())
-        if part.transposed:
-            shape.reverse()
-        if shape:
-            shape[0] //= part.count
-        return tuple(shape)
+    def shape(self, name: str) -> list[int]:
+        """The shape of a whole tensor, as the file holds it."""
+        return list(self._where[name].get_slice(name).get_shape())
 
     def dtype(self, name: str) -> str:
         """The type of the tensor's numbers, as safetensors writes it: "F16", "BF16", "I64" ..."""
@@ -104,6 +99,13 @@ def saved_tensors(model: nn.Module) -> dict[str, Tensor]:
     return tensors
 
 
+def whole_of(tensor: Tensor, part: Part) -> list[int]:
+    """The shape that the file's tensor must have for this to be one of its parts."""
+    shape = list(tensor.shape)
+    shape[:1] = [n * part.count for n in shape[:1]]
+    return shape[::-1] if part.transposed else shape
+
+
 def load_into(model: nn.Module, files: TensorFiles, names: Names) -> None:
     """Fill a model from files, casting between floating-point types; all that does not fit is named in one error.
 
@@ -121,14 +123,15 @@ def load_into(model: nn.Module, files: TensorFiles, names: Names) -> None:
     ]
     for ours, tensor in saved_tensors(model).items():
         part = wanted[ours]
-        if part.name in spelt and (shape := files.shape(spelt[part.name], part)) != tuple(tensor.shape):
-            wrong.append(f"{part.name} has shape {list(shape)}, the model wants {list(tensor.shape)}")
+        if part.name in spelt and (shape := files.shape(spelt[part.name])) != (fitting := whole_of(tensor, part)):
+            wrong.append(f"{part.name} has shape {shape}, the model wants {fitting}")
         if part.name in spelt and (
             (dtype := files.dtype(spelt[part.name])).startswith(("F", "BF")) != tensor.is_floating_point()
         ):
             wanted_kind = "floating-point" if tensor.is_floating_point() else "whole"
             wrong.append(f"{part.name} holds numbers of type {dtype}, the model wants {wanted_kind} ones")
     if wrong:
+        wrong = list(dict.fromkeys(wrong))  # several parts of one tensor say the same
         if len(wrong) > NAMED + 1:
             wrong = [*wrong[:NAMED], f"and {len(wrong) - NAMED} more"]
         raise CheckpointError(f"{files.folder} does not fit the model its config.json describes: {'; '.join(wrong)}")
