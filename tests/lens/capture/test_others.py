@@ -143,6 +143,32 @@ def test_scores_with_a_cap_are_seen() -> None:
     torch.testing.assert_close(recording[""].weights(), weights, **NEAR)
 
 
+class WithParts(CausalSelfAttention):
+    """Whose softmax is a module of its own, whose heads scale their scores, and which sees windows of a picture."""
+
+    def __init__(self, way: Way) -> None:
+        super().__init__(way)
+        self.softmax, self.scales = nn.Softmax(-1), nn.Parameter(torch.tensor([0.1, 0.2, 0.3, 0.4])[:, None, None])
+        self.bias, self.windows = nn.Parameter(torch.randn(4, 9, 9)), torch.randn(2, 9, 9)
+
+    def forward(self, given: Tensor) -> Tensor:
+        q, k, v = self.heads(given)
+        scores = (q @ k.mT) * self.scales + self.bias
+        apart = scores.view(1, *scores.shape) + self.windows[None, :, None]
+        return self.out((self.softmax(apart.view(scores.shape)) @ v).transpose(1, 2).flatten(2))
+
+
+def test_scales_of_heads_biases_and_windows_are_seen_and_parts_count_to_their_module() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(WithParts(fused))
+    output, recording = seen(model, x())
+    assert torch.equal(output, model(x())) and recording.names() == ["0"] and not recording.missed
+    layer: Any = model[0]
+    q, k, _ = layer.heads(x())
+    weights = ((q @ k.mT) * layer.scales + layer.bias + layer.windows[:, None]).softmax(-1)
+    torch.testing.assert_close(recording["0"].weights(), weights.detach(), rtol=0, atol=1e-5)
+
+
 class OddAttention(CausalSelfAttention):
     """Weights that are no softmax of scores."""
 

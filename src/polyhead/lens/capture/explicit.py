@@ -72,13 +72,28 @@ class Trail:
 
     def times(self, x: Any) -> Trail:
         number = number_of(x)
+        if number is None and self.inner is None and isinstance(x, Tensor) and x.dim() and x.shape[-1] == 1:
+            return self.row_by_row(x.detach())
         if number is None:
-            return replace(self, lost="scores are multiplied by something that is no number")
+            return replace(self, lost="scores are multiplied by something that differs from key to key")
         return replace(self, factor=self.factor * number, term=None if self.term is None else self.term * number)
+
+    def row_by_row(self, x: Tensor) -> Trail:
+        """Times a number for each head or query, [..., H, T or 1, 1]: as if the queries had been multiplied."""
+        N, T, K = self.left.shape
+        if x.dim() > 2:
+            lead = x.shape[:-2]
+            rows = self.left.reshape(-1, *lead[1:], T, K) if len(lead) > 1 else self.left.reshape(-1, *lead, T, K)
+            left = (rows * x).reshape(N, T, K)
+        else:
+            left = self.left * x
+        return replace(self, left=left, term=None if self.term is None else self.term * x)
 
     def over(self, x: Any) -> Trail:
         number = number_of(x)
-        return self.times(x if number is None else 1 / number)
+        if number is not None:
+            return self.times(1 / number)
+        return self.times(1 / x if isinstance(x, Tensor) else x)
 
     def plus(self, x: Any, sign: float = 1.0) -> Trail:
         if not isinstance(x, Tensor):
@@ -164,14 +179,13 @@ def sighting(trail: Trail, scores: Tensor, dim: int, heads: int | None) -> Sight
     H = lead[-1] if len(lead) > 1 else heads if heads and N % heads == 0 else 1
 
     def four(x: Tensor) -> Tensor:
-        """Broadcastable to scores, so to [B, H, T, S]."""
-        if x.dim() <= 2:
+        """What broadcast to the scores, as it broadcasts to [B, H, T, S]: windows of one picture count as sequences."""
+        if x.dim() == 3 and len(lead) == 1:
+            x = x.expand(N, *x.shape[1:]).unflatten(0, (N // H, H))
+        if x.dim() <= 4:
             return masks.four(x)
-        if x.shape[0] == N and x.dim() == 3:
-            return x.reshape(N // H, H, *x.shape[1:])
-        if x.dim() > 4 or (x.dim() == 3 and len(lead) == 1):
-            return x.expand(*lead, *x.shape[-2:]).reshape(N // H, H, *x.shape[-2:])
-        return masks.four(x)
+        x = x.flatten(0, -4)
+        return x if len(x) in (1, N // H) else x.repeat(N // H // len(x), 1, 1, 1)
 
     rule, bias = None, None
     if trail.term is not None:

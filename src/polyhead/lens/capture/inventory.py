@@ -12,17 +12,20 @@ PARTS = re.compile(r"output|drop|norm|mask|pool|head$|identity|linear|conv", re.
 HEADS = ("num_heads", "num_attention_heads", "n_heads", "n_head", "heads", "nhead", "num_head")
 
 
+def is_attention(module: nn.Module) -> bool:
+    """Whether the name of its type says so."""
+    name = type(module).__name__
+    return LOOKS.search(name) is not None and PARTS.search(name) is None
+
+
 def attentions(model: nn.Module) -> dict[nn.Module, str]:
     """The innermost modules that look like attention by the name of their type, and their own names."""
-    names = {
-        module: name
-        for name, module in model.named_modules()
-        if LOOKS.search(type(module).__name__) and not PARTS.search(type(module).__name__)
-    }
-    outer = {
-        parent for module in names for parent in names if parent is not module and within(names[module], names[parent])
-    }
-    return {module: name for module, name in names.items() if module not in outer}
+    names = {module: name for name, module in model.named_modules() if is_attention(module)}
+    outer = {"" for name in names.values() if name}
+    for name in names.values():
+        parts = name.split(".")
+        outer |= {".".join(parts[:n]) for n in range(1, len(parts))}
+    return {module: name for module, name in names.items() if name not in outer}
 
 
 def within(name: str, outer: str) -> bool:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from polyhead.errors import ArgumentError
 from polyhead.lens.capture import explicit, flexible, fused, native
 from polyhead.lens.capture.explicit import Marks, Trail, memory
 from polyhead.lens.capture.inventory import attentions, heads_of, unseen
@@ -123,6 +124,11 @@ class Onlooker(TorchDispatchMode):
                 self.notice(func, schema, args, kwargs, gave)
             except Unseen as why:
                 self.miss(str(why))
+            except ArgumentError:  # a wish that cannot be fulfilled
+                raise
+            except Exception as fault:  # ours: their model goes on, and the call is not silently absent
+                self.open = None
+                self.miss(f"polyhead failed to read it ({type(fault).__name__}: {fault})")
         return gave
 
     # --- what passes by -----------------------------------------------------------------------------------------

@@ -12,6 +12,8 @@ from typing import Any
 from torch import nn
 from torch.nn.modules import module as hooks
 
+from polyhead.lens.capture.inventory import is_attention
+
 
 @dataclass(eq=False)
 class Entered:
@@ -63,13 +65,26 @@ class Running:
             leaving.remove()
 
     @property
+    def inner(self) -> Entered | None:
+        """The innermost module that runs; a softmax or dropout that is a module counts to the one that has it."""
+        for entered in reversed(self.stack):
+            if is_attention(entered.module) or any(True for _ in entered.module.children()) or has_own(entered.module):
+                return entered
+        return self.stack[-1] if self.stack else None
+
+    @property
     def now(self) -> nn.Module | None:
-        """The innermost module that runs."""
-        return self.stack[-1].module if self.stack else None
+        return None if self.inner is None else self.inner.module
 
     def name(self, below: str = "") -> str:
         """What a call made now is called: its module, and which one it is where a module makes several in a run."""
-        inner = self.stack[-1]
+        inner = self.inner
+        if inner is None:
+            return below
         inner.calls += 1
         whole = ".".join(filter(None, (self.names[inner.module], below)))
         return whole if inner.calls == 1 else f"{whole}#{inner.calls}"
+
+
+def has_own(module: nn.Module) -> bool:
+    return next(module.parameters(recurse=False), None) is not None
