@@ -49,6 +49,18 @@ def test_a_file_and_a_pipe_are_one_document_each(polyhead: Polyhead, t5: Path, a
     assert polyhead("summarize", "-m", t5).out == "\n"  # of nothing
 
 
+def test_a_folder_that_knows_several_summaries_is_asked_for_one(polyhead: Polyhead, tmp_path: Path) -> None:
+    told = {"summarization_cnn": {"prefix": "to: ", "max_length": 5}, "summarization_xsum": {"max_length": 12}}
+    asked_in_folder(tmp_path / "bart", "BartForConditionalGeneration", task_specific_params=told)
+    (tmp_path / "a.txt").write_text("The dog ran.", "utf-8")
+    how = "summarize", "-m", tmp_path / "bart", tmp_path / "a.txt"
+    refused(polyhead(*how), "knows summarization_cnn, summarization_xsum; name one as the task")
+    refused(polyhead(*how, "--task", "cmn"), "knows no task 'cmn'", "summarization_cnn, summarization_xsum")
+    wanted = library.summarize("The dog ran.", model=tmp_path / "bart", task="summarization_cnn")
+    assert wanted.prefix == "to: "
+    assert polyhead(*how, "--task", "cnn").lines == [wanted.text]
+
+
 def test_lines_and_fields_are_documents(polyhead: Polyhead, t5: Path, tmp_path: Path) -> None:
     documents = ["The dog ran.", "", "It was not bad!\nIndeed."]
     (tmp_path / "a.txt").write_text("\n".join(documents).replace("!\n", "! ") + "\n", "utf-8")

@@ -8,15 +8,15 @@ import pytest
 import torch
 
 from polyhead.errors import ArgumentError
-from polyhead.generation import Forbid, ForcedEnd, MinLength, NoRepeatNgram, RepetitionPenalty
+from polyhead.generation import Forbid, ForcedAt, MinLength, NoRepeatNgram, RepetitionPenalty
 
 RULES = [
     Forbid([2, 7]),
     Forbid([]),
     MinLength(5, [0, 3]),
     MinLength(6, [0, 3]),
-    ForcedEnd(6, [0, 3]),
-    ForcedEnd(7, [0, 3]),
+    ForcedAt(6, [0, 3]),
+    ForcedAt(7, [0, 3]),
     NoRepeatNgram(1),
     NoRepeatNgram(2),
     NoRepeatNgram(3),
@@ -40,8 +40,8 @@ def naive(rule, scores, tokens):
                 banned = token in ids
             case MinLength(length, ends):
                 banned = token in ends and len(row) < length
-            case ForcedEnd(length, ends):
-                banned = len(row) + 1 == length and token not in ends
+            case ForcedAt(length, ids):
+                banned = len(row) + 1 == length and token not in ids
                 if len(row) + 1 == length:
                     scores[token] = 0.0
             case NoRepeatNgram(n):

@@ -25,7 +25,7 @@ from polyhead.generation import (
     Beam,
     EndToken,
     Forbid,
-    ForcedEnd,
+    ForcedAt,
     Greedy,
     MinLength,
     NoRepeatNgram,
@@ -141,7 +141,7 @@ def rules_for(case, length):
         ({"min_length": start + length // 2}, [MinLength(start + length // 2, [EOS])]),
         ({"no_repeat_ngram_size": 2}, [NoRepeatNgram(2)]),
         ({"repetition_penalty": 1.8}, [RepetitionPenalty(1.8)]),
-        ({"forced_eos_token_id": EOS}, [ForcedEnd(start + length, [EOS])]),
+        ({"forced_eos_token_id": EOS}, [ForcedAt(start + length, [EOS])]),
         (
             {
                 "repetition_penalty": 0.7,
@@ -155,7 +155,7 @@ def rules_for(case, length):
                 NoRepeatNgram(3),
                 Forbid([PAD, 3]),
                 MinLength(start + length // 3, [EOS]),
-                ForcedEnd(start + length, [EOS]),
+                ForcedAt(start + length, [EOS]),
             ],
         ),
     ]

@@ -55,6 +55,18 @@ def test_one_task_needs_no_name(folder: Path, tmp_path: Path) -> None:
     assert asking(loaded, "summarization") == Asking()
 
 
+def test_a_task_named_as_its_kind_wins_and_others_are_named(folder: Path, tmp_path: Path) -> None:
+    several = {"summarization_cnn": {"max_length": 142}, "summarization_xsum": {"max_length": 62}}
+    loaded = load(telling(folder, tmp_path, task_specific_params=several | {"summarization": {"max_length": 128}}))
+    assert asking(loaded, "summarization").task == "summarization"
+    assert asking(loaded, "summarization", prefix="x ").settings == {"max_length": 128}
+    for name in ("xsum", "summarization_xsum"):
+        assert asking(loaded, "summarization", task=name).settings == {"max_length": 62}
+    loaded = load(telling(folder, tmp_path / "several", task_specific_params=several))
+    with pytest.raises(ArgumentError, match="knows summarization_cnn, summarization_xsum; name one as the task"):
+        asking(loaded, "summarization")
+
+
 def test_without_a_word_from_the_folder_the_family_says_what_its_first_models_were_taught(folder: Path) -> None:
     loaded = load(folder)
     if loaded.config.gated:

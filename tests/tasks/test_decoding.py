@@ -44,6 +44,10 @@ def asking(folder: Path, **settings: Any) -> Path:
         {"num_beams": 2, "bad_words_ids": [[0], [50], [51], [52]]},
         {"num_beams": 3, "forced_bos_token_id": 50},
         {"num_beams": 1, "forced_bos_token_id": 50, "no_repeat_ngram_size": 1, "min_length": 4},
+        {"num_beams": 2, "max_length": 5, "forced_eos_token_id": None},
+        {"num_beams": 2, "max_length": 5, "forced_eos_token_id": 51},
+        {"num_beams": 3, "max_length": 5, "forced_eos_token_id": [51, 52]},
+        {"num_beams": 1, "max_new_tokens": 1, "forced_bos_token_id": 50, "forced_eos_token_id": 51},
     ],
 )
 def test_what_a_folder_asks_for_gives_the_words_of_transformers(folder: Path, settings: dict[str, Any]) -> None:
@@ -92,6 +96,7 @@ def test_settings_change_what_comes_out_and_an_argument_outweighs_them(folder: P
         ("num_beams", 0), ("num_beams", "4"), ("num_beams", 10**9), ("num_beams", True), ("length_penalty", "long"),
         ("length_penalty", float("inf")), ("early_stopping", "soon"), ("early_stopping", []),
         ("no_repeat_ngram_size", -1), ("no_repeat_ngram_size", 1.5), ("repetition_penalty", 0), ("max_length", 1),
+        ("forced_eos_token_id", 99999), ("forced_eos_token_id", "1"), ("forced_eos_token_id", [1, -1]),
         ("bad_words_ids", [0]), ("bad_words_ids", [[99999]]), ("bad_words_ids", 5), ("bad_words_ids", [[]]),
     ],
 )  # fmt: skip

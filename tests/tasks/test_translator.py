@@ -116,7 +116,7 @@ def test_a_translation_can_be_watched_and_every_recorded_row_sums_to_one(trained
 def test_max_new_is_kept_to_the_token(trained: Path) -> None:
     translator = Translator(load(trained), search=Beam(2), max_new=3)
     found = translator.batch(translator.tokenizer.source.encode_batch(LINES))
-    assert max(len(hypotheses[0].tokens) for hypotheses in found) == 3
+    assert max(len(hypotheses[0].tokens) + hypotheses[0].finished for hypotheses in found) == 3  # the end is one
 
 
 @pytest.mark.parametrize("texts", [5, ["a", None], None])

@@ -145,7 +145,7 @@ def asked_in_folder(folder: Path, architecture: str = "T5ForConditionalGeneratio
     """A tiny model of theirs that is asked in words, every parameter random, saved with its tokenizer."""
     torch.manual_seed(2)
     kind, words = getattr(transformers, architecture), piece_vocabulary()
-    sizes = BART if architecture.startswith("Bart") else T5
+    sizes = BART if architecture.startswith(("Bart", "Marian")) else T5
     model = kind(kind.config_class(vocab_size=len(words), **(sizes | changes))).eval()
     for name, parameter in model.named_parameters():
         norm = name.endswith(("layer_norm.weight", "layernorm_embedding.weight"))

@@ -42,7 +42,7 @@ Task = Annotated[
     typer.Option(
         "--task",
         metavar="NAME",
-        help="What a model asked in words is asked, by its name in config.json's task_specific_params, or as en-de.",
+        help="What a model asked in words is asked, by its name in config.json's task_specific_params (or en-de, cnn).",
     ),
 ]
 Several = Annotated[

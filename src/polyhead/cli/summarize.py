@@ -33,6 +33,7 @@ def summarize(
         typer.Option("--input", "-i", metavar="FILE", help="A document in every line, or in a field of a .jsonl file."),
     ] = None,
     field: options.Field = None,
+    task: options.Task = None,
     prefix: options.Prefix = None,
     min_new: Annotated[
         int | None,
@@ -88,7 +89,7 @@ def summarize(
     from polyhead.tasks.summarize import Summarizer
 
     summarizer = Summarizer(
-        load(model, device=device), prefix=prefix, beam=beam, n_best=nbest, min_new=min_new, max_new=max_new,
+        load(model, device=device), task=task, prefix=prefix, beam=beam, n_best=nbest, min_new=min_new, max_new=max_new,
         window=window, whole=whole,
     )  # fmt: skip
     live = not files and input_file is None and sys.stdin.isatty()

@@ -6,7 +6,7 @@ answers[0][0].tokens  # the best answer to the first source
 
 from polyhead.generation.beam import Beam
 from polyhead.generation.loop import Step, generate
-from polyhead.generation.rules import Forbid, ForcedEnd, LogitRule, MinLength, NoRepeatNgram, RepetitionPenalty
+from polyhead.generation.rules import Forbid, ForcedAt, LogitRule, MinLength, NoRepeatNgram, RepetitionPenalty
 from polyhead.generation.schedule import restore, sorted_batches
 from polyhead.generation.search import Greedy, Hypothesis, Sample, Search
 from polyhead.generation.stop import EndToken, StopRule
@@ -15,7 +15,7 @@ __all__ = [
     "Beam",
     "EndToken",
     "Forbid",
-    "ForcedEnd",
+    "ForcedAt",
     "Greedy",
     "Hypothesis",
     "LogitRule",

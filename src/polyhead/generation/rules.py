@@ -55,16 +55,16 @@ class MinLength:
 
 
 @dataclass(frozen=True)
-class ForcedEnd:
-    """One of the tokens `ends`, and nothing else, as the token that makes a row `length` long."""
+class ForcedAt:
+    """One of the tokens `ids`, and nothing else, as the token that makes a row `length` long."""
 
     length: int
-    ends: Sequence[int]
+    ids: Sequence[int]
 
     def __call__(self, scores: Tensor, tokens: Tensor) -> Tensor:
         if tokens.shape[1] != self.length - 1:
             return scores
-        return torch.full_like(scores, -math.inf).index_fill(1, torch.tensor(self.ends, device=scores.device), 0.0)
+        return torch.full_like(scores, -math.inf).index_fill(1, torch.tensor(self.ids, device=scores.device), 0.0)
 
 
 @dataclass(frozen=True)

@@ -39,9 +39,10 @@ class Asking:
 def asking(loaded: Loaded, kind: str, *, task: str | None = None, prefix: str | None = None) -> Asking:
     """How a loaded model is asked for a "summarization" or a "translation".
 
-    task: one of the names that the folder has for such, which may be shortened from translation_en_to_de to en-de;
-    unless given, the only one. prefix: words of one's own, outweighing the folder's; the text goes behind them, or to
-    where they say {text}. Raises ArgumentError where it takes a choice, and ConfigError.
+    task: one of the names that the folder has for such, which may be shortened from translation_en_to_de to en-de, from
+    summarization_cnn to cnn; unless given, the one named as its kind, or the only one. prefix: words of one's own,
+    outweighing the folder's; the text goes behind them, or to where they say {text}. Raises ArgumentError where it
+    takes a choice, and ConfigError.
     """
     if prefix is not None and not isinstance(prefix, str):
         raise ArgumentError(f"prefix must be a text, found {type(prefix).__name__}")
@@ -51,6 +52,7 @@ def asking(loaded: Loaded, kind: str, *, task: str | None = None, prefix: str | 
     from_family = not told
     known = told or loaded.family.taught(loaded.config)
     fitting = [name for name in known if name == kind or name.startswith(kind + "_")]
+    task = kind if task is None and kind in fitting else task
     name = chosen(loaded, fitting, task, needed=prefix is None)
     settings = dict(known[name]) if name else {}
     words = settings.pop("prefix", None)

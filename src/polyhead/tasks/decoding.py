@@ -12,7 +12,7 @@ from polyhead.errors import ArgumentError, ConfigError
 from polyhead.generation import (
     Beam,
     Forbid,
-    ForcedEnd,
+    ForcedAt,
     LogitRule,
     MinLength,
     NoRepeatNgram,
@@ -48,13 +48,14 @@ UNHEEDED: dict[str, tuple[Any, ...]] = {
 @dataclass(frozen=True)
 class Decoding:
     """How a folder wants its answers made. `longest`: tokens in a row, the start token included; `limited`: whether the
-    folder says so, and not only the model's places."""
+    folder says so, and not only the model's places. `last`: of these tokens one ends a row that reaches the limit."""
 
     beam: Beam
     rules: tuple[LogitRule, ...]
     longest: int
     limited: bool
     unheeded: tuple[str, ...]
+    last: tuple[int, ...] = ()
 
 
 class Settings:
@@ -86,12 +87,13 @@ def decoding(loaded: Loaded, task: Mapping[str, Any] | None = None) -> Decoding:
     """What generation_config.json, or config.json in folders of before 2023, asks for; a beam of 4 unless it says.
 
     num_beams, length_penalty, early_stopping, no_repeat_ngram_size, repetition_penalty, bad_words_ids (of one token
-    each), forced_bos_token_id, min_length, max_length and max_new_tokens mean what they mean to `transformers`. `task`:
-    settings for what is asked of the model, which outweigh the others. `unheeded` names those that `transformers` would
-    obey and polyhead does not. Raises ConfigError for a value that is none.
+    each), forced_bos_token_id, forced_eos_token_id, min_length, max_length and max_new_tokens mean what they mean to
+    `transformers`. `task`: settings for what is asked of the model, which outweigh the others. `unheeded` names those
+    that `transformers` would obey and polyhead does not. Raises ConfigError for a value that is none.
     """
     config, file = loaded.config, "generation_config.json" if loaded.generation else "config.json"
-    read = Settings(loaded, loaded.generation or loaded.raw, file, task)
+    said = loaded.generation or loaded.raw or {"forced_eos_token_id": config.forced_end_id}  # of a new model: its own
+    read = Settings(loaded, said, file, task)
     asked, get, whole, number = read.asked, read.get, read.whole, read.number
 
     words = get("bad_words_ids", [], "a list of lists of token ids", lambda rows: are_ids(rows, config.words))
@@ -111,7 +113,10 @@ def decoding(loaded: Loaded, task: Mapping[str, Any] | None = None) -> Decoding:
     rules += [Forbid(sorted({config.pad_id, *(row[0] for row in words if len(row) == 1)}))]
     rules += [MinLength(least, [config.eos_id])] if least else []
     first = get("forced_bos_token_id", None, "a token id", lambda n: n is None or are_ids([[n]], config.words))
-    rules += [] if first is None else [ForcedEnd(2, [first])]  # the token that makes a row, of a start alone, 2 long
+    rules += [] if first is None else [ForcedAt(2, [first])]  # the token that makes a row, of a start alone, 2 long
+    last = get(
+        "forced_eos_token_id", [], "a token id, or several", lambda n: n == [] or are_ids([listed(n)], config.words)
+    )
 
     heeded = {"forced_bos_token_id"}
     unheeded = [k for k, none in UNHEEDED.items() if k not in heeded and k in asked and asked[k] not in none]
@@ -119,7 +124,7 @@ def decoding(loaded: Loaded, task: Mapping[str, Any] | None = None) -> Decoding:
     ends = config.eos_id, [config.eos_id]
     unheeded += ["eos_token_id"] if asked.get("eos_token_id", ends[0]) not in ends else []
     limited = "max_length" in asked or "max_new_tokens" in asked
-    return Decoding(beam, tuple(rules), longest, limited, tuple(unheeded))
+    return Decoding(beam, tuple(rules), longest, limited, tuple(unheeded), tuple(listed(last)))
 
 
 def told(how: Decoding, loaded: Loaded) -> Decoding:
@@ -151,6 +156,11 @@ def chosen_search(
     if beam is not None or n_best is not None:
         raise ArgumentError(f"beam and n_best are Beam's, but search is {search}; leave them out, or give search=Beam.")
     return search
+
+
+def listed(value: Any) -> Any:
+    """One thing as a list of it."""
+    return value if isinstance(value, list) else [value]
 
 
 def is_whole(value: Any) -> TypeGuard[int]:

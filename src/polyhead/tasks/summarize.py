@@ -24,7 +24,7 @@ from polyhead.tasks.load import Loaded, able, ready, texts_of
 from polyhead.tasks.portions import portions
 from polyhead.tasks.text_to_text import Candidate, TextToText
 
-USUAL = 512  # tokens that such models are taught to read, where the folder does not say
+USUAL = 512  # tokens that models whose places have no end are taught to read, where the folder does not say
 LONGEST = 200  # most tokens of a summary, where neither the folder nor anybody says
 SHORTER = 0.9  # of the tokens before: summaries of parts that leave more are not summarised again
 
@@ -54,13 +54,14 @@ class Summary:
 class Summarizer(TextToText):
     """A loaded model made ready to summarise: asked, and answering, as its folder wants it for "summarization".
 
-    prefix, min_new, max_new, window, whole: see `summarize`; search: unless given, the folder's beam.
+    task, prefix, min_new, max_new, window, whole: see `summarize`; search: unless given, the folder's beam.
     """
 
     def __init__(
         self,
         loaded: Loaded,
         *,
+        task: str | None = None,
         prefix: str | None = None,
         beam: int | None = None,
         n_best: int | None = None,
@@ -71,7 +72,7 @@ class Summarizer(TextToText):
         whole: bool = False,
     ):
         able(loaded, ("text to text",), "summarize")
-        said = asking(loaded, "summarization", prefix=prefix)
+        said = asking(loaded, "summarization", task=task, prefix=prefix)
         search = chosen_search(loaded, search, beam, n_best, task=said.settings)
         super().__init__(loaded, said, search=search, min_new=min_new, max_new=max_new)
         if whole and window is not None:
@@ -175,7 +176,8 @@ def window_of(loaded: Loaded, asked: int | None) -> int:
             )
         return asked
     told = loaded.tokenizer.source.config.get("model_max_length"), loaded.raw.get("n_positions")
-    return next((n for n in told if is_whole(n) and 1 <= n <= loaded.config.max_len), USUAL)
+    usual = loaded.config.max_len if "max_len" in loaded.family.keys.table else USUAL
+    return next((n for n in told if is_whole(n) and 1 <= n <= loaded.config.max_len), usual)
 
 
 @overload
@@ -191,6 +193,7 @@ def summarize(
     max_new: int | None = ...,
     window: int | None = ...,
     whole: bool = ...,
+    task: str | None = ...,
     device: Device = ...,
 ) -> Summary: ...
 @overload
@@ -206,6 +209,7 @@ def summarize(
     max_new: int | None = ...,
     window: int | None = ...,
     whole: bool = ...,
+    task: str | None = ...,
     device: Device = ...,
 ) -> list[Summary]: ...
 def summarize(
@@ -220,18 +224,22 @@ def summarize(
     max_new: int | None = None,
     window: int | None = None,
     whole: bool = False,
+    task: str | None = None,
     device: Device = "auto",
 ) -> Summary | list[Summary]:
     """Summarise one document, or many.
 
     model: a folder of a text-to-text model, or what `load` returned. prefix: the words that ask for a summary; the text
     goes behind them, or to where they say {text}; unless given, those of the folder, else of the family, else none.
-    beam, n_best, search: as `translate` takes them. min_new, max_new: the fewest and the most tokens of a summary;
-    unless given, the folder's (task_specific_params, generation_config.json), else at most 200.
+    task: which of the folder's summaries, where it knows several, such as "cnn" for config.json's summarization_cnn;
+    unless given, the one named summarization. beam, n_best, search: as `translate` takes them. min_new, max_new: the
+    fewest and the most tokens of a summary; unless given, the folder's (task_specific_params, generation_config.json),
+    else at most 200.
 
     A document of more than `window` tokens (unless given, as many as the model was taught to read: model_max_length,
-    n_positions, 512) is read in parts that end where sentences end; their summaries, one after the other, are
-    summarised again, until they fit. `parts` of a summary says so. whole: read all at once, however long.
+    n_positions, its learned places, else 512) is read in parts that end where sentences end; their summaries, one after
+    the other, are summarised again, until they fit. `parts` of a summary says so. whole: read all at once, however
+    long.
 
     An empty document gives an empty summary. Raises ArgumentError, ConfigError, CheckpointError, and DataError for a
     document beyond what the model can read at once, with `whole`.
@@ -239,7 +247,7 @@ def summarize(
     texts, loaded = texts_of(documents), ready(model, device)
     how = Summarizer(
         loaded, prefix=prefix, beam=beam, n_best=n_best, search=search, min_new=min_new, max_new=max_new, window=window,
-        whole=whole,
+        whole=whole, task=task,
     )  # fmt: skip
     found = how(texts)
     return found[0] if isinstance(documents, str) else found

@@ -14,7 +14,7 @@ from polyhead.core.packed import packed
 from polyhead.errors import ArgumentError, ConfigError
 from polyhead.generation import (
     EndToken,
-    ForcedEnd,
+    ForcedAt,
     Hypothesis,
     LogitRule,
     MinLength,
@@ -102,8 +102,9 @@ class TextToText:
             self.rules = [rule for rule in self.rules if not self.outweighed(rule, min_new)]
         if min_new:
             self.rules.append(MinLength(1 + min_new, [self.config.eos_id]))
-        if self.config.forced_end_id is not None:
-            self.rules.append(ForcedEnd(self.most + 1, [self.config.forced_end_id]))
+        self.limit = self.max_new or self.most
+        if self.how.last:
+            self.rules.append(ForcedAt(self.limit + 1, self.how.last))
 
     def outweighed(self, rule: LogitRule, min_new: int | None) -> bool:
         """Whether this is the folder's least length, and what was asked for speaks against it."""
@@ -124,7 +125,11 @@ class TextToText:
             if progress:
                 progress(len(batch))
         texts = iter(self.tokenizer.target.decode_batch([a.tokens for i in range(len(rows)) for a in found[i]]))
-        return [tuple(Candidate(next(texts), a.score, a.finished) for a in found[i]) for i in range(len(rows))]
+        return [tuple(Candidate(next(texts), a.score, self.by_itself(a)) for a in found[i]) for i in range(len(rows))]
+
+    def by_itself(self, answer: Hypothesis) -> bool:
+        """Whether an answer ended where nothing made it end."""
+        return answer.finished and not (self.how.last and len(answer.tokens) == self.limit - 1)
 
     @torch.inference_mode()
     def batch(self, ids: Sequence[Sequence[int]], *, numbers: Sequence[int] | None = None) -> list[list[Hypothesis]]:
