@@ -13,12 +13,14 @@ from torch import Tensor, nn
 
 from polyhead.errors import ArgumentError, DataError, did_you_mean
 from polyhead.lens.inputs import Inputs
-from polyhead.operator import Observe, Record, Statistics
+from polyhead.lens.rulers import Ruler
+from polyhead.operator import Causal, Observe, Record, Statistics
 from polyhead.operator.record import checked
 from polyhead.operator.request import Request
 
 Level = Literal["summary", "rows", "inputs"]
 Route = Literal["polyhead", "fused", "flex", "explicit", "native"]
+Part = Literal["encoder", "decoder", "cross"]
 LEVELS: tuple[Level, ...] = ("summary", "rows", "inputs")
 LACKS = {
     "summary": "its queries and keys were not kept; record again with watch(model, level='rows')",
@@ -37,6 +39,42 @@ class Norms:
 
     values: Tensor
     after: bool
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a call without reading its tensors; T queries look at S keys.
+
+    causal  whether a rule of the call hides later keys, where its rules were kept.
+    shape   (B, H, T, S).
+    """
+
+    name: str
+    kind: Literal["self", "cross"]
+    kernel: str
+    route: Route
+    level: Level
+    exactness: str
+    norms_after: bool
+    causal: bool
+    shape: tuple[int, int, int, int]
+
+    @property
+    def part(self) -> Part:
+        return part_of(self.name, self.kind, self.causal)
+
+
+def part_of(name: str, kind: str, causal: bool) -> Part:
+    """The part of the model that a call belongs to: of cross-attention "cross", of others what their name says; where
+    it says nothing, what hides later keys is a decoder."""
+    if kind == "cross":
+        return "cross"
+    for word in name.split("."):
+        if "decoder" in word:
+            return "decoder"
+        if "encoder" in word:
+            return "encoder"
+    return "decoder" if causal else "encoder"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -75,6 +113,26 @@ class Call:
         if self.kept is None:
             return "summary"
         return "inputs" if isinstance(self.kept, Inputs) else "rows"
+
+    @property
+    def part(self) -> Part:
+        """The part of the model that made the call: "encoder", "decoder", or "cross" between the two."""
+        return part_of(self.name, self.kind, self.causal)
+
+    @property
+    def causal(self) -> bool:
+        """Whether a rule of the call hides later keys, where its rules were kept."""
+        rule = None if self.kept is None else self.kept.rule
+        return rule is not None and any(isinstance(part, Causal) for part in rule.parts())
+
+    @property
+    def facts(self) -> Facts:
+        """What can be told of it in a line."""
+        B, H, T = self.lse.shape
+        return Facts(
+            self.name, self.kind, self.kernel, self.route, self.level, self.exactness, self.norms.after, self.causal,
+            (B, H, T, self.norms.values.shape[2]),
+        )  # fmt: skip
 
     @cached_property
     def record(self) -> Record:
@@ -119,6 +177,15 @@ class Call:
         return f"{self.name}: [{B}, {H}, {T}, {self.norms.values.shape[2]}] by {self.kernel}; {self.exactness}"
 
 
+class Stored:
+    """A way to a call that lies in a file, and what is known of it without reading it."""
+
+    facts: Facts
+
+    def __call__(self) -> Call:
+        raise NotImplementedError
+
+
 @dataclass(frozen=True)
 class Missed:
     """An attention that ran and of which nothing is known, and why."""
@@ -132,8 +199,9 @@ class Recording:
     """The calls of a run, in the order they were made.
 
     level    how much was kept of each call, see `watch`.
-    rulers   the words along the axes, by the part of the model: {"encoder": [...], "decoder": [...]}. Yours to fill;
-             they are saved with the recording.
+    rulers   what the places along the axes stand for, by the part of the model: {"encoder": Words(...), "decoder":
+             Words(...)}, or lists of words; "chosen" may hold the words that a decoder chose next at each place. `see`
+             fills them, else they are yours to fill; they are saved with the recording.
     missed   attention that ran and of which nothing is known.
     version  of torch, which computed it.
     model    the one that was watched and replays its layers; a file keeps none.
@@ -141,7 +209,7 @@ class Recording:
     """
 
     level: Level = "rows"
-    rulers: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    rulers: dict[str, Ruler | list[str]] = field(default_factory=dict[str, Ruler | list[str]])
     missed: list[Missed] = field(default_factory=list[Missed])
     version: str = torch.__version__
     model: nn.Module | None = None
@@ -177,6 +245,10 @@ class Recording:
 
     def names(self) -> list[str]:
         return list(dict.fromkeys(name for name, _ in self.entries))
+
+    def facts(self) -> list[Facts]:
+        """What is known of each call, in order, at no cost: of a file, nothing but its head is read."""
+        return [call.facts if isinstance(call, Stored) else call().facts for _, call in self.entries]
 
     def replay(self, name: str, *, model: nn.Module | None = None) -> Call:
         """Run the last call of one layer again from what it read, and give it as if its rows had been recorded.

@@ -11,6 +11,7 @@ import struct
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryFile
 from types import TracebackType
@@ -20,10 +21,11 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from polyhead.errors import ArgumentError, DataError, WriteError
+from polyhead.errors import DataError, WriteError
 from polyhead.files import whole, writable
+from polyhead.lens import rulers
 from polyhead.lens.inputs import Inputs
-from polyhead.lens.recording import LEVELS, Call, Missed, Norms, Recording, Route
+from polyhead.lens.recording import LEVELS, Call, Facts, Level, Missed, Norms, Recording, Route, Stored
 from polyhead.operator.record_file import (
     BROKEN,
     checksum,
@@ -41,13 +43,14 @@ from polyhead.operator.record_file import (
 )
 from polyhead.operator.request import Request
 
-FORMAT = "polyhead.recording", "3"
+FORMAT = "polyhead.recording", "4"
 TYPES = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64",
     torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL",
 }  # fmt: skip
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 HEAD = 100_000_000  # bytes that readers of safetensors accept as a head
+RULERS = "rulers"  # where the pictures and sounds of rulers lie, as calls lie under their numbers
 FILL = "fill"  # a few bytes after a call, so that the next begins at a multiple of 8: the format allows no holes
 
 
@@ -77,16 +80,17 @@ class Writer:
         facts, tensors = folded(call)
         tensors = {name: x.detach().cpu().contiguous() for name, x in tensors.items()}
         facts["checksums"] = {name: checksum(x) for name, x in tensors.items()}
+        place = len(self.calls)
         with writable(self.path):
             for name, x in sorted(tensors.items(), key=lambda item: -item[1].element_size()):
-                self.put(name, x)
-            self.put(FILL, torch.zeros(-self.bytes.tell() % 8, dtype=torch.uint8))
+                self.put(f"{place}/{name}", x)
+            self.put(f"{place}/{FILL}", torch.zeros(-self.bytes.tell() % 8, dtype=torch.uint8))
         self.calls.append(facts)
 
     def put(self, name: str, x: Tensor) -> None:
         start = self.bytes.tell()
         self.bytes.write(numbers_of(x))
-        self.head[f"{len(self.calls)}/{name}"] = {
+        self.head[name] = {
             "dtype": TYPES[x.dtype],
             "shape": list(x.shape),
             "data_offsets": [start, self.bytes.tell()],
@@ -94,10 +98,16 @@ class Writer:
 
     def finish(self, recording: Recording) -> None:
         """Let the file appear, with what else the recording knows. Raises WriteError."""
+        media: dict[str, Tensor] = {}
+        told = rulers.folded(rulers.rulers_of(recording.rulers), media)
+        with writable(self.path):
+            for name, x in media.items():
+                self.put(f"{RULERS}/{name}", x)
         run = {
             "level": recording.level,
             "torch": recording.version,
-            "rulers": fitting_rulers(recording.rulers),
+            "rulers": told,
+            "checksums": {name: checksum(x) for name, x in media.items()},
             "missed": [[one.name, one.reason] for one in recording.missed],
             "calls": self.calls,
         }
@@ -134,35 +144,58 @@ def load(path: Path) -> Recording:
             held.setdefault(place, []).extend([] if of == FILL else [name])
         if run["level"] not in LEVELS:
             raise ValueError(f"no level is called {run['level']!r}")
-        entries = [
-            (facts["name"], opener(path, file, facts, held.get(str(n), []))) for n, facts in enumerate(run["calls"])
+        entries: list[tuple[str, Callable[[], Call]]] = [
+            (facts["name"], InFile(path, file, facts, held.get(str(n), []))) for n, facts in enumerate(run["calls"])
         ]
         missed = [Missed(str(name), str(reason)) for name, reason in run["missed"]]
-        return Recording(run["level"], fitting_rulers(run["rulers"]), missed, run["torch"], entries=entries)
+        media = {name.partition("/")[2]: file.get_tensor(name) for name in held.get(RULERS, [])}
+        unchanged(media, run["checksums"])
+        found = cast(dict[str, Any], rulers.unfolded(run["rulers"], media))
+        return Recording(run["level"], found, missed, run["torch"], entries=entries)
 
 
-def opener(path: Path, file: Any, facts: dict[str, Any], held: list[str]) -> Callable[[], Call]:
+class InFile(Stored):
     """A way to one call of a file, whose tensors stay in the mapped file until they are read."""
 
-    held_by: list[weakref.ref[Call]] = []  # as long as somebody has it, it is the same
+    def __init__(self, path: Path, file: Any, told: dict[str, Any], held: list[str]):
+        self.path, self.file, self.told, self.held = path, file, told, held
+        self.last: list[weakref.ref[Call]] = []  # as long as somebody has it, it is the same
 
-    def read() -> Call:
-        found = held_by[0]() if held_by else None
+    def __call__(self) -> Call:
+        found = self.last[0]() if self.last else None
         if found is None:
-            found = fresh()
-            held_by[:] = [weakref.ref(found)]
+            found = self.fresh()
+            self.last[:] = [weakref.ref(found)]
         return found
 
-    def fresh() -> Call:
-        with reading(path):
-            tensors = {name.partition("/")[2]: file.get_tensor(name) for name in held}
+    def fresh(self) -> Call:
+        with reading(self.path):
+            tensors = {name.partition("/")[2]: self.file.get_tensor(name) for name in self.held}
             try:
-                unchanged(tensors, facts["checksums"])
+                unchanged(tensors, self.told["checksums"])
             except ValueError as changed:
-                raise ValueError(f"{facts['name']}: {changed}") from None
-            return unfolded(facts, tensors)
+                raise ValueError(f"{self.told['name']}: {changed}") from None
+            return unfolded(self.told, tensors)
 
-    return read
+    @cached_property
+    def facts(self) -> Facts:  # pyright: ignore[reportIncompatibleVariableOverride]
+        with reading(self.path):
+            told, place = self.told, self.held[0].partition("/")[0]
+            B, H, T = self.file.get_slice(f"{place}/lse").get_shape()
+            S = self.file.get_slice(f"{place}/norms").get_shape()[2]
+            kept = told.get("rows") or told.get("inputs")
+            level: Level = "rows" if "rows" in told else "inputs" if "inputs" in told else "summary"
+            return Facts(
+                told["name"], told["kind"], told["kernel"], route_of(told["route"]), level, told["exactness"],
+                told["norms_after"], kept is not None and is_causal(kept["rule"]), (B, H, T, S),
+            )  # fmt: skip
+
+
+def is_causal(told: Any) -> bool:
+    """Whether a packed rule hides later keys."""
+    if told is None:
+        return False
+    return told["kind"] == "Causal" or any(map(is_causal, told["fields"].get("rules", [])))
 
 
 @contextmanager
@@ -246,16 +279,3 @@ def route_of(told: object) -> Route:
     if told not in get_args(Route):
         raise ValueError(f"no route is called {told!r}")
     return cast(Route, told)
-
-
-def fitting_rulers(rulers: object) -> dict[str, list[str]]:
-    """The rulers, if they are lists of words by name."""
-    found = cast(dict[str, list[str]], rulers) if isinstance(rulers, dict) else None
-    if found is None or not all(
-        isinstance(name, str) and isinstance(words, list) and all(isinstance(word, str) for word in words)
-        for name, words in found.items()
-    ):
-        raise ArgumentError(
-            'rulers must be lists of words by name, such as {"encoder": ["a", "b"]}; found ' + f"{rulers!r}"
-        )
-    return found

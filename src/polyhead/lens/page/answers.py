@@ -1,0 +1,203 @@
+"""What a page asks for by a path of numbers becomes bytes; a server and a file of one's own give the same ones."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from polyhead.errors import ArgumentError, PolyheadError
+from polyhead.lens.page import wire
+from polyhead.lens.page.maps import GRID, Maps, kept
+from polyhead.lens.page.scene import Scene
+
+HELD = 32 << 20  # bytes of answers that are remembered
+OPEN = 4  # calls whose queries and keys are held open
+SECOND = "b/"  # before the paths of the recording that the first is compared with
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Bytes, and what they are."""
+
+    body: bytes
+    type: str = "application/octet-stream"
+
+
+@dataclass(eq=False)
+class Answers:
+    """What can be asked of one recording, or of two that are compared.
+
+    Every path is matched whole, and only numbers in it mean anything: there is nothing else to be found.
+    """
+
+    scenes: Sequence[Scene]
+    maps: OrderedDict[tuple[int, int], Maps] = field(default_factory=OrderedDict[tuple[int, int], Maps])
+    remembered: OrderedDict[str, Answer] = field(default_factory=OrderedDict[str, Answer])
+    bytes: int = 0
+    lock: Lock = field(default_factory=Lock)
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.scenes) <= 2:
+            raise ArgumentError(f"A page shows one recording, or compares two; found {len(self.scenes)}.")
+
+    def get(self, path: str) -> Answer | None:
+        """The answer to a path, None where there is none."""
+        with self.lock:  # a head is looked at once, and two cores are not fought for
+            if path in self.remembered:
+                self.remembered.move_to_end(path)
+                return self.remembered[path]
+            found = self.made(path)
+            if found is not None:
+                self.remember(path, found)
+            return found
+
+    def remember(self, path: str, answer: Answer) -> None:
+        self.remembered[path] = answer
+        self.bytes += len(answer.body)
+        while self.bytes > HELD:
+            _, gone = self.remembered.popitem(last=False)
+            self.bytes -= len(gone.body)
+
+    def made(self, path: str) -> Answer | None:
+        """The answer, looked up anew."""
+        which = int(path.startswith(SECOND))
+        if which >= len(self.scenes):
+            return None
+        path = path.removeprefix(SECOND)
+        for pattern, method in PATHS:
+            if found := pattern.fullmatch(path):
+                try:
+                    return method(self, which, *(int(n) for n in found.groups()))
+                except (PolyheadError, IndexError):  # of a call without rows, of a file that is damaged
+                    return None
+        return None
+
+    # ---------------------------------------------------------------------------------------------------- answers
+
+    def scene(self, which: int) -> Answer:
+        told = self.scenes[which].told() | ({"compare": True} if len(self.scenes) > 1 and not which else {})
+        return as_json(told)
+
+    def ruler(self, which: int, part: int, number: int) -> Answer | None:
+        told = self.scenes[which].chunk(part, number)
+        return None if told is None else as_json(told)
+
+    def media(self, which: int, what: str, part: int, number: int) -> Answer | None:
+        held = self.scenes[which].media(part, what, number)
+        return None if held is None else Answer(held)
+
+    def thumbs(self, which: int, call: int) -> Answer | None:
+        return self.thumbnails(which, call, fine=False)
+
+    def fine(self, which: int, call: int) -> Answer | None:
+        return self.thumbnails(which, call, fine=True)
+
+    def thumbnails(self, which: int, call: int, *, fine: bool) -> Answer | None:
+        maps = self.of(which, call)
+        if maps.call.level == "rows":
+            return small(wire.picture(maps.thumbs(fine=fine)))
+        found = maps.call.statistics.max_map
+        found = maps.call.statistics.mean_map if found is None else found
+        return None if found is None else small(wire.picture(shrunk(found[maps.row])))
+
+    def metrics(self, which: int) -> Answer | None:
+        scene = self.scenes[which]
+        found = [
+            self.of(which, call.id).metrics()
+            if call.facts.level == "rows"
+            else torch.full((call.facts.shape[1], 1), torch.nan)
+            for call in scene.calls
+        ]
+        shape = len(found), max(len(x) for x in found), max(x.shape[1] for x in found)
+        table = torch.full(shape, torch.nan)
+        for n, x in enumerate(found):
+            table[n, : x.shape[0], : x.shape[1]] = x
+        return small(wire.floats(table))
+
+    def whole(self, which: int, call: int, head: int) -> Answer | None:
+        found = self.of(which, call, head).whole(head)
+        return None if found is None else small(wire.halves(found))
+
+    def tile(self, which: int, call: int, head: int, weighting: int, level: int, i: int, j: int) -> Answer | None:
+        if level > 32:
+            return None
+        found = self.of(which, call, head).tile(head, weighting, level, i, j)
+        return None if found is None else small(wire.picture(found))
+
+    def row(self, which: int, call: int, head: int, weighting: int, query: int) -> Answer | None:
+        maps = self.of(which, call, head, query)
+        return small(wire.floats(maps.best_of_row(head, weighting, query)))
+
+    def column(self, which: int, call: int, head: int, weighting: int, key: int) -> Answer | None:
+        found = self.of(which, call, head, key=key).best_of_column(head, weighting, key)
+        return None if found is None else small(wire.floats(found))
+
+    def norms(self, which: int, call: int) -> Answer | None:
+        maps = self.of(which, call)
+        return small(wire.halves(maps.call.norms.values[maps.row]))
+
+    def norms_of(self, which: int, call: int, head: int) -> Answer | None:
+        maps = self.of(which, call, head)
+        return small(wire.halves(maps.call.norms.values[maps.row, head]))
+
+    def cell(self, which: int, call: int, head: int, query: int, key: int) -> Answer | None:
+        return small(wire.floats(self.of(which, call, head, query, key).cell(head, query, key)))
+
+    def of(self, which: int, call: int, head: int = 0, query: int = 0, key: int = 0) -> Maps:
+        """The maps of a call; raises IndexError for places that it has not."""
+        scene = self.scenes[which]
+        if call >= len(scene.calls):
+            raise IndexError(call)
+        _, H, T, S = scene.calls[call].facts.shape
+        if head >= H or query >= T or key >= S:
+            raise IndexError((head, query, key))
+        return kept(self.maps, (which, call), OPEN, lambda: Maps(scene.call(call), scene.row, scene.sinks(call)))
+
+
+def shrunk(x: Tensor) -> Tensor:
+    """Maps [H, R, C] in at most 32 x 32 cells; the largest of each."""
+    return torch.nn.functional.adaptive_max_pool2d(x, [min(n, GRID) for n in x.shape[1:]])
+
+
+def small(body: bytes) -> Answer | None:
+    """An answer, unless it is larger than any may be."""
+    return Answer(body) if len(body) <= wire.LARGEST else None
+
+
+def as_json(told: Any) -> Answer:
+    return Answer(json.dumps(told, separators=(",", ":")).encode("ascii"), "application/json")
+
+
+def media_of(what: str) -> Callable[..., Answer | None]:
+    return lambda answers, which, part, number: answers.media(which, what, part, number)
+
+
+N, W = r"(\d{1,9})", r"([0-3])"
+PATHS: tuple[tuple[re.Pattern[str], Callable[..., Answer | None]], ...] = tuple(
+    (re.compile(path, re.ASCII), method)
+    for path, method in (
+        (r"scene\.json", Answers.scene),
+        (rf"ruler/{N}/{N}\.json", Answers.ruler),
+        (rf"picture/{N}/{N}\.bin", media_of("picture")),
+        (rf"sound/{N}/{N}\.bin", media_of("sound")),
+        (rf"mel/{N}/{N}\.bin", media_of("mel")),
+        (rf"thumbs/{N}\.bin", Answers.thumbs),
+        (rf"thumbs/{N}/fine\.bin", Answers.fine),
+        (r"metrics\.bin", Answers.metrics),
+        (rf"whole/{N}/{N}\.bin", Answers.whole),
+        (rf"tile/{N}/{N}/{W}/{N}/{N}/{N}\.bin", Answers.tile),
+        (rf"row/{N}/{N}/{W}/{N}\.bin", Answers.row),
+        (rf"column/{N}/{N}/{W}/{N}\.bin", Answers.column),
+        (rf"norms/{N}\.bin", Answers.norms),
+        (rf"norms/{N}/{N}\.bin", Answers.norms_of),
+        (rf"cell/{N}/{N}/{N}/{N}\.bin", Answers.cell),
+    )
+)

@@ -1,0 +1,178 @@
+"""A recording becomes one HTML file that needs nobody: the same answers by the same paths, as many as fit."""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import product
+from math import ceil
+from pathlib import Path
+
+from polyhead.errors import ArgumentError
+from polyhead.files import write_text
+from polyhead.lens.page.answers import SECOND, Answers
+from polyhead.lens.page.bundle import Page
+from polyhead.lens.page.maps import SIDE, WHOLE
+from polyhead.lens.page.scene import Scene, Shown
+
+MOST = 20_000_000  # bytes of a file, unless somebody says
+LINKS = 600  # bytes of the links of one place, about
+TILES = 16  # level-0 tiles of a head that are put together to its whole map
+
+
+@dataclass(frozen=True)
+class Group:
+    """Answers that are kept as far as there is room, and what a reader misses without them, in two languages.
+
+    least  about how many bytes they take: they are not even begun where there is less room.
+    """
+
+    paths: Iterator[str]
+    en: str
+    zh: str
+    least: int = 0
+
+
+@dataclass(eq=False)
+class Kept:
+    """What went into a file, and of what a part stayed out."""
+
+    answers: dict[str, bytes] = field(default_factory=dict[str, bytes])
+    left_out: list[dict[str, str]] = field(default_factory=list[dict[str, str]])
+    size: int = 0
+
+    def miss(self, en: str, zh: str) -> None:
+        """Say once what a reader misses."""
+        told = {"what_en": en, "what_zh": zh}
+        if told not in self.left_out:
+            self.left_out.append(told)
+
+
+def export(answers: Answers, path: Path, *, most: int = MOST, page: Callable[[Mapping[str, bytes]], Page]) -> list[str]:
+    """Write the file, whole or not at all; gives what it had to leave out, in English.
+
+    Raises WriteError, and ArgumentError where not even labels and thumbnails fit.
+    """
+    if type(most) is not int or most < 1:
+        raise ArgumentError(f"the size of a page must be a whole number of bytes above 0; found {most!r}")
+    empty = len(page({}).html.encode())
+    kept = chosen(answers, most - empty)
+    for which, scene in enumerate(answers.scenes):
+        scene.left_out = kept.left_out
+        made = answers.made((SECOND if which else "") + "scene.json")
+        assert made is not None
+        kept.answers[(SECOND if which else "") + "scene.json"] = made.body
+    write_text(path, page(kept.answers).html)
+    return [one["what_en"] for one in kept.left_out]
+
+
+def chosen(answers: Answers, room: int) -> Kept:
+    """The answers that fit, the most needed first."""
+    kept = Kept()
+    for number, scene in enumerate(answers.scenes):
+        for path in first(scene):
+            body = answers.made(prefixed(number, path))
+            if body is not None:
+                kept.answers[prefixed(number, path)] = body.body
+                kept.size += cost(prefixed(number, path), body.body)
+    if kept.size > room:
+        raise ArgumentError(
+            f"Labels and thumbnails alone take {kept.size:,} bytes of the {max(room, 0):,} that a file may have beside"
+            " the page itself; let it be larger, or record fewer layers (watch(..., layers=...))"
+        )
+    for number, scene in enumerate(answers.scenes):
+        for group in groups_of(scene):
+            fill(kept, answers, group, number, room)
+        if any(tiles(call) > TILES for call in scene.calls):
+            kept.miss("the closest view of long maps", "长注意力图的最近视图")
+    kept.miss("queries, keys and scores of single pairs", "单个词对的查询、键和分数")
+    return kept
+
+
+def fill(kept: Kept, answers: Answers, group: Group, number: int, room: int) -> None:
+    """Keep the answers of a group as long as there is room."""
+    paths = iter(()) if kept.size + group.least > room else group.paths
+    full = kept.size + group.least > room
+    for path in paths:
+        answer = answers.made(prefixed(number, path))
+        if answer is None:
+            continue
+        size = cost(prefixed(number, path), answer.body)
+        if full := kept.size + size > room:
+            break
+        kept.answers[prefixed(number, path)] = answer.body
+        kept.size += size
+    if full:
+        kept.miss(group.en, group.zh)
+
+
+def prefixed(number: int, path: str) -> str:
+    return (SECOND if number else "") + path
+
+
+def cost(path: str, body: bytes) -> int:
+    """The bytes of an answer in the file."""
+    return len(json.dumps(path)) + 6 + len(base64.b64encode(zlib.compress(body, 9)))
+
+
+def first(scene: Scene) -> Iterator[str]:
+    """What no page can do without."""
+    yield "scene.json"
+    for part in range(len(scene.parts)):
+        yield from (f"ruler/{part}/{chunk}.json" for chunk in range(scene.chunks(part)))
+    for call in scene.calls:
+        yield f"thumbs/{call.id}.bin"
+    yield "metrics.bin"
+
+
+def groups_of(scene: Scene) -> list[Group]:
+    """All else, in the order in which it is missed."""
+    small = [call for call in scene.calls if call.facts.shape[2] * call.facts.shape[3] <= WHOLE]
+    large = [call for call in scene.calls if call not in small]
+    some = [call for call in large if tiles(call) <= TILES]
+    heads = [(call, head) for call in large for head in range(call.facts.shape[1])]
+    return [
+        Group(
+            (f"{what}/{part}/{number}.bin" for what, part, number in scene.slices()),
+            "the picture or the sound", "图像或声音",
+        ),
+        Group(
+            (f"whole/{call.id}/{head}.bin" for call in small for head in range(call.facts.shape[1])),
+            "the weights of some heads", "部分注意力头的权重",
+        ),
+        Group((f"norms/{call.id}.bin" for call in scene.calls), "norms of values", "值向量的范数"),
+        Group(
+            (f"tile/{call.id}/{head}/0/{level(call)}/0/0.bin" for call, head in heads),
+            "large pictures of some heads", "部分注意力头的大图",
+        ),
+        Group(
+            (
+                f"tile/{call.id}/{head}/0/0/{i}/{j}.bin"
+                for call in some for head in range(call.facts.shape[1])
+                for i, j in product(*(range(ceil(n / SIDE)) for n in call.facts.shape[2:]))
+            ),
+            "exact maps of some heads", "部分注意力头的精确权重图",
+        ),
+        *(
+            Group(
+                (f"{what}/{call.id}/{head}/0/{place}.bin" for head in range(call.facts.shape[1]) for place in range(n)),
+                "the strongest links of single places", "单个位置最强的联系",
+                LINKS * call.facts.shape[1] * n,
+            )
+            for call in large
+            for what, n in (("row", call.facts.shape[2]), ("column", call.facts.shape[3]))
+        ),
+    ]  # fmt: skip
+
+
+def tiles(call: Shown) -> int:
+    T, S = call.facts.shape[2:]
+    return ceil(T / SIDE) * ceil(S / SIDE)
+
+
+def level(call: Shown) -> int:
+    """The level whose one tile holds the whole map of a call."""
+    return max((ceil(max(call.facts.shape[2:]) / SIDE) - 1).bit_length(), 0)

@@ -1,0 +1,222 @@
+"""The weights of one call as pictures and lists: thumbnails, tiles, rows, columns and cells, of the rows they need.
+
+Whatever is shown is the exact weight of a query; where there are too many queries for a picture, some of them stand for
+their neighbours, and the largest weight among the keys of a cell stands for the cell, so that thin bright lines stay.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
+from math import ceil
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from polyhead.lens.page.metrics import KEYS, Seen, measured
+from polyhead.lens.recording import Call
+from polyhead.operator.answers import Grid
+from polyhead.operator.single import Single
+
+GRID = 32  # cells of a thumbnail, each way
+SIDE = 256  # cells of a tile, each way
+FINE = 8  # rows that stand for a row of cells of a fine thumbnail
+MOST = 64  # keys that are named
+HELD = 0.8  # of a row's weight: how many keys hold it is told
+WHOLE = 32_000  # weights of a head that are sent at once
+SQUARE = 1 << 24  # weights of a head that are looked at for one answer
+SAMPLE = 256  # rows that metrics are measured on
+NORMS, NO_SINKS = 1, 2  # what a weighting adds up
+T = TypeVar("T")
+
+
+@dataclass(eq=False)
+class Maps:
+    """The heads of a call for sequence `row`.
+
+    sinks  the keys that gather weight and mean little: special tokens, and the first key of a self-attention.
+    """
+
+    call: Call
+    row: int = 0
+    sinks: tuple[int, ...] = ()
+    singles: OrderedDict[int, Single] = field(default_factory=OrderedDict[int, Single])
+    sums: OrderedDict[tuple[int, int, int, int], Tensor] = field(
+        default_factory=OrderedDict[tuple[int, int, int, int], Tensor]
+    )
+
+    @cached_property
+    def size(self) -> tuple[int, int, int]:
+        """(H, T, S)."""
+        _, H, T = self.call.lse.shape
+        return H, T, self.call.norms.values.shape[2]
+
+    @cached_property
+    def levels(self) -> int:
+        """The level whose one tile holds the whole map."""
+        return max((ceil(max(self.size[1:]) / SIDE) - 1).bit_length(), 0)
+
+    def head(self, head: int) -> Single:
+        """One head, as a call of its own."""
+        record = self.call.record  # or raise
+        return kept(
+            self.singles, head, self.size[0], lambda: Single.of(record.request, record.lse, row=self.row, head=head)
+        )
+
+    # ------------------------------------------------------------------------------------------------- weightings
+
+    def factors(self, head: int, weighting: int) -> Tensor | None:
+        """What the weight on each key is multiplied with before a row is brought to sum to 1 again, [S]."""
+        if not weighting:
+            return None
+        norms = self.call.norms.values[self.row, head].float()
+        factors = norms.clone() if weighting & NORMS else torch.ones_like(norms)
+        if weighting & NO_SINKS:
+            factors[list(self.sinks)] = 0.0
+        return factors
+
+    def total(self, head: int, weighting: int, rows: Tensor) -> Tensor:
+        """What these rows sum to under a weighting, [t]; 1 where that is nothing."""
+        factors = self.factors(head, weighting)
+        assert factors is not None
+        found = self.head(head).weights(rows, range(self.size[2])).float() @ factors
+        return found.masked_fill(found == 0, 1.0)
+
+    def weights(self, head: int, weighting: int, rows: Tensor, columns: range, total: Tensor | None = None) -> Tensor:
+        """The weights [t, s] of a head under a weighting."""
+        p = self.head(head).weights(rows, columns).float()
+        factors = self.factors(head, weighting)
+        if factors is None:
+            return p
+        total = self.total(head, weighting, rows) if total is None else total
+        return p * factors[columns.start : columns.stop] / total[:, None]
+
+    # --------------------------------------------------------------------------------------------------- pictures
+
+    def thumbs(self, *, fine: bool = False) -> Tensor:
+        """[H, 32, 32], or the map itself where it is smaller: every row of a short map, else one exact row, or some
+        (`fine`), for each row of cells."""
+        H, T, S = self.size
+        grid = Grid.of((GRID, GRID), T, S)
+        return torch.stack([self.grid(head, grid, FINE if fine or T <= GRID * FINE else 1) for head in range(H)])
+
+    def grid(self, head: int, grid: Grid, each: int) -> Tensor:
+        """A head [R, C] in cells, of at most so many rows for each row of cells."""
+        S = self.size[2]
+        ends, sides = [0, *grid.row_ends()], [0, *grid.column_ends()]
+        rows = [spread(start, end, each) for start, end in pairwise(ends)]
+        p = self.head(head).weights(torch.cat(rows).to(self.call.lse.device), range(S)).float()  # [t, S]
+        small = torch.stack([p[:, start:end].amax(1) for start, end in pairwise(sides)], 1)  # [t, C]
+        return torch.stack([some.amax(0) for some in small.split([len(each) for each in rows])])
+
+    def tile(self, head: int, weighting: int, level: int, i: int, j: int) -> Tensor | None:
+        """[<=256, <=256] cells of 2^level x 2^level, of one exact row for each row of cells; None outside the map."""
+        _, T, S = self.size
+        side = 1 << level
+        if level > self.levels or i * SIDE * side >= T or j * SIDE * side >= S:
+            return None
+        cells = torch.arange(i * SIDE, min((i + 1) * SIDE, ceil(T / side)), device=self.call.lse.device)
+        rows = (cells * side + side // 2).clamp(max=T - 1)
+        columns = range(j * SIDE * side, min((j + 1) * SIDE * side, S))
+        total = None
+        if weighting:
+            at = (head, weighting, level, i)
+            total = kept(self.sums, at, 64, lambda: self.total(head, weighting, rows))
+        p = self.weights(head, weighting, rows, columns, total)
+        if side == 1:
+            return p
+        p = torch.nn.functional.pad(p, (0, -len(columns) % side))
+        return p.unflatten(1, (-1, side)).amax(2)
+
+    def whole(self, head: int) -> Tensor | None:
+        """[T, S] where that is little."""
+        _, T, S = self.size
+        return self.head(head).weights(range(T), range(S)) if T * S <= WHOLE else None
+
+    # ------------------------------------------------------------------------------------------------------ lists
+
+    def best_of_row(self, head: int, weighting: int, query: int) -> Tensor:
+        """[65, 2]: what the named keys hold together and how many keys hold most, then (key, weight), best first."""
+        rows = torch.tensor([query], device=self.call.lse.device)
+        p = self.weights(head, weighting, rows, range(self.size[2]))[0]
+        sorted_p, keys = named(p)
+        running = torch.sort(p, descending=True).values.cumsum(0)
+        holders = int((running < HELD * running[-1]).sum()) + 1 if float(running[-1]) > 0 else 0
+        return listed(sorted_p, keys, float(sorted_p.sum()), holders)
+
+    def best_of_column(self, head: int, weighting: int, key: int) -> Tensor | None:
+        """[65, 2]: what a key receives and of how many queries, then (query, weight), best first; None where a
+        weighting asks for the sums of too many rows."""
+        _, T, S = self.size
+        if weighting and T * S > SQUARE:
+            return None
+        every = torch.arange(T, device=self.call.lse.device)
+        total = None
+        if weighting:
+            total = kept(
+                self.sums, (head, weighting, -1, 0), 64,
+                lambda: torch.cat([self.total(head, weighting, rows) for rows in every.split(SIDE)]),
+            )  # fmt: skip
+        p = self.weights(head, weighting, every, range(key, key + 1), total)[:, 0]
+        weights, queries = named(p)
+        return listed(weights, queries, float(p.sum()), T)
+
+    def cell(self, head: int, query: int, key: int) -> Tensor:
+        """[3, K]: the query, the key, and (scale, bias, score, log-sum-exp, weight, norm of the value)."""
+        single = self.head(head)
+        q, k = single.request.query[0, 0, query].float(), single.request.key[0, 0, key].float()
+        found, norm = single.score(query, key), float(self.call.norms.values[self.row, head, key])
+        told = [single.request.scale, found.bias, found.score, float(single.lse[0, 0, query]), found.weight, norm]
+        lines = q.new_zeros(3, max(len(q), len(told)))
+        lines[0, : len(q)], lines[1, : len(k)], lines[2, : len(told)] = q, k, q.new_tensor(told)
+        return lines
+
+    def metrics(self) -> Tensor:
+        """[H, M], of every row or of some spread over the map; NaN where there is none."""
+        H, T, S = self.size
+        rows = spread(0, T, SAMPLE).to(self.call.lse.device)
+        offset = S - T if self.call.kind == "self" else None
+        found = [
+            measured(Seen(self.head(head).weights(rows, range(S)).float(), rows, offset, self.sinks))
+            for head in range(H)
+        ]
+        return torch.tensor([[told.get(key, torch.nan) for key in KEYS] for told in found])
+
+
+def named(p: Tensor) -> tuple[Tensor, Tensor]:
+    """The largest of some weights that are more than nothing, and where they are; of equal ones the leftmost."""
+    weights, places = torch.sort(p, descending=True, stable=True)
+    some = weights[:MOST] > 0
+    return weights[:MOST][some], places[:MOST][some]
+
+
+def listed(weights: Tensor, places: Tensor, *first: float) -> Tensor:
+    lines = torch.tensor([[-1.0, 0.0]], device=weights.device).repeat(1 + MOST, 1)
+    lines[0] = torch.tensor(first)
+    lines[1 : 1 + len(weights), 0], lines[1 : 1 + len(weights), 1] = places.float(), weights
+    return lines
+
+
+def spread(start: int, end: int, most: int) -> Tensor:
+    """All places of [start, end), or so many of them, evenly spread; the middle one where one is wanted."""
+    n = end - start
+    if n <= most:
+        return torch.arange(start, end)
+    return start + ((torch.arange(most) + 0.5) * n / most).long()
+
+
+K = TypeVar("K")
+
+
+def kept(store: OrderedDict[K, T], key: K, most: int, make: Callable[[], T]) -> T:
+    """What is in the store, or is made and put there; the oldest goes."""
+    if key not in store:
+        store[key] = make()
+        while len(store) > most:
+            store.popitem(last=False)
+    store.move_to_end(key)
+    return store[key]

@@ -1,0 +1,55 @@
+"""Numbers become the bytes that a page reads: 16 bytes that say what follows, then the numbers, little-endian.
+
+byte 0  version, 1              byte 2  transfer: 0 as they are, 1 square roots
+byte 1  dtype: 0 u8, 1 f16,     byte 3  rank, 1 to 3
+        2 f32, 3 u32            bytes 4 to 15  three sizes, u32, 1 where unused
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+VERSION = 1
+HEAD = struct.Struct("<4B3I")
+DTYPES = {np.dtype("u1"): 0, np.dtype("<f2"): 1, np.dtype("<f4"): 2, np.dtype("<u4"): 3}
+LINEAR, ROOT = 0, 1
+LARGEST = 65_536  # bytes of one answer
+HALF = 60_000.0  # what a number of 16 bits holds safely
+
+
+def packed(x: NDArray[Any], transfer: int = LINEAR) -> bytes:
+    """An array of one of the four types, of rank 1 to 3, as bytes."""
+    sizes = (*x.shape, *(1,) * (3 - x.ndim))
+    return HEAD.pack(VERSION, DTYPES[x.dtype.newbyteorder("<")], transfer, x.ndim, *sizes) + x.tobytes()
+
+
+def picture(weights: Tensor) -> bytes:
+    """Weights from 0 to 1 for the eye: their square roots in 8 bits, so that small ones are seen. NaN is 0."""
+    roots = weights.float().nan_to_num(0.0).clamp(0.0, 1.0).sqrt().mul(255.0).round()
+    return packed(roots.cpu().numpy().astype("u1"), ROOT)
+
+
+def halves(x: Tensor) -> bytes:
+    """Numbers in 16 bits; in 32 where one of them is too large for that."""
+    wide = bool((x.abs() > HALF).any())
+    return packed(x.float().cpu().numpy().astype("<f4" if wide else "<f2"))
+
+
+def floats(x: Tensor) -> bytes:
+    return packed(x.float().cpu().numpy().astype("<f4"))
+
+
+def unpacked(body: bytes) -> tuple[NDArray[Any], int]:
+    """The array behind `packed`, and its transfer; raises ValueError for other bytes."""
+    if len(body) < HEAD.size:
+        raise ValueError(f"{len(body)} bytes are too few for a head of {HEAD.size}")
+    version, dtype, transfer, rank, *sizes = HEAD.unpack_from(body)
+    kinds = {code: kind for kind, code in DTYPES.items()}
+    if version != VERSION or dtype not in kinds or not 1 <= rank <= 3:
+        raise ValueError(f"no such answer: version {version}, dtype {dtype}, rank {rank}")
+    return np.frombuffer(body, kinds[dtype], offset=HEAD.size).reshape(sizes[:rank]), transfer
