@@ -25,8 +25,9 @@ test: git .venv/.developer  ## the quick tests
 
 check: lint types test  ## format, lint, types, structure and tests: what every change must pass
 
-format: .venv/.developer  ## rewrite the source in the one format
+format: .venv/.developer  ## rewrite the source in the one format, and the tables of docs/families.md
 	$(BIN)/ruff format .
+	$(BIN)/python -m tests.structure.families_tables
 	$(BIN)/ruff check --fix .
 
 lint: .venv/.developer  ## format and lint, without changing anything

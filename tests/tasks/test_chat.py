@@ -14,6 +14,7 @@ import transformers
 
 import polyhead
 from polyhead import ArgumentError, Beam, CheckpointError, Conversation, DataError, Greedy, Sample
+from polyhead.families import ARCHITECTURES, family
 from polyhead.tasks.chat import Chatter
 from polyhead.tasks.load import load, save
 from tests.tasks.words import decoder_in_folder
@@ -29,6 +30,11 @@ DECODERS: list[tuple[str, dict[str, Any]]] = [
     ("Qwen3ForCausalLM", LONG | {"head_dim": 8}),
     ("MistralForCausalLM", LONG | {"sliding_window": 30}),
 ]
+
+
+def test_every_decoder_of_words_is_among_them() -> None:
+    words = {architecture for architecture in ARCHITECTURES if family(architecture).does == "next word"}
+    assert {architecture for architecture, _ in DECODERS} == words
 
 
 @pytest.fixture(scope="module", params=DECODERS, ids=lambda kind: kind[0])

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import polyhead
 from polyhead import ArgumentError, Beam, ConfigError, DataError, Greedy, Sample
+from polyhead.families import ARCHITECTURES, family
 from polyhead.tasks.complete import Completer
 from polyhead.tasks.decoder import StopText, Telling
 from polyhead.tasks.load import load
@@ -30,6 +31,11 @@ DECODERS: list[tuple[str, dict[str, Any]]] = [
     ("Qwen3ForCausalLM", {"head_dim": 8}),
     ("MistralForCausalLM", {"sliding_window": 5}),
 ]
+
+
+def test_every_decoder_of_words_is_among_them() -> None:
+    words = {architecture for architecture in ARCHITECTURES if family(architecture).does == "next word"}
+    assert {architecture for architecture, _ in DECODERS} == words
 
 
 @pytest.fixture(scope="module", params=DECODERS, ids=lambda kind: kind[0])
