@@ -17,7 +17,8 @@ from polyhead.core.run import watching
 from polyhead.errors import ArgumentError, did_you_mean
 from polyhead.lens.budget import Purse
 from polyhead.lens.capture.inventory import attentions
-from polyhead.lens.capture.onlooker import Held, Onlooker
+from polyhead.lens.capture.kept import Held
+from polyhead.lens.capture.onlooker import Onlooker
 from polyhead.lens.inputs import Inputs, settled, signed_sums
 from polyhead.lens.recording import LEVELS, Call, Level, Norms, Recording
 from polyhead.operator import Observe, Record, Statistics, attend, attention

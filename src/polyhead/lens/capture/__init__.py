@@ -4,5 +4,6 @@ onlooker.py  every operation passes by      fused.py     kernels that never writ
 explicit.py  softmax written by hand        native.py    PyTorch's own fast paths
 flexible.py  FlexAttention                  masks.py     tensors of masks become rules
 running.py   which module runs now          sighting.py  what is known of one call
-inventory.py what should have been seen
+kept.py      calls stay what they were      origin.py    self-attention or cross-attention
+marks.py     marks on pieces of memory      inventory.py what should have been seen
 """

@@ -12,47 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar, cast
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.multiprocessing.reductions import StorageWeakRef
 
 from polyhead.lens.capture import masks
 from polyhead.lens.capture.sighting import Sighting, Unseen
 from polyhead.operator.rules import DenseBias
-
-T = TypeVar("T")
-
-
-def memory(x: Tensor) -> int:
-    """Which piece of memory a tensor lies in; it is another's once nobody has it any more."""
-    return cast(int, x.untyped_storage()._cdata)
-
-
-class Marks(Generic[T]):
-    """What is known of pieces of memory, as long as they live."""
-
-    def __init__(self) -> None:
-        self.known: dict[int, tuple[StorageWeakRef, T]] = {}
-
-    def put(self, x: Tensor, what: T) -> None:
-        self.sweep()
-        self.known[memory(x)] = StorageWeakRef(x.untyped_storage()), what
-
-    def get(self, x: object) -> T | None:
-        if not self.known or not isinstance(x, Tensor) or x.layout != torch.strided:
-            return None
-        found = self.known.get(memory(x))
-        return None if found is None or found[0].expired() else found[1]
-
-    def sweep(self) -> None:
-        """Forget what was known of memory that is gone."""
-        for at in [at for at, (ref, _) in self.known.items() if ref.expired()]:
-            del self.known[at]
-
-    def clear(self) -> None:
-        self.known.clear()
 
 
 @dataclass(frozen=True, eq=False)

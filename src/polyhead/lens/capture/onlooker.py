@@ -7,7 +7,6 @@ computed in another way than without it. What is noted costs what `Watcher` pays
 from __future__ import annotations
 
 import sys
-import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,22 +19,22 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from polyhead.errors import ArgumentError
 from polyhead.lens.capture import explicit, flexible, fused, native
-from polyhead.lens.capture.explicit import Marks, Trail, memory
+from polyhead.lens.capture.explicit import Trail
 from polyhead.lens.capture.inventory import attentions, heads_of, unseen
+from polyhead.lens.capture.kept import Held, Keeping, lies_in, written
+from polyhead.lens.capture.marks import Marks, memory
+from polyhead.lens.capture.origin import Origin
 from polyhead.lens.capture.running import Running
 from polyhead.lens.capture.sighting import Sighting, Unseen
 from polyhead.lens.recording import Call, Missed, Norms
 from polyhead.operator import Observe, Record, Statistics
 from polyhead.operator.norms import value_norms
-from polyhead.operator.request import Request
-from polyhead.operator.rules import Dense, DenseBias
 
 SOFTMAX = ("aten::_softmax", "aten::_safe_softmax")
 COPIES = ("clone", "_to_copy", "_unsafe_view", "view", "_reshape_alias")
 PRODUCTS = {"addmm": (1, 2), "mm": (0, 1)}  # where the rows stand among the arguments, and the weight
 FOREIGN = ("attention", "attn", "fmha")  # in the names of operations that nobody here can read
-INNER = ("backward", "_fused_sdp_choice", "choice")
-CROSS = ("cross", "encoder_attn", "encdec", "multihead_attn", "encoder_attention", "attn2")
+INNER = ("backward", "choice")  # in the names of those that are no attention
 COMPILED = "it was compiled into code of its own; run it without torch.compile, or on scaled_dot_product_attention"
 SAMPLE = 4  # rows of a softmax that are compared with what is rebuilt
 NEAR = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}  # of a weight
@@ -51,13 +50,6 @@ class Open:
     record: Record
     weight: Tensor | None = None  # [D, H Kv]
     replayed: float | None = None
-
-
-@dataclass(eq=False)
-class Held:
-    """A call that is kept, and may have to be kept apart from tensors that are about to be written over."""
-
-    call: Call
 
 
 class Onlooker(TorchDispatchMode):
@@ -89,12 +81,8 @@ class Onlooker(TorchDispatchMode):
         self.running = Running({module: name for name, module in model.named_modules()})
         self.looking = {module: name for module, name in attentions(model).items() if wanted(name)}
         self.trails, self.weights, self.outputs = Marks[Trail](), Marks[Open](), Marks[Open]()
-        self.made: dict[int, int] = {}  # storage -> the operation that made it, by the clock
-        self.copied: dict[int, int] = {}  # storage -> the one that it is a copy of
         self.open: Open | None = None
-        self.held: dict[int, list[weakref.ref[Held]]] = {}  # memory -> the calls that lie there, if still kept
-        self.crossed: set[nn.Module] = set()
-        self.read: dict[nn.Module, set[int]] = {}  # what the products of a running module read from outside
+        self.keeping, self.origin = Keeping(), Origin()
         self.calls: list[str] = []
         self.missed: dict[str, str] = {}
 
@@ -116,7 +104,8 @@ class Onlooker(TorchDispatchMode):
                 return func.decompose(*args, **kwargs)
         schema = getattr(func, "_schema", None)
         if schema is not None and schema.is_mutable:
-            self.before_write(schema, args, kwargs)
+            for place in written(schema, args, kwargs):
+                self.before_write(place)
         gave = func(*args, **kwargs)
         if self.running.stack and not self.elsewhere() and not recomputing():
             self.running.clock += 1
@@ -154,14 +143,14 @@ class Onlooker(TorchDispatchMode):
         else:
             self.follow(name, args, kwargs, gave)
         if isinstance(gave, Tensor) and gave.layout == torch.strided and not getattr(func, "is_view", False):
-            self.made[memory(gave)] = self.running.clock
+            source = args[0] if name in COPIES and isinstance(args[0], Tensor) else None
+            self.origin.note(gave, self.running.clock, source)
 
     def begin(self, seen: Sighting, output: Tensor | None) -> Open:
         """A call that was seen; it is told whole when the next one is, or its last projection."""
         self.end()
-        module = self.running.now
-        record = (replace_tensors(seen) if compiled() else seen).record()
-        opened = Open(self.running.name(), self.kind(module, seen), seen, record)
+        record = (copied(seen) if compiled() else seen).record()
+        opened = Open(self.running.name(), self.origin.kind(self.running), seen, record)
         self.open = opened
         self.calls.append(opened.name)
         if output is not None:
@@ -176,7 +165,7 @@ class Onlooker(TorchDispatchMode):
             self.weights.clear()
             self.outputs.clear()
             if self.wanted(opened.name.partition("#")[0]):
-                self.keep(self.hold(self.told(opened)))
+                self.keep(self.keeping.hold(self.told(opened)))
 
     def softmax(self, args: Sequence[Any], gave: Tensor) -> None:
         scores = args[0]
@@ -216,11 +205,7 @@ class Onlooker(TorchDispatchMode):
         if opened is not None and opened is self.open and self.is_last(opened, rows, weight):
             opened.weight = weight.detach().mT
             return
-        storage = memory(rows)
-        storage = self.copied.get(storage, storage)
-        for entered in self.running.stack[-2:]:
-            if self.made.get(storage, 0) <= entered.since:
-                self.read.setdefault(entered.module, set()).add(storage)
+        self.origin.product(rows, self.running)
 
     def is_last(self, opened: Open, rows: Tensor, weight: Tensor) -> bool:
         """Whether rows [B T, H Kv] are the output of a call, its heads side by side."""
@@ -243,11 +228,6 @@ class Onlooker(TorchDispatchMode):
             opened = marks.get(args[0]) if args else None
             if opened is not None and name in steps:
                 marks.put(made, opened)
-        if name in COPIES and isinstance(args[0], Tensor):
-            storage = memory(args[0])
-            self.copied[memory(made)] = self.copied.get(storage, storage)
-        else:
-            self.copied.pop(memory(made), None)
 
     def native(self, whole: str, given: Mapping[str, Any], output: Tensor) -> None:
         again = native.read(whole, given, output)
@@ -261,15 +241,6 @@ class Onlooker(TorchDispatchMode):
 
     # --- what becomes of it -------------------------------------------------------------------------------------
 
-    def kind(self, module: nn.Module | None, seen: Sighting) -> Literal["self", "cross"]:
-        """Whether keys come from elsewhere than queries: by its name, or because its products read two things."""
-        name = f".{self.running.names[module]}.{type(module).__name__}".lower() if module is not None else ""
-        tail = name.split(".")[-4:]
-        if module is not None and len(self.read.pop(module, ())) > 1:
-            self.crossed.add(module)
-        told = any(part in each for each in tail for part in CROSS)
-        return "cross" if told or module in self.crossed else "self"
-
     def told(self, opened: Open) -> Call:
         """What the level of the recording keeps of a call."""
         record, seen = opened.record, opened.sighting
@@ -279,27 +250,11 @@ class Onlooker(TorchDispatchMode):
             record.request.without_values() if self.rows else None, opened.replayed, seen.route,
         )  # fmt: skip
 
-    def hold(self, call: Call) -> Held:
-        held = Held(call)
-        if isinstance(call.kept, Request):
-            for x in call.kept.held:
-                self.held.setdefault(memory(x), []).append(weakref.ref(held))
-        return held
-
-    def before_write(self, schema: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        """Keep calls apart from a tensor that is about to be written over, such as a cache of a fixed size."""
-        if self.open is None and not self.held:
-            return
-        for name, x in fused.named(schema, args, kwargs).items():
-            written = next(one for one in schema.arguments if one.name == name).alias_info
-            if written is None or not written.is_write or not isinstance(x, Tensor) or x.layout != torch.strided:
-                continue
-            storage = memory(x)
-            if self.open is not None and any(shares(y, storage) for y in self.open.record.request.held):
-                self.end()
-            for held in filter(None, (ref() for ref in self.held.pop(storage, []))):
-                assert isinstance(held.call.kept, Request)
-                held.call = replace(held.call, kept=apart(held.call.kept, storage))
+    def before_write(self, place: int) -> None:
+        """Tell and keep what lies in memory that is about to be written to."""
+        if self.open is not None and lies_in(self.open.record.request, place):
+            self.end()
+        self.keeping.before_write(place)
 
     def miss(self, why: str) -> None:
         self.missed.setdefault(self.running.name().partition("#")[0], why)
@@ -333,30 +288,10 @@ def compiled() -> bool:
     return False
 
 
-def replace_tensors(seen: Sighting) -> Sighting:
+def copied(seen: Sighting) -> Sighting:
+    """The same, in memory of its own."""
     value = None if seen.value is None else seen.value.clone()
     return replace(seen, query=seen.query.clone(), key=seen.key.clone(), value=value)
-
-
-def shares(x: Tensor, storage: int) -> bool:
-    return memory(x) == storage
-
-
-def apart(request: Request, storage: int) -> Request:
-    """The call with copies of what lies in this memory."""
-
-    def own(x: Tensor) -> Tensor:
-        return x.clone() if shares(x, storage) else x
-
-    rule, bias = request.rule, request.bias
-    if rule is not None:
-        parts = [Dense(own(part.mask)) if isinstance(part, Dense) else part for part in rule.parts()]
-        rule = parts[0]
-        for part in parts[1:]:
-            rule = rule & part
-    if isinstance(bias, DenseBias):
-        bias = DenseBias(own(bias.tensor))
-    return replace(request, query=own(request.query), key=own(request.key), rule=rule, bias=bias)
 
 
 def fitting(observe: Observe, record: Record) -> Observe:

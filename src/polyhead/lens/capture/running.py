@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,15 +28,13 @@ class Running:
     """The modules of one model that run, the outermost first. Those of others are not looked at.
 
     names   of the model's modules.
-    passes  how often the model, or a part of it that was called by itself, has run.
-    ran     how often each module was entered.
+    ran     those that have run, in order.
     clock   counts operations; the onlooker turns it.
     """
 
     names: Mapping[nn.Module, str]
     stack: list[Entered] = field(default_factory=list[Entered])
-    passes: int = 0
-    ran: Counter[nn.Module] = field(default_factory=Counter[nn.Module])
+    ran: dict[nn.Module, None] = field(default_factory=dict[nn.Module, None])
     clock: int = 0
 
     @contextmanager
@@ -47,13 +44,12 @@ class Running:
 
         def enter(module: nn.Module, _: Any) -> None:
             if threading.get_ident() == thread and module in self.names:
-                self.passes += not self.stack
-                self.ran[module] += 1
+                self.ran[module] = None
                 self.stack.append(Entered(module, self.clock))
 
         def leave(module: nn.Module, *_: Any) -> None:
-            if threading.get_ident() == thread and module in self.names:
-                while self.stack and self.stack.pop().module is not module:
+            if threading.get_ident() == thread and any(entered.module is module for entered in self.stack):
+                while self.stack.pop().module is not module:
                     pass  # one that another hook kept from leaving
 
         entering = hooks.register_module_forward_pre_hook(enter)

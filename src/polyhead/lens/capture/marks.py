@@ -1,0 +1,41 @@
+"""What is known of pieces of memory: tensors come and go as views of them, and a mark is seen through every view."""
+
+from __future__ import annotations
+
+from typing import Generic, TypeVar, cast
+
+import torch
+from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
+
+T = TypeVar("T")
+
+
+def memory(x: Tensor) -> int:
+    """Which piece of memory a tensor lies in; it is another's once nobody has it any more."""
+    return cast(int, x.untyped_storage()._cdata)
+
+
+class Marks(Generic[T]):
+    """Marks on pieces of memory, as long as these live."""
+
+    def __init__(self) -> None:
+        self.known: dict[int, tuple[StorageWeakRef, T]] = {}
+
+    def put(self, x: Tensor, what: T) -> None:
+        self.sweep()
+        self.known[memory(x)] = StorageWeakRef(x.untyped_storage()), what
+
+    def get(self, x: object) -> T | None:
+        if not self.known or not isinstance(x, Tensor) or x.layout != torch.strided:
+            return None
+        found = self.known.get(memory(x))
+        return None if found is None or found[0].expired() else found[1]
+
+    def sweep(self) -> None:
+        """Forget what was known of memory that is gone."""
+        for at in [at for at, (ref, _) in self.known.items() if ref.expired()]:
+            del self.known[at]
+
+    def clear(self) -> None:
+        self.known.clear()
