@@ -64,9 +64,9 @@ class Family:
     """What loading, saving and asking need to know of one kind of model.
 
     does: what its head gives, such as "next word" or "labels". reads: what goes in, "text", "image" or "sound"; "pair"
-    is text with a vocabulary for each side. settle: a config, and a way to tensors of the file by name -> the config
-    that they fit, where config.json alone does not say. taught: a config -> what such a model was taught to be asked,
-    as config.json's task_specific_params would have it.
+    is one text read and another written, with one vocabulary or two. settle: a config, and a way to tensors of the file
+    by name -> the config that they fit, where config.json alone does not say. taught: a config -> what such a model was
+    taught to be asked, as config.json's task_specific_params would have it.
     """
 
     architecture: str
