@@ -1,0 +1,300 @@
+// Paths become numbers: answers come from the page itself or from its own server, once, and stale requests are dropped.
+
+import { labelled } from './tokens.js';
+
+const held = document.getElementById('answers');
+const ANSWERS = held ? JSON.parse(held.textContent) : null;
+export const offline = ANSWERS !== null;
+
+// The bytes of an answer; null where there is none.
+export async function get(path, signal) {
+  if (ANSWERS) {
+    if (!Object.hasOwn(ANSWERS, path)) return null;
+    const packed = Uint8Array.from(atob(ANSWERS[path]), (c) => c.charCodeAt(0));
+    return new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream('deflate'))).arrayBuffer();
+  }
+  const answer = await fetch(path, { signal });
+  if (answer.status === 404) return null;
+  if (!answer.ok) throw new Error(`${path}: ${answer.status}`);
+  return answer.arrayBuffer();
+}
+
+export async function json(path) {
+  const bytes = await get(path);
+  return bytes && JSON.parse(new TextDecoder().decode(bytes));
+}
+
+const KINDS = [Uint8Array, Uint16Array, Float32Array, Uint32Array];
+
+// A binary answer: 16 bytes of header, then numbers. `values` of u8 are what was sent; `weights` undoes the transfer.
+export function numbers(bytes) {
+  const head = new DataView(bytes), [version, dtype, transfer, rank] = [0, 1, 2, 3].map((i) => head.getUint8(i));
+  if (version !== 1) throw new Error(`an answer of version ${version}; this page reads version 1`);
+  const shape = [4, 8, 12].slice(0, rank).map((at) => head.getUint32(at, true));
+  const raw = new KINDS[dtype](bytes, 16);
+  return { shape, raw, values: dtype === 1 ? Float32Array.from(raw, half) : raw, root: transfer === 1 };
+}
+
+export function weights({ values, root }) {
+  return root ? Float32Array.from(values, (v) => (v / 255) ** 2) : values;
+}
+
+function half(bits) {
+  const exponent = (bits >> 10) & 31, fraction = bits & 1023, sign = bits >> 15 ? -1 : 1;
+  if (exponent === 0) return sign * fraction * 2 ** -24;
+  if (exponent === 31) return fraction ? NaN : sign * Infinity;
+  return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
+}
+
+// The last so many answers by name, the oldest forgotten first; a failed one is asked again.
+export class Kept {
+  constructor(most) {
+    this.most = most;
+    this.map = new Map();
+  }
+
+  get(name, make) {
+    if (this.map.has(name)) {
+      const found = this.map.get(name);
+      this.map.delete(name);
+      this.map.set(name, found);
+      return found;
+    }
+    const made = make();
+    this.map.set(name, made);
+    if (made?.catch) made.catch(() => this.map.delete(name));
+    if (this.map.size > this.most) this.map.delete(this.map.keys().next().value);
+    return made;
+  }
+
+  peek(name) {
+    return this.map.get(name);
+  }
+}
+
+const CHUNK = 2048, WHOLE = 32000, SIDE = 256, TILES = 16, TOP = 64;
+
+// What stands along an axis: words, patches of a picture, frames of a sound, or bare places.
+export class Ruler {
+  constructor(scene, name, part, index) {
+    Object.assign(this, { scene, name, part, index, kind: part.kind, count: part.count, chunks: [], labels: [], places: [], signs: new Set() });
+    this.text = [...(part.text ?? scene.info.text ?? '')];
+    for (let i = 0; i < (part.before ?? 0); i++) this.signs.add(i);
+  }
+
+  // Labels of the places from `first` to `last`, there or on their way.
+  load(first, last) {
+    if (this.kind !== 'words' && this.kind !== 'places') return null;
+    const wanted = [];
+    for (let n = Math.floor(Math.max(0, first) / CHUNK); n <= Math.floor(Math.min(this.count - 1, last) / CHUNK); n++) {
+      this.chunks[n] ??= this.fetch(n);
+      if (this.chunks[n] !== true) wanted.push(this.chunks[n]);
+    }
+    return wanted.length ? Promise.all(wanted) : null;
+  }
+
+  async fetch(n) {
+    const found = await json(`${this.scene.prefix}ruler/${this.index}/${n}.json`);
+    if (found) {
+      const places = found.places ?? [];
+      labelled(found.labels, places, found.text === undefined ? this.text : [...found.text], found.text_start).forEach((label, i) => {
+        this.labels[n * CHUNK + i] = label;
+        this.places[n * CHUNK + i] = places[i] ?? [0, 0];
+      });
+      found.signs?.forEach((i) => this.signs.add(i));
+    }
+    this.chunks[n] = true;
+  }
+
+  // A stretch of the same ruler, as a call sees it that has a cache or is an early step; the whole one is itself.
+  from(offset, count) {
+    if (!offset && count === this.count) return this;
+    this.stretches ??= new Map();
+    const name = `${offset}+${count}`;
+    if (!this.stretches.has(name)) this.stretches.set(name, new Stretch(this, offset, count));
+    return this.stretches.get(name);
+  }
+
+  label(i) {
+    const { part } = this;
+    if (this.kind === 'frames') return `${((i + 0.5) * part.seconds).toFixed(2)} s`;
+    if (this.kind === 'patches') {
+      const before = part.before ?? 0;
+      if (i < before) return part.before_names?.[i] ?? (i ? `[REG ${i}]` : '[CLS]');
+      return `${Math.floor((i - before) / part.columns) + 1}↓${(i - before) % part.columns + 1}→`;
+    }
+    if (this.labels[i] === undefined) this.load(i, i);
+    return this.labels[i] ?? `${i}`;
+  }
+}
+
+class Stretch {
+  constructor(whole, offset, count) {
+    const { scene, name, part, index, kind } = whole;
+    Object.assign(this, { whole, offset, count, scene, name, part, index, kind });
+    this.signs = { has: (i) => whole.signs.has(i + offset) };
+    this.places = new Proxy([], { get: (_, i) => whole.places[Number(i) + offset] });
+  }
+
+  load(first, last) {
+    return this.whole.load(first + this.offset, Math.min(last, this.count - 1) + this.offset);
+  }
+
+  label(i) {
+    return this.whole.label(i + this.offset);
+  }
+}
+
+// One recording: its calls, rulers and weights, as far as they were asked for.
+export class Scene {
+  static async open(prefix) {
+    const info = await json(`${prefix}scene.json`);
+    if (!info) throw new Error('no scene.json');
+    const scene = new Scene();
+    Object.assign(scene, { prefix, info, calls: info.calls, matrices: new Kept(64), rows: new Kept(512), bits: new Kept(256) });
+    scene.rulers = Object.fromEntries(Object.entries(info.parts).map(([name, part], index) => [name, new Ruler(scene, name, part, index)]));
+    return scene;
+  }
+
+  axes(call) {
+    const { rows, columns, offset, queries, keys } = this.calls[call];
+    return [this.rulers[rows].from(offset ?? 0, queries), this.rulers[columns].from(0, keys)];
+  }
+
+  // Whether a key is the first word of all or a separator, which much is looked at and little is taken from.
+  sink(call, key) {
+    return (this.calls[call].kind === 'self' && key === 0) || this.axes(call)[1].signs.has(key);
+  }
+
+  // Whether a query may not look at a key.
+  barred(call, query, key) {
+    const { causal, queries, keys } = this.calls[call];
+    return Boolean(causal) && key > query + keys - queries;
+  }
+
+  path(kind, ...rest) {
+    return `${this.prefix}${kind}/${rest.join('/')}.bin`;
+  }
+
+  async ask(kind, ...rest) {
+    const bytes = await get(this.path(kind, ...rest));
+    return bytes && numbers(bytes);
+  }
+
+  thumbs(call) {
+    return this.bits.get(`thumbs/${call}`, () => this.ask('thumbs', call));
+  }
+
+  metrics() {
+    return this.bits.get('metrics', async () => {
+      const bytes = await get(`${this.prefix}metrics.bin`);
+      return bytes && numbers(bytes);
+    });
+  }
+
+  // Whether its weights can be had at all; of a summary there is only the small picture.
+  known(call) {
+    return (this.calls[call].level ?? 'rows') === 'rows';
+  }
+
+  // Whether every weight of a head can be held here.
+  small(call) {
+    const { queries, keys } = this.calls[call];
+    return this.known(call) && (queries * keys <= WHOLE || Math.ceil(queries / SIDE) * Math.ceil(keys / SIDE) <= TILES);
+  }
+
+  // All weights [T, S] of a head, or null. weighting: bit 0 by value norm, bit 1 without sinks; rows sum to one again.
+  matrix(call, head, weighting) {
+    if (!this.small(call)) return Promise.resolve(null);
+    return this.matrices.get(`${call}/${head}/${weighting}`, async () => {
+      const { queries: T, keys: S } = this.calls[call];
+      let data, exact = T * S <= WHOLE;
+      if (exact) {
+        const whole = await this.ask('whole', call, head);
+        if (whole) data = await this.weighed(call, head, weighting, Float32Array.from(whole.values));
+      }
+      if (!data) {
+        exact = false;
+        data = await this.tiled(call, head, weighting);
+      }
+      return data && { T, S, data, exact };
+    });
+  }
+
+  async weighed(call, head, weighting, data) {
+    const { queries: T, keys: S, heads } = this.calls[call];
+    const factor = new Float32Array(S).fill(1);
+    if (weighting & 1) {
+      const norms = await this.bits.get(`norms/${call}`, () => this.ask('norms', call));
+      if (!norms) return null;
+      factor.set(norms.values.subarray(head % heads * S, (head % heads + 1) * S));
+    }
+    if (weighting & 2) {
+      await this.axes(call)[1].load(0, S);
+      for (let j = 0; j < S; j++) if (this.sink(call, j)) factor[j] = 0;
+    }
+    if (weighting) {
+      for (let i = 0; i < T; i++) {
+        const row = data.subarray(i * S, (i + 1) * S);
+        let sum = 0;
+        for (let j = 0; j < S; j++) sum += row[j] *= factor[j];
+        if (sum > 0) for (let j = 0; j < S; j++) row[j] /= sum;
+      }
+    }
+    return data;
+  }
+
+  async tiled(call, head, weighting) {
+    const { queries: T, keys: S } = this.calls[call], data = new Float32Array(T * S), asked = [];
+    const sent = this.info.sinks ? weighting : weighting & 1;
+    for (let i = 0; i < T; i += SIDE) {
+      for (let j = 0; j < S; j += SIDE) asked.push(this.ask('tile', call, head, sent, 0, i / SIDE, j / SIDE).then((tile) => tile && [i, j, tile]));
+    }
+    for (const found of await Promise.all(asked)) {
+      if (!found) return null;
+      const [i, j, tile] = found, [rows, columns] = tile.shape, part = weights(tile);
+      for (let r = 0; r < rows; r++) data.set(part.subarray(r * columns, (r + 1) * columns), (i + r) * S + j);
+    }
+    return sent === weighting ? data : this.weighed(call, head, weighting & 2, data);
+  }
+
+  // The strongest keys of a query ("row"), or the queries that look most at a key ("column"): {sum, held, links}.
+  async strongest(kind, call, head, weighting, at) {
+    return this.rows.get(`${kind}/${call}/${head}/${weighting}/${at}`, async () => {
+      const { queries: T, keys: S } = this.calls[call];
+      if (!this.known(call)) return null;
+      if (T * S <= WHOLE) {
+        const matrix = await this.matrix(call, head, weighting);
+        if (matrix?.exact) return kind === 'row' ? ranked(matrix.data.subarray(at * S, (at + 1) * S)) : ranked(matrix.data.filter((_, n) => n % S === at), T);
+      }
+      const found = await this.ask(kind, call, head, this.info.sinks ? weighting : weighting & 1, at);
+      if (!found) return kind === 'column' && weighting ? { ...await this.strongest(kind, call, head, 0, at), plain: true } : null;
+      const links = [];
+      for (let n = 2; n < found.values.length; n += 2) if (found.values[n] >= 0) links.push([found.values[n], found.values[n + 1]]);
+      return { sum: found.values[0], held: found.values[1], links };
+    });
+  }
+
+  cell(call, head, query, key) {
+    if (!this.known(call)) return null;
+    return this.rows.get(`cell/${call}/${head}/${query}/${key}`, () => this.ask('cell', call, head, query, key));
+  }
+
+  // A picture or a sound of a ruler, put together from its pieces, as an address the page may show; null if there is none.
+  async file(what, { index, part }) {
+    const media = part.media?.[what];
+    if (!media) return null;
+    return this.bits.get(`${what}/${index}`, async () => {
+      const pieces = await Promise.all(Array.from({ length: media.chunks }, (_, n) => get(`${this.prefix}${what}/${index}/${n}.bin`)));
+      return pieces.every(Boolean) ? URL.createObjectURL(new Blob(pieces, { type: media.type })) : null;
+    });
+  }
+}
+
+function ranked(row, queries) {
+  const links = Array.from(row, (w, i) => [i, w]).filter(([, w]) => w > 0).sort((a, b) => b[1] - a[1] || a[0] - b[0]);
+  const sum = links.reduce((s, [, w]) => s + w, 0);
+  let held = 0;
+  for (let s = 0; held < links.length && s < 0.8 * sum; held++) s += links[held][1];
+  return { sum: queries === undefined ? links.slice(0, TOP).reduce((s, [, w]) => s + w, 0) : sum, held: queries ?? held, links: links.slice(0, TOP) };
+}

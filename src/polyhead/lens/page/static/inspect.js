@@ -1,0 +1,149 @@
+// Why and which: the cell that is looked at in numbers, the strongest links of its row and of its column, with context.
+
+import { digits, fill, grouped, make, percent, token } from './dom.js';
+import { css, rgb } from './colour.js';
+import { current, pin, preview, state } from './state.js';
+import { plain } from './tokens.js';
+import { say, unit } from './say.js';
+
+const FEW = 8, AROUND = 3;
+
+export function createInspector(host, app) {
+  const readout = make('div', { class: 'readout', id: 'readout', role: 'status', 'aria-live': 'polite', 'aria-atomic': 'true' });
+  const keys = make('section', { class: 'links' }), queries = make('section', { class: 'links' }), cell = make('section', { class: 'cell' });
+  const acts = make('div', { class: 'acts' });
+  const about = make('section', { class: 'about' });
+  fill(host, readout, keys, queries, cell, acts, about);
+  let turn = 0, all = { key: false, query: false }, timer = 0, last = {};
+
+  const word = (ruler, i) => token(ruler.label(i), { class: ruler.signs.has(i) ? 'sign' : '' });
+
+  function sides() {
+    const scene = app.shown();
+    return [scene, ...scene.axes(state.call)];
+  }
+
+  async function show() {
+    clearTimeout(timer);
+    const local = app.shown().small(state.call);
+    timer = setTimeout(draw, local ? 0 : 70);
+  }
+
+  async function draw() {
+    const now = current(), mine = ++turn, [scene, rows, columns] = sides(), several = app.chosen().length > 1, { queries: T, keys: S } = scene.calls[state.call];
+    if (now.query >= T) now.query = -1;
+    if (now.key >= S) now.key = -1;
+    for (const [ruler, at] of [[rows, now.query], [columns, now.key]]) if (at >= 0) await ruler.load(at - AROUND, at + AROUND);
+    const ask = (kind, at) => at < 0 ? null : several ? app.strongest(scene, kind, at) : scene.strongest(kind, state.call, state.head, app.weighting(), at);
+    const [row, column] = await Promise.all([ask('row', now.query), ask('column', now.key)]);
+    const numbers = now.query >= 0 && now.key >= 0 && !several && state.side !== 'd' ? await scene.cell(state.call, state.head, now.query, now.key) : null;
+    for (const [found, ruler] of [[row, columns], [column, rows]]) for (const [i] of found?.links ?? []) await ruler.load(i - AROUND, i + AROUND);
+    if (mine !== turn) return;
+    const value = await valueOf(scene, now, row, column, numbers);
+    if (mine !== turn) return;
+    last = { now, row, column, numbers, value, rows, columns };
+    app.level(value);
+    say_it(now, row, value, rows, columns, scene);
+    list(keys, 'key', row, columns, now, rows);
+    list(queries, 'query', column, rows, now, columns);
+    figures(numbers, value);
+  }
+
+  async function valueOf(scene, now, row, column, numbers) {
+    if (now.query < 0 || now.key < 0) return undefined;
+    const matrix = await app.mean(scene);
+    if (matrix) return matrix.data[now.query * matrix.S + now.key];
+    const found = row?.links.find(([i]) => i === now.key) ?? column?.links.find(([i]) => i === now.query);
+    if (found) return found[1];
+    return state.weighting || state.sinks ? undefined : numbers?.values[numbers.shape[1] * 2 + 4];
+  }
+
+  function say_it(now, row, value, rows, columns, scene) {
+    if (now.query < 0 && now.key < 0) {
+      return fill(readout, make('p', { class: 'start' }, say('start', unit(rows))));
+    }
+    const who = now.query >= 0 && make('b', { class: 'query' }, word(rows, now.query)), whom = now.key >= 0 && make('b', { class: 'key' }, word(columns, now.key));
+    const barred = now.query >= 0 && now.key >= 0 && scene.barred(state.call, now.query, now.key), hidden = now.key >= 0 && state.sinks && scene.sink(state.call, now.key);
+    if (who && whom) {
+      const rank = row?.links.findIndex(([i]) => i === now.key);
+      fill(readout, make('p', { class: 'said' }, who, ` ${say('looks at')} `, whom),
+        make('p', { class: 'big' }, barred ? '—' : hidden ? '—' : value === undefined ? '…' : percent(value)),
+        make('p', { class: 'fine' }, barred ? say('barred') : hidden ? say('is hidden') : value === undefined ? say('beyond 64') : [app.measure(), rank >= 0 ? ` · ${say('rank', rank + 1, grouped(columns.count))}` : '']));
+    } else if (who) {
+      const best = row?.links[0];
+      fill(readout, make('p', { class: 'said' }, who, ` ${say('looks most at')} `, best ? make('b', { class: 'key' }, word(columns, best[0])) : '—'),
+        make('p', { class: 'big' }, best ? percent(best[1]) : '—'), make('p', { class: 'fine' }, app.measure()));
+    } else {
+      fill(readout, make('p', { class: 'said' }, whom, ` ${say('is looked at')}`), make('p', { class: 'fine' }, app.measure()));
+    }
+  }
+
+  // A word within its neighbours.
+  function context(ruler, i) {
+    if (ruler.kind !== 'words') return null;
+    const part = (from, to) => Array.from({ length: Math.max(0, to - from) }, (_, n) => plain(ruler.label(from + n)).replace(/^‹LF›$/, '¶'));
+    const before = part(Math.max(0, i - AROUND), i), after = part(i + 1, Math.min(ruler.count, i + AROUND + 1));
+    const glue = /[\u3040-\u9fff]/.test(before.concat(after).join('')) ? '' : ' ';
+    return make('span', { class: 'context', dir: 'auto' }, before.join(glue), glue, make('em', {}, plain(ruler.label(i))), glue, after.join(glue));
+  }
+
+  function list(section, kind, found, ruler, now, other) {
+    const at = kind === 'key' ? now.query : now.key;
+    if (at < 0 || !found) {
+      section.hidden = true;
+      return;
+    }
+    section.hidden = false;
+    const most = found.links[0]?.[1] || 1, links = all[kind] ? found.links : found.links.slice(0, FEW);
+    const title = kind === 'key' ? [make('b', { class: 'query' }, word(other, at)), ` ${say('looks at')}`] : [say('who looks at'), ' ', make('b', { class: 'key' }, word(other, at))];
+    const summary = kind === 'key' ? say('hold', grouped(found.held), grouped(ruler.count), unit(ruler, found.held)) : say('received', digits(found.sum), grouped(found.held)) + (found.plain ? ` · ${say('by plain')}` : '');
+    fill(section, make('h3', {}, title), make('p', { class: 'fine' }, summary),
+      make('ol', {}, links.map(([i, w]) => make('li', {}, make('button', {
+        class: 'link', 'aria-pressed': i === (kind === 'key' ? now.key : now.query),
+        onclick: () => pin(kind === 'key' ? { query: at, key: i } : { query: i, key: at }),
+        onpointerenter: () => kind === 'key' ? markOnly(at, i) : markOnly(i, at),
+      }, make('span', { class: 'label' }, word(ruler, i), ruler.count > 200 && ruler.kind === 'words' ? make('small', {}, ` ${grouped(i)}`) : null), context(ruler, i), make('span', { class: 'meter' }, make('i', { style: { width: `${w / most * 100}%`, background: css(rgb(w, state.scale)) } })), make('span', { class: 'number' }, percent(w)))))),
+      found.links.length > FEW && make('button', { class: 'quiet more', onclick: () => { all[kind] = !all[kind]; list(section, kind, found, ruler, now, other); } }, all[kind] ? say('fewer') : say('more', found.links.length)));
+  }
+
+  // Show a link in the picture without rewriting the list under the pointer.
+  function markOnly(query, key) {
+    app.glance(query, key);
+  }
+
+  function figures(numbers, value) {
+    cell.hidden = !numbers;
+    if (!numbers) return;
+    const K = numbers.shape[1], v = numbers.values, [scale, bias, score, lse, weight, norm] = v.subarray(2 * K);
+    const products = Array.from({ length: K }, (_, n) => v[n] * v[K + n]), dot = products.reduce((a, b) => a + b, 0);
+    const most = Math.max(...products.map(Math.abs)) || 1;
+    const line = (name, value, hint) => [make('dt', { title: hint }, name), make('dd', {}, value)];
+    const bars = make('svg', { class: 'products', viewBox: `0 0 ${K * 4} 44`, preserveAspectRatio: 'none', role: 'img', 'aria-label': say('products', K) });
+    products.forEach((p, n) => bars.append(make('rect', { x: n * 4, y: p > 0 ? 22 - p / most * 21 : 22, width: 3, height: Math.max(0.5, Math.abs(p) / most * 21), class: p > 0 ? 'more' : 'less' })));
+    fill(cell, make('h3', {}, say('numbers')), make('dl', {}, line('q·k', digits(dot), say('about dot')), line(say('scale'), `× ${digits(scale)}`), bias ? line(say('bias'), Number.isNaN(bias) ? say('a function') : `+ ${digits(bias)}`) : [], line(say('score'), digits(score)), line('log Σ exp', digits(lse), say('about lse')), line(say('weight'), `exp(${digits(score)} − ${digits(lse)}) = ${digits(weight)}`), line(say(app.scene.calls[state.call].norms_after ? 'norm after' : 'norm'), digits(norm))),
+      make('p', { class: 'fine' }, say('products', K)), bars);
+  }
+
+  function actions() {
+    const act = (name, go, hint) => make('button', { onclick: go, title: hint }, say(name));
+    fill(acts, make('h3', {}, say('take along')), make('div', { class: 'buttons' }, act('copy numbers', () => app.copy(text())), act('as table', () => app.open('table')), act('TSV', () => app.save('tsv')), act('SVG', () => app.save('svg')), act('PNG', () => app.save('png'))));
+    const { info } = app.scene, call = app.shown().calls[state.call];
+    fill(about, make('details', {}, make('summary', {}, say('why')), say('why text').split('\n').map((line) => make('p', {}, line))),
+      make('details', {}, make('summary', {}, say('provenance')), make('dl', {}, [[say('module'), call.name], [say('kernel'), `${call.kernel} (${call.route})`], [say('exactness'), call.exactness], ['torch', info.torch], [say('captured'), say('calls', info.calls.length, info.missed.length)]].map(([k, v]) => [make('dt', {}, k), make('dd', {}, v)])),
+        info.missed.length ? make('ul', {}, info.missed.map((m) => make('li', {}, `${m.name}: ${m.reason}`))) : null,
+        info.left_out?.length ? [make('h4', {}, say('left out')), make('ul', {}, info.left_out.map((what) => make('li', {}, what[`what_${app.language()}`] ?? what.what_en ?? String(what))))] : null));
+  }
+
+  // What is read out, as text to paste elsewhere.
+  function text() {
+    const { now, row, column, numbers, value, rows, columns } = last, lines = [app.sentence()];
+    if (!rows) return lines.join('\n');
+    if (now.query >= 0 && now.key >= 0) lines.push(`${rows.label(now.query)} [${now.query}] → ${columns.label(now.key)} [${now.key}]\t${value ?? ''}`);
+    if (row) lines.push('', `${rows.label(now.query)} [${now.query}] →`, ...row.links.map(([i, w]) => `${i}\t${columns.label(i)}\t${w}`));
+    if (column) lines.push('', `→ ${columns.label(now.key)} [${now.key}]`, ...column.links.map(([i, w]) => `${i}\t${rows.label(i)}\t${w}`));
+    if (numbers) lines.push('', ...['scale', 'bias', 'score', 'lse', 'weight', 'norm'].map((name, n) => `${name}\t${numbers.values[numbers.shape[1] * 2 + n]}`));
+    return lines.join('\n');
+  }
+
+  return { show, actions, reset: () => { all = { key: false, query: false }; }, preview };
+}

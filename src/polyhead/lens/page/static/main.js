@@ -1,0 +1,428 @@
+// The page: three regions that never move, one selection, one sentence that says what is shown.
+
+import { calm, fill, grouped, make, percent, token } from './dom.js';
+import { Scene, weights } from './data.js';
+import { address, begin, canRedo, canUndo, current, hover, listen, pin, preview, redo, state, undo } from './state.js';
+import { language, partName, say, told, unit } from './say.js';
+import { createMap, legend } from './map.js';
+import { createLines } from './lines.js';
+import { createStage } from './stage.js';
+import { createAtlas } from './atlas.js';
+import { createInspector } from './inspect.js';
+import { createTable, tsv } from './table.js';
+import { createFinder, createHelp } from './dialogs.js';
+import { aligned } from './align.js';
+import { shown } from './tokens.js';
+
+const root = document.getElementById('page');
+const app = { scene: null, second: null, language, address };
+let parts = {}, pairs = null, drawn = '', drawTurn = 0;
+
+// ---- what is chosen
+
+app.shown = () => state.side === 'b' && app.second ? app.second : app.scene;
+app.weighting = () => (state.weighting ? 1 : 0) | (state.sinks ? 2 : 0);
+app.language = language;
+app.titleOf = (ruler) => ruler.part.title ? ` ${told(ruler.part.title)}` : ruler.name in { encoder: 1, decoder: 1 } ? ` ${partName(ruler.name)}` : '';
+
+app.chosen = () => {
+  const found = state.heads.split(',').map((name) => name.split('.').map(Number)).filter(([c, h]) => app.scene.calls[c] && h >= 0 && h < app.scene.calls[c].heads);
+  return found.length > 1 ? found : [[state.call, state.head]];
+};
+
+// The matrices of the chosen heads; null where one cannot be had.
+app.each = async (scene) => {
+  const all = await Promise.all(app.chosen().map(([c, h]) => scene.matrix(c, h, app.weighting())));
+  return all.every(Boolean) ? all : null;
+};
+
+// Their mean [T, S].
+app.mean = async (scene) => {
+  const all = await app.each(scene);
+  if (!all || all.length === 1) return all?.[0] ?? null;
+  const { T, S } = all[0], data = new Float32Array(T * S);
+  for (const one of all) for (let n = 0; n < T * S; n++) data[n] += one.data[n] / all.length;
+  return { T, S, data, exact: all.every((one) => one.exact) };
+};
+
+// The strongest links in the mean of several heads.
+app.strongest = async (scene, kind, at) => {
+  const mean = await app.mean(scene);
+  if (!mean) return scene.strongest(kind, state.call, state.head, app.weighting(), at);
+  const { T, S, data } = mean, line = kind === 'row' ? data.subarray(at * S, (at + 1) * S) : data.filter((_, n) => n % S === at);
+  const links = Array.from(line, (w, i) => [i, w]).filter(([, w]) => w > 0).sort((a, b) => b[1] - a[1]), sum = links.reduce((s, [, w]) => s + w, 0);
+  let held = 0;
+  for (let s = 0; held < links.length && s < 0.8 * sum; held++) s += links[held][1];
+  return { sum, held: kind === 'row' ? held : T, links: links.slice(0, 64) };
+};
+
+app.metrics = async () => [await app.scene.metrics(), app.scene.info.metrics ?? []];
+
+app.measure = () => [say(state.weighting ? 'by norm' : 'by weight'), state.sinks ? say('sinks hidden') : ''].filter(Boolean).join(' · ');
+
+// The permanent sentence: what is shown, by whom to whom, in which measure.
+app.sentence = () => {
+  const scene = app.scene, call = scene.calls[state.call], [rows, columns] = scene.axes(state.call), chosen = app.chosen();
+  const head = chosen.length > 1 ? say('mean of', chosen.length) : say('layer head', call.layer, state.head);
+  const ends = language() === 'zh' ? ['：', '；', '。'] : [': ', '; ', '.'];
+  const how = [say(state.weighting ? 'is norm' : 'is weight'), state.sinks ? say('sinks hidden') : '', state.side === 'b' ? say('is second') : state.side === 'd' ? say('is difference') : ''].filter(Boolean);
+  const said = `${partName(call.part)} ${head}${ends[0]}${say('row is', unit(rows), unit(columns))}${ends[1]}${how.join(ends[1])}${ends[2]}`;
+  return said[0].toUpperCase() + said.slice(1);
+};
+
+// What the map shows: the weights if they can be held, tiles otherwise, or the difference of two recordings.
+async function pictureNow() {
+  const scene = app.shown(), call = scene.calls[state.call], [rows, columns] = scene.axes(state.call);
+  await Promise.all([rows.load(0, Math.min(rows.count, 400)), columns.load(0, Math.min(columns.count, 400))]);
+  const name = `${scene.prefix}${state.call}/${app.weighting()}`;
+  const base = {
+    name, T: call.queries, S: call.keys, causal: call.causal, rows, columns, rowTitle: app.titleOf(rows), columnTitle: app.titleOf(columns),
+    rowLabel: (i) => rows.label(i), columnLabel: (j) => columns.label(j), rowOf: (i) => i < call.queries ? i : -1, columnOf: (j) => j < call.keys ? j : -1, rowAt: (i) => i, columnAt: (j) => j,
+    rowFaint: (i) => rows.signs.has(i), columnFaint: (j) => columns.signs.has(j) || (state.sinks && scene.sink(state.call, j)),
+    barred: (i, j) => scene.barred(state.call, i, j), hidden: (j) => Boolean(state.sinks) && scene.sink(state.call, j),
+  };
+  if (state.side === 'd' && app.second) return difference(base);
+  const mean = await app.mean(scene);
+  if (mean) return { ...base, data: mean.data, exact: mean.exact };
+  if (scene.small(state.call)) return { ...base, absent: true, data: null };
+  const thumbs = await scene.thumbs(state.call);
+  const [, r, c] = thumbs?.shape ?? [0, 0, 0], small = thumbs && { rows: r, columns: c, values: weights(thumbs).subarray(state.head * r * c, (state.head + 1) * r * c) };
+  if (!scene.known(state.call)) return { ...base, data: null, thumb: small };
+  const weighting = scene.info.sinks ? app.weighting() : app.weighting() & 1;
+  return {
+    ...base, data: null, name: `${name}/${state.head}`, thumb: small,
+    tile: (level, i, j) => scene.path('tile', state.call, state.head, weighting, level, i, j),
+  };
+}
+
+async function difference(base) {
+  const [a, b] = await Promise.all([app.mean(app.scene), app.mean(app.second)]);
+  if (!a || !b) return { ...base, absent: true, data: null };
+  const merge = async (mine, other) => {
+    await Promise.all([mine.load(0, mine.count), other.load(0, other.count)]);
+    return aligned(Array.from({ length: mine.count }, (_, i) => mine.label(i)), Array.from({ length: other.count }, (_, i) => other.label(i)));
+  };
+  const [r2, c2] = app.second.axes(state.call), rows = await merge(base.rows, r2), columns = base.rows === base.columns ? rows : await merge(base.columns, c2), T = rows.length, S = columns.length, data = new Float32Array(T * S).fill(NaN);
+  rows.forEach(([i, k], n) => columns.forEach(([j, l], m) => {
+    if (i >= 0 && k >= 0 && j >= 0 && l >= 0) data[n * S + m] = a.data[i * a.S + j] - b.data[k * b.S + l];
+  }));
+  const label = (mine, other, pairs) => (n) => pairs[n][0] >= 0 ? (pairs[n][1] < 0 ? 'A ' : '') + mine.label(pairs[n][0]) : 'B ' + other.label(pairs[n][1]);
+  return {
+    ...base, name: base.name + '/d', T, S, data, apart: true, rowLabel: label(base.rows, r2, rows), columnLabel: label(base.columns, c2, columns),
+    rowOf: (i) => i < 0 ? -1 : rows.findIndex(([k]) => k === i), columnOf: (j) => j < 0 ? -1 : columns.findIndex(([k]) => k === j), rowAt: (i) => rows[i][0], columnAt: (j) => columns[j][0],
+    rowFaint: (i) => rows[i].includes(-1), columnFaint: (j) => columns[j].includes(-1), hidden: (j) => columns[j][0] >= 0 && base.hidden(columns[j][0]),
+    barred: (i, j) => rows[i][0] >= 0 && columns[j][0] >= 0 && base.barred(rows[i][0], columns[j][0]),
+  };
+}
+
+// ---- views
+
+function viewsNow() {
+  const [rows, columns] = app.scene.axes(state.call), kinds = [rows.kind, columns.kind];
+  const worded = kinds.every((kind) => kind === 'words');
+  const where = kinds.includes('frames') ? 'sound' : kinds.includes('patches') ? 'picture' : 'text';
+  return ['map', worded && 'lines', where, 'table'].filter(Boolean);
+}
+
+function viewNow() {
+  if (state.view === 'heads') return 'heads';
+  const views = viewsNow();
+  if (views.includes(state.view)) return state.view;
+  const { part, queries, keys } = app.scene.calls[state.call];
+  const short = queries * keys <= 10000;
+  return views[1] === 'lines' ? (part === 'cross' && short ? 'lines' : 'map') : views[1];
+}
+app.view = viewNow;
+
+app.open = (view) => pin({ view });
+app.tell = (text) => {
+  parts.toast.textContent = text;
+  parts.toast.classList.add('up');
+  clearTimeout(app.toast);
+  app.toast = setTimeout(() => parts.toast.classList.remove('up'), 2600);
+};
+app.glance = (query, key) => preview(query, key);
+app.level = (value) => legend(parts.legend, state.side === 'd', state.side === 'd' ? undefined : value);
+app.sampled = (how, side) => {
+  const text = how === 'summary' ? say('summary only') : how === 'max' ? say('max', grouped(side)) : how === 'exact' ? `${say('exact')} (${say('tiles8')})` : say('coming');
+  if (parts.sampled.textContent !== text) parts.sampled.textContent = text;
+};
+
+app.copy = async (text) => {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    const area = make('textarea', { class: 'away' });
+    area.value = text;
+    document.body.append(area);
+    area.select();
+    document.execCommand('copy');
+    area.remove();
+  }
+  app.tell(say('copied'));
+};
+
+app.save = async (kind) => {
+  const call = app.scene.calls[state.call], name = `${call.part}-layer${call.layer}-head${state.head}`, view = viewNow();
+  if (kind === 'tsv') return download(new Blob([tsv(await parts.table.rows())], { type: 'text/tab-separated-values' }), `${name}.tsv`);
+  const picture = parts.picture, drawing = view === 'lines' && picture?.data ? parts.lines.svg() : picture?.data && picture.T * picture.S <= 40000 ? parts.map.svg() : null;
+  if (kind === 'svg') {
+    if (!drawing) return app.tell(say('no svg'));
+    return download(new Blob([new XMLSerializer().serializeToString(drawing)], { type: 'image/svg+xml' }), `${name}.svg`);
+  }
+  const canvas = view === 'map' ? parts.map.canvas : view === 'sound' || view === 'picture' ? parts.stage.canvas() : null;
+  if (canvas) return captioned(canvas).toBlob((blob) => download(blob, `${name}.png`));
+  if (!drawing) return app.tell(say('no svg'));
+  const image = new Image(), width = Number(drawing.getAttribute('width')), height = Number(drawing.getAttribute('height')), out = make('canvas', { width: width * 2, height: height * 2 });
+  image.src = 'data:image/svg+xml;base64,' + btoa(String.fromCharCode(...new TextEncoder().encode(new XMLSerializer().serializeToString(drawing))));
+  await image.decode();
+  out.getContext('2d').drawImage(image, 0, 0, width * 2, height * 2);
+  out.toBlob((blob) => download(blob, `${name}.png`));
+};
+
+// A picture with the sentence that says what it shows.
+function captioned(canvas) {
+  const ratio = canvas.width / canvas.clientWidth || 1, out = make('canvas', { width: canvas.width, height: canvas.height + 30 * ratio }), context = out.getContext('2d'), style = getComputedStyle(document.body);
+  context.fillStyle = style.backgroundColor;
+  context.fillRect(0, 0, out.width, out.height);
+  context.drawImage(canvas, 0, 30 * ratio);
+  context.fillStyle = style.color;
+  context.font = `${13 * ratio}px ${style.fontFamily}`;
+  context.fillText(app.sentence(), 8 * ratio, 20 * ratio, out.width - 16 * ratio);
+  return out;
+}
+
+function download(blob, name) {
+  const link = make('a', { href: URL.createObjectURL(blob), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+  app.tell(say('saved', name));
+}
+
+// ---- the frame
+
+function build() {
+  const chinese = language() === 'zh';
+  document.documentElement.lang = chinese ? 'zh-CN' : 'en';
+  if (state.theme) document.documentElement.dataset.theme = state.theme;
+  else delete document.documentElement.dataset.theme;
+  const { info } = app.scene;
+  document.title = `${shown(info.title ?? '').slice(0, 60)} · polyhead`;
+  const icon = (sign, name, act, more = {}) => make('button', { class: 'icon', 'aria-label': say(name), title: say(name), onclick: act, ...more }, sign);
+  parts.undo = icon('↶', 'undo', undo);
+  parts.redo = icon('↷', 'redo', redo);
+  const side = (name, value) => make('button', { 'data-side': value, onclick: () => pin({ side: value }) }, say(name));
+  const compare = app.second && make('div', { class: 'segments', role: 'group', 'aria-label': say('compare') }, side('first', ''), side('second', 'b'), side('difference', 'd'));
+  const header = make('header', { class: 'top' }, make('a', { class: 'skip', href: '#' , onclick: (event) => { event.preventDefault(); parts.map.canvas.offsetParent ? parts.map.canvas.focus() : parts.middle.focus(); } }, say('skip')),
+    make('div', { class: 'brand' }, mark(), make('span', {}, 'polyhead')),
+    make('div', { class: 'what-is' }, token(shown((info.title ?? '').slice(0, 120)).replaceAll('·', ' '), { class: 'title' }), make('span', { class: 'model' }, shown(info.model ?? ''))),
+    compare, make('div', { class: 'tools' }, parts.undo, parts.redo, icon('⌕', 'find', () => parts.finder.open()), make('button', { class: 'icon wide', lang: chinese ? 'en' : 'zh-CN', onclick: () => pin({ lang: chinese ? 'en' : 'zh' }) }, say('language')), icon('◐', 'theme', () => pin({ theme: isDark() ? 'light' : 'dark' })), icon('?', 'help', () => parts.help.open())));
+
+  const atlasHost = make('nav', { class: 'left', 'aria-label': say('where region') });
+  parts.sentence = make('p', { id: 'sentence', class: 'sentence' });
+  parts.tabs = make('div', { class: 'segments views', role: 'group', 'aria-label': say('what') });
+  parts.weighting = make('div', { class: 'segments', role: 'group', 'aria-label': say('weighting') }, [[0, 'by weight'], [1, 'by norm']].map(([value, name]) => make('button', { 'data-weighting': value, onclick: () => pin({ weighting: value }) }, say(name))));
+  parts.sinks = make('input', { type: 'checkbox', onchange: (event) => pin({ sinks: event.target.checked ? 1 : 0 }) });
+  parts.scale = make('select', { 'aria-label': say('colours'), onchange: (event) => pin({ scale: event.target.value }) }, ['sqrt', 'linear', 'log'].map((name) => make('option', { value: name }, say(name))));
+  parts.hosts = Object.fromEntries(['map', 'lines', 'stage', 'table'].map((name) => [name, make('div', { class: name === 'stage' ? 'stage pane' : `pane ${name}-pane` })]));
+  parts.legend = make('canvas', { class: 'legend', role: 'img', 'aria-label': say('colours') });
+  parts.sampled = make('span', { class: 'sampled', 'aria-live': 'polite' });
+  parts.empty = make('p', { class: 'empty', hidden: true }, say('not kept'));
+  parts.middle = make('main', { class: 'middle', 'aria-label': say('what region'), tabindex: -1 }, parts.sentence,
+    make('div', { class: 'controls' }, parts.tabs, parts.weighting, make('label', { class: 'check' }, parts.sinks, say('hide sinks')), make('label', { class: 'pick' }, make('span', {}, say('colours')), parts.scale)),
+    make('div', { class: 'panes' }, Object.values(parts.hosts), parts.empty), make('footer', { class: 'scale' }, make('div', { class: 'legend-box' }, parts.legend), parts.sampled));
+  const inspectHost = make('aside', { class: 'right', 'aria-label': say('which region') });
+  parts.toast = make('div', { class: 'toast', role: 'status' });
+  const narrow = make('div', { class: 'narrow', role: 'group', 'aria-label': say('narrow') }, [['left', 'where'], ['middle', 'what'], ['right', 'which']].map(([region, name]) => make('button', { 'data-region': region, onclick: () => goTo(region) }, say(name))));
+  fill(root, header, make('div', { class: 'regions', 'data-region': root.querySelector('.regions')?.dataset.region ?? 'middle' }, atlasHost, parts.middle, inspectHost), narrow, parts.toast);
+  parts.narrow = narrow;
+  goTo(root.querySelector('.regions').dataset.region);
+  parts.map = createMap(parts.hosts.map, app);
+  parts.lines = createLines(parts.hosts.lines, app);
+  parts.stage = createStage(parts.hosts.stage, app);
+  parts.table = createTable(parts.hosts.table, app);
+  parts.atlas = createAtlas(atlasHost, app);
+  parts.inspector = createInspector(inspectHost, app);
+  parts.finder = createFinder(app);
+  parts.help = createHelp(app);
+  app.parts = parts;
+  drawn = '';
+  if (info.missed?.length) app.tell(say('missed', info.missed.length));
+}
+
+function goTo(region) {
+  root.querySelector('.regions').dataset.region = region;
+  for (const button of parts.narrow.children) button.setAttribute('aria-pressed', button.dataset.region === region);
+  requestAnimationFrame(() => resized());
+}
+
+const isDark = () => (document.documentElement.dataset.theme || (matchMedia('(prefers-color-scheme: dark)').matches ? 'dark' : 'light')) === 'dark';
+
+// The mark: many heads, one of which looks.
+function mark() {
+  const svg = make('svg', { viewBox: '0 0 20 20', width: 22, height: 22, 'aria-hidden': 'true', class: 'mark' });
+  [[0, 0, 0.35], [7, 0, 0.6], [14, 0, 0.25], [0, 7, 0.2], [7, 7, 0.45], [14, 7, 1], [0, 14, 0.7], [7, 14, 0.3], [14, 14, 0.5]].forEach(([x, y, o]) => svg.append(make('rect', { x, y, width: 6, height: 6, rx: 1.6, fill: o === 1 ? 'var(--key)' : 'var(--query)', 'fill-opacity': o })));
+  return svg;
+}
+
+function show(changed) {
+  if (changed.has('lang') || changed.has('theme')) build();
+  parts.sentence.textContent = app.sentence();
+  parts.undo.disabled = !canUndo();
+  parts.redo.disabled = !canRedo();
+  const view = viewNow(), pane = { map: 'map', lines: 'lines', table: 'table', heads: 'table' }[view] ?? 'stage';
+  if (parts.tabs.dataset.of !== viewsNow().join() + state.lang) {
+    parts.tabs.dataset.of = viewsNow().join() + state.lang;
+    fill(parts.tabs, viewsNow().map((name) => make('button', { 'data-view': name, onclick: () => pin({ view: name }) }, say(name))));
+  }
+  for (const button of parts.tabs.children) button.setAttribute('aria-pressed', button.dataset.view === view);
+  for (const button of parts.weighting.children) button.setAttribute('aria-pressed', Number(button.dataset.weighting) === state.weighting);
+  for (const button of root.querySelectorAll('[data-side]')) button.setAttribute('aria-pressed', button.dataset.side === state.side);
+  parts.sinks.checked = Boolean(state.sinks);
+  parts.scale.value = state.scale;
+  for (const [name, host] of Object.entries(parts.hosts)) host.hidden = name !== pane;
+  if (pane !== 'stage') parts.stage.leave();
+  parts.atlas.show(changed);
+  parts.inspector.show();
+  const what = ['call', 'head', 'heads', 'weighting', 'sinks', 'scale', 'side', 'lang', 'theme'].map((name) => state[name]).join('/') + view;
+  if (what !== drawn) {
+    drawn = what;
+    parts.inspector.actions();
+    parts.sampled.textContent = '';
+    app.level();
+    paint(view);
+  } else if (view === 'map') parts.map.draw();
+  else if (view === 'lines') {
+    if (changed.has('query') || changed.has('key')) parts.lines.show(parts.picture);
+    parts.lines.draw();
+  } else if (pane === 'stage') parts.stage.draw();
+  else if (!changed.has('hover') || changed.size > 1) parts.table.show(view);
+  if ((changed.has('query') || changed.has('key')) && (state.query >= 0 || state.key >= 0)) {
+    if (view === 'map' && parts.picture) parts.map.reveal(parts.picture.rowOf(state.query), parts.picture.columnOf(state.key));
+    if (pane === 'stage' && app.byKey) parts.stage.reveal(state.query, state.key);
+  }
+}
+
+async function paint(view) {
+  const turn = ++drawTurn;
+  parts.empty.hidden = true;
+  try {
+    const picture = await pictureNow();
+    if (turn !== drawTurn) return;
+    parts.picture = picture;
+    parts.empty.hidden = !picture.absent || (view !== 'map' && view !== 'lines');
+    if (picture.data) parts.sampled.textContent = state.side === 'd' ? `${say('more in a')} · ${say('more in b')}` : picture.exact ? say('exact') : `${say('exact')} (${say('tiles8')})`;
+    if (view === 'map') parts.map.show(picture.absent ? null : picture);
+    else if (view === 'lines') parts.lines.show(picture);
+    else if (view === 'table' || view === 'heads') parts.table.show(view);
+    else await parts.stage.show();
+    root.dataset.ready = String(turn);
+  } catch (error) {
+    parts.empty.hidden = false;
+    parts.empty.textContent = say('failed', error.message);
+    console.error(error);
+  }
+}
+
+function resized() {
+  if (!app.scene || !parts.map) return;
+  const view = viewNow();
+  if (view === 'map') parts.map.resize();
+  else if (view === 'lines') parts.lines.resize();
+  else if (!['table', 'heads'].includes(view)) parts.stage.resize();
+  app.level();
+}
+
+// ---- keys
+
+function move(dr, dc, times) {
+  const call = app.shown().calls[state.call], now = { query: state.query, key: state.key };
+  const query = now.query < 0 ? 0 : Math.max(0, Math.min(call.queries - 1, now.query + dr * times));
+  const key = now.key < 0 ? (now.query < 0 || dc ? 0 : -1) : Math.max(0, Math.min(call.keys - 1, now.key + dc * times));
+  app.byKey = true;
+  pin({ query, key });
+}
+
+// The head before or after, through all layers; the same head a layer up or down, in the same part first.
+function nextHead(by) {
+  const { heads } = app.scene.calls[state.call], head = state.head + by;
+  if (head >= 0 && head < heads) return pin({ head, heads: '' });
+  nextLayer(by, by > 0 ? 0 : -1);
+}
+
+function nextLayer(by, head = state.head) {
+  const { calls } = app.scene, here = calls[state.call], same = calls.map((call, id) => [call, id]).filter(([call]) => call.step === here.step);
+  const at = same.findIndex(([, id]) => id === state.call), next = same[at + by];
+  if (!next) return;
+  const [call, id] = next, kept = call.rows === here.rows && call.columns === here.columns;
+  pin({ call: id, head: head < 0 ? call.heads - 1 : Math.min(head, call.heads - 1), heads: '', ...(kept ? {} : { query: state.query < call.queries && call.rows === here.rows ? state.query : -1, key: -1 }) });
+}
+
+addEventListener('keydown', (event) => {
+  if (!app.scene || document.querySelector('dialog[open]')) return;
+  const at = event.target;
+  if ((event.ctrlKey || event.metaKey) && !event.altKey && event.key.toLowerCase() === 'z') {
+    event.preventDefault();
+    return event.shiftKey ? redo() : undo();
+  }
+  if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === 'y') {
+    event.preventDefault();
+    return redo();
+  }
+  if (event.ctrlKey || event.metaKey || event.altKey || at.matches?.('select, textarea, input:not([type=checkbox])')) return;
+  const times = event.shiftKey ? 10 : 1;
+  const scrolls = at.closest?.('.right, .table-pane, .left');
+  const acts = {
+    ArrowUp: () => scrolls ? false : move(-1, 0, times), ArrowDown: () => scrolls ? false : move(1, 0, times), ArrowLeft: () => scrolls ? false : move(0, -1, times), ArrowRight: () => scrolls ? false : move(0, 1, times),
+    '[': () => nextHead(-1), ']': () => nextHead(1), ',': () => nextLayer(-1), '.': () => nextLayer(1),
+    '/': () => parts.finder.open(), '?': () => parts.help.open(), Escape: () => hover.query >= 0 || hover.key >= 0 ? preview(-1, -1) : pin({ query: -1, key: -1 }),
+    w: () => pin({ weighting: state.weighting ? 0 : 1 }), s: () => pin({ sinks: state.sinks ? 0 : 1 }), p: () => parts.stage.play(),
+    v: () => { const views = viewsNow(); pin({ view: views[(views.indexOf(viewNow()) + 1) % views.length] }); },
+  };
+  const act = acts[event.key];
+  if (act && act() !== false) event.preventDefault();
+});
+addEventListener('pointerdown', () => { app.byKey = false; });
+
+// ---- begin
+
+function mended(found) {
+  const { calls } = app.scene, next = { ...found };
+  if (!calls[next.call]) next.call = 0;
+  next.head = Math.max(0, Math.min(next.head, calls[next.call].heads - 1));
+  if (next.query >= calls[next.call].queries) next.query = -1;
+  if (next.key >= calls[next.call].keys) next.key = -1;
+  next.weighting = next.weighting ? 1 : 0;
+  next.sinks = next.sinks ? 1 : 0;
+  if (!['sqrt', 'linear', 'log'].includes(next.scale)) next.scale = 'sqrt';
+  if (!['', 'light', 'dark'].includes(next.theme)) next.theme = '';
+  if (!['', 'b', 'd'].includes(next.side) || (next.side && !app.second)) next.side = '';
+  return next;
+}
+
+// The first head one sees: of a translation, the last layer in which it looks at the source.
+function opening() {
+  const { calls } = app.scene, cross = calls.map((call, id) => [call, id]).filter(([call]) => call.part === 'cross');
+  const long = calls[0].queries * calls[0].keys > 250000;
+  const call = cross.length ? cross[Math.max(0, cross.length - 2)][1] : Math.floor(calls.length / 2);
+  const [rows] = app.scene.axes(call);
+  return { call, head: 0, query: rows.kind === 'patches' ? (rows.part.before ?? 0) + Math.floor(rows.part.rows / 2) * rows.part.columns + Math.floor(rows.part.columns / 2) : -1, scale: long ? 'log' : 'sqrt' };
+}
+
+async function start() {
+  try {
+    app.scene = await Scene.open('');
+    if (app.scene.info.compare) app.second = await Scene.open('b/').catch(() => null);
+    begin(opening(), mended);
+    listen(show);
+    build();
+    show(new Set(['lang', 'order']));
+    new ResizeObserver(() => resized()).observe(parts.middle);
+    matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => show(new Set(['theme'])));
+  } catch (error) {
+    fill(root, make('p', { class: 'empty' }, say('failed', error.message)));
+    console.error(error);
+  }
+}
+
+start();
