@@ -43,15 +43,15 @@ def test_a_family_without_a_row_is_given_one_to_be_filled(page: str, verbs: dict
     text = text_of(page)
     without = "\n".join(line for line in text.splitlines() if not line.startswith("| [bloom]"))
     again = written(without.replace(" `BloomForCausalLM`", ""), verbs)
-    [row] = [row for row in tables(again)[0] if OPEN in row]
     link = "[bloom](../src/polyhead/families/bloom.py)"
-    assert row == [link, OPEN, "chat complete", str(lines_of("bloom")), OPEN]
+    assert [link, OPEN, "chat complete", str(lines_of("bloom")), OPEN] in tables(again)[0]
     assert tables(again)[1] == tables(text)[1]
 
 
 @each
 def test_a_paragraph_tells_how_each_family_differs(page: str) -> None:
-    assert set(names_of(page)) == set(ARCHITECTURES.values()), f"{page} needs a paragraph **Name** for each family"
+    odd = ", ".join(sorted(set(names_of(page)) ^ set(ARCHITECTURES.values())))
+    assert not odd, f"{page} has a paragraph that begins **Name** for each family, and no other; mend that of {odd}"
 
 
 @pytest.mark.parametrize("ending", [".md", ".zh.md"])
@@ -60,17 +60,17 @@ def test_the_page_of_a_verb_names_every_family_that_it_takes(
     verb: str, ending: str, verbs: dict[str, list[str]]
 ) -> None:
     page, names = f"docs/verbs/{verb}{ending}", names_of(PAGES[0])
-    taken = {names[of] for kind, of in ARCHITECTURES.items() if verb in verbs[kind]}
+    taken = {names.get(of, of) for kind, of in ARCHITECTURES.items() if verb in verbs[kind]}
     text = text_of(page)
-    missing = [name for name in taken if name not in text]
+    missing = [name for name in sorted(taken) if name not in text]
     assert not missing, f"{page}, which says what models `{verb}` takes, does not name {', '.join(missing)}"
 
 
 @pytest.mark.parametrize("page", ["docs/verbs/info.md", "docs/verbs/info.zh.md"])
 def test_the_page_of_info_names_every_family_of_published_sizes(page: str) -> None:
     names, text = names_of(PAGES[0]), text_of(page)
-    named = {names[ARCHITECTURES[size.architecture]] for size in SIZES.values()} - {"Marian"}  # whose are those of 2017
-    missing = [name for name in named if name not in text]
+    sized = {ARCHITECTURES[size.architecture] for size in SIZES.values()} - {"marian"}  # whose sizes are those of 2017
+    missing = [name for name in (names.get(of, of) for of in sorted(sized)) if name not in text]
     assert not missing, f"{page}, where it tells of --sizes, does not name {', '.join(missing)}"
 
 
