@@ -1,4 +1,4 @@
-"""Treebanks enter (CoNLL-U, gz too), sentences leave: their text, and each word with its place there, head and relation.
+"""Treebanks enter (CoNLL-U, gz too), sentences leave: their text, and each word with place, head and relation.
 
 1	the	...	2	det
 2	dog	...	3	nsubj

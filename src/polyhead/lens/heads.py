@@ -23,6 +23,7 @@ from polyhead.lens.roles.result import Attention, Heads
 from polyhead.lens.roles.syntax import Syntax, syntax
 from polyhead.lens.roles.tally import Numbers, Tally, estimate
 from polyhead.lens.roles.trials import Trial, part_of, trials
+from polyhead.lens.rulers import rulers_of
 from polyhead.lens.watch import watch
 from polyhead.operator import Record
 from polyhead.tasks.device import Device
@@ -30,6 +31,22 @@ from polyhead.tasks.load import Loaded, ready
 
 REPEATED = ("duplicate", "induction", "prefix")  # asked of random tokens, repeated, where we choose the inputs
 RESAMPLES = 1000
+
+
+def ordinary(key: str) -> bool:
+    """Whether a metric is asked of real inputs, where those of random tokens are read besides."""
+    return key not in REPEATED
+
+
+def repeating(key: str) -> bool:
+    """Whether it is asked of random tokens, repeated."""
+    return key in REPEATED
+
+
+def any_of(key: str) -> bool:
+    return True
+
+
 Axes = Axis | tuple[Axis, Axis]
 Progress = Callable[[float], None]
 
@@ -42,7 +59,7 @@ class Book:
     own: dict[str, Tally] = field(default_factory=dict[str, Tally])
     lucky: dict[str, Tally] = field(default_factory=dict[str, Tally])
 
-    def note(self, call: Call, own: Measured, lucky: Measured, keys: Callable[[str], bool] = lambda key: True) -> None:
+    def note(self, call: Call, own: Measured, lucky: Measured, keys: Callable[[str], bool] = any_of) -> None:
         """Add one call's numbers, those of the keys that are wanted of it."""
         self.calls.setdefault(call.name, replace(call, kept=None))
         for book, found in ((self.own, own), (self.lucky, lucky)):
@@ -76,8 +93,9 @@ def heads(
     torch model, or several. inputs: texts, image files or sound files; for a translator texts, or texts with a tab and
     their translation; unless given, sentences of our own, in `language` or the one that the model spells in fewer
     tokens. Random tokens, repeated, are read besides, for the metrics that need them.
-    axes: for recordings, what stands along the maps: an Axis, or a pair (queries, keys), for all or by the name of the
-    attention. Without any, only metrics that need no tokens are told.
+    axes: for recordings, what stands along the maps: an Axis, or a pair (queries, keys), for every self-attention or by
+    the name of the attention. Unless given, what the recording's rulers say; without these, only metrics that need no
+    tokens are told.
     conllu: a treebank; every sentence of it is read, and heads are compared with its grammar. alignments: for a
     translator whose inputs are pairs with spaces between words, a line for each, "0-0 1-2".
     prefix_offset: whether prefix matching looks at the token after the earlier one (+1), as it is usually told, or at
@@ -145,7 +163,7 @@ def played(
         for name, call in calls.items():
             rows, columns = axes[name]
             own, lucky = measure(call, [rows], [columns], shift=shift, seed=number)
-            book.note(call, own, lucky, lambda key: not reads_words or (key in REPEATED) != trial.spoken)
+            book.note(call, own, lucky, any_of if not reads_words else ordinary if trial.spoken else repeating)
         if not trial.spoken:
             if words is not None:
                 known = {name: pair for name, pair in axes.items() if readable(loaded, calls[name])}
@@ -183,8 +201,10 @@ def said(loaded: Loaded, words: bool, vectors: bool, ablate: str | None, shift: 
     """What was asked, and what could not be."""
     does = loaded.family.does
     loss = "of the vector, how far it moves; the model has no loss" if vectors else {
-        "labels": "of the label that the model itself chooses", "place labels": "of the labels that the model itself chooses",
-        "hidden words": "of guessing words that were hidden", "next word": "of the next word",
+        "labels": "of the label that the model itself chooses",
+        "place labels": "of the labels that the model itself chooses",
+        "hidden words": "of guessing words that were hidden",
+        "next word": "of the next word",
     }.get(does, "of the target's words")  # fmt: skip
     notes = [f"importance{f', ablation (by {ablate})' if ablate else ''}: {loss}"]
     if loaded.family.reads in ("text", "pair"):
@@ -253,12 +273,13 @@ def of_recordings(
     unknown = [name for name in axes if name not in names] if isinstance(axes, Mapping) else []
     if unknown:
         raise ArgumentError(f"'{unknown[0]}' was not recorded; recorded are {', '.join(sorted(names))}")
+    known = False
     for number, recording in enumerate(recordings):
         for call in recording:
-            rows, columns = axes_of(call, axes)
+            rows, columns = axes_of(call, axes, recording)
+            known |= columns.ids is not None
             own, lucky = measure(call, [rows], [columns], shift=shift, seed=number)
             book.note(call, own, lucky)
-    known = any(axis.ids is not None for call in book.calls.values() for axis in axes_of(call, axes))
     notes = [f"{len(recordings)} recording{'s' * (len(recordings) > 1)}; chance is on the same inputs and masks"]
     if known:
         notes.append(f"prefix: the token {'after' if shift == 1 else 'before'} the earlier one (offset {shift:+d})")
@@ -270,12 +291,23 @@ def of_recordings(
     return result(named, book, shift, resamples, notes, None)
 
 
-def axes_of(call: Call, axes: Axes | Mapping[str, Axes] | None) -> tuple[Axis, Axis]:
-    """The axes of one call: those given, or places without names."""
+def axes_of(call: Call, axes: Axes | Mapping[str, Axes] | None, recording: Recording) -> tuple[Axis, Axis]:
+    """The axes of one call: those given, those of the recording's rulers that fit it, or places without names."""
     given = axes.get(call.name) if isinstance(axes, Mapping) else axes if call.kind == "self" else None
-    if given is None:
-        return Axis(call.lse.shape[2]), Axis(call.norms.values.shape[2])
-    return given if isinstance(given, tuple) else (given, given)
+    if given is not None:
+        return given if isinstance(given, tuple) else (given, given)
+    T, S = call.lse.shape[2], call.norms.values.shape[2]
+    rulers = {name: Axis.of(ruler) for name, ruler in rulers_of(recording.rulers).items()}
+    if call.kind == "cross":
+        rows = next(
+            (rulers[name] for name in ("chosen", "decoder") if name in rulers and rulers[name].count == T), Axis(T)
+        )
+        rows, columns = replace(rows, skipped=frozenset()), rulers.get("encoder")
+    else:
+        own = "decoder" if "decoder" in call.name.lower() or "encoder" not in rulers else "encoder"
+        columns = rulers.get(own)
+        rows = columns if columns is not None and columns.count >= S else Axis(T)
+    return rows, columns if columns is not None and columns.count >= S else Axis(S)
 
 
 # --- numbers become one value -----------------------------------------------------------------------------------------
@@ -297,7 +329,9 @@ def result(model: str, book: Book, shift: int, resamples: int, notes: Sequence[s
         for m, metric in enumerate(metrics):
             if metric.key == "syntax" and grammar is not None:
                 if call.name in grammar.calls:
-                    values[c, : call.heads, m] = grammar.margins[grammar.calls.index(call.name), : call.heads]
+                    place = grammar.calls.index(call.name)
+                    for out, x in ((values, grammar.margins), (low, grammar.low_margins), (high, grammar.high_margins)):
+                        out[c, : call.heads, m] = x[place, : call.heads]
                     by_chance[c, m], inputs[c, m] = 0.0, grammar.sentences
                 continue
             if metric.key not in own[call.name]:

@@ -17,7 +17,7 @@ Pair = tuple[int, int]  # a word of the source, a word of the target
 
 @dataclass(frozen=True)
 class Alignment:
-    """Which words go with which, both sides counted from 0: those who aligned were sure of, and those that are possible."""
+    """Which words go with which, both sides counted from 0: those that are sure, and those that may be."""
 
     sure: frozenset[Pair]
     possible: frozenset[Pair]  # the sure ones too

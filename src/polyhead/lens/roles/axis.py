@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from polyhead.errors import ArgumentError
+from polyhead.lens.rulers import Frames, Patches, Ruler, Words
 
 DELIMITERS = frozenset(".,。，、．")
 
@@ -55,6 +56,23 @@ class Axis:
     @classmethod
     def patches(cls, rows: int, columns: int, *, before: int = 0) -> Axis:
         return cls(before + rows * columns, special=frozenset(range(before)), grid=(rows, columns), before=before)
+
+    @classmethod
+    def of(cls, ruler: Ruler) -> Axis:
+        """The axis that a recording's ruler describes. Tokens are alike where they are spelled alike; a sign at the end
+        is taken for the one that ends a text."""
+        match ruler:
+            case Words():
+                numbers = {label: i for i, label in enumerate(dict.fromkeys(ruler.labels))}
+                last = frozenset({ruler.count - 1} & {*ruler.signs} - {0})
+                return cls.words(ruler.labels, [numbers[x] for x in ruler.labels], ruler.signs, ends=last)
+            case Patches():
+                return cls.patches(ruler.rows, ruler.columns, before=len(ruler.before))
+            case Frames():
+                heard = round(ruler.duration / ruler.seconds) if ruler.duration else ruler.count
+                return cls(ruler.count, skipped=frozenset(range(max(1, heard), ruler.count)))
+            case _:
+                return cls(ruler.count)
 
     @property
     def silent(self) -> frozenset[int]:

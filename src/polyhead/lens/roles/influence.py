@@ -24,7 +24,6 @@ from polyhead.lens.roles.axis import Axis
 from polyhead.lens.roles.tally import Numbers
 from polyhead.lens.roles.trials import Trial
 from polyhead.operator import Observe, attention
-from polyhead.readout.words import HiddenWords
 from polyhead.tasks.load import Loaded
 
 Replaced = Literal["mean", "zero"]
@@ -62,8 +61,8 @@ def hand_on(model: nn.Module, edit: Edit) -> Iterator[None]:
 
 
 def importance(loaded: Loaded, trial: Trial, seed: int) -> dict[str, Numbers]:
-    """|dL/dgate| of every head [H], by layer. Without a loss: how fast the vector moves, the length of its change by the
-    gate, from products with a few random vectors (the root of their mean square)."""
+    """|dL/dgate| of every head [H], by layer. Without a loss: how fast the vector moves, the length of its change by
+    the gate, from products with a few random vectors (the root of their mean square)."""
     gates: dict[str, Tensor] = {}
 
     def gate(name: str, z: Tensor) -> Tensor:
@@ -146,7 +145,7 @@ def ablation(loaded: Loaded, trial: Trial, means: Means | None) -> dict[str, Num
 def unembedding(loaded: Loaded) -> Tensor | None:
     """The vectors of words [V, D] that the readout multiplies with; None where it gives no words."""
     head: Any = getattr(loaded.model, "head", None)
-    head = head.words if isinstance(head, HiddenWords) else head
+    head = getattr(head, "words", head)  # where a layer stands before the words
     if loaded.family.does not in ("next word", "hidden words", "translation", "text to text", "speech to text"):
         return None
     weight = getattr(head, "weight", None)

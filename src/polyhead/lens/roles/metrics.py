@@ -1,4 +1,4 @@
-"""The roles that heads are measured for: what each number says, how it is made, who asked it first, and what chance gives.
+"""The roles that heads are measured for: what each number says, how it is made, who asked first, what chance gives.
 
 P[i, j] is the weight of query i on key j. N counts queries that stand for a word, patch or frame, not for a special
 token, that see two keys or more, and at least one of those the metric asks about.
@@ -60,13 +60,14 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric(
         "positional", "positional head", "位置头",
-        f"In which share of rows the largest weight lies at one and the same offset; {CONFIDENT} makes a positional head.",
+        f"In which share of rows the largest weight lies at one offset; {CONFIDENT} makes a positional head.",
         f"最大权重落在同一个偏移上的行所占的比例；达到 {CONFIDENT} 就称为位置头。",
         "max_o (1/N) sum_i [argmax_j P[i, j] = i + o]", "Voita et al. 2019", chance="random",
     ),
     Metric(
         "offset", "its offset", "该头的偏移",
-        "The offset at which most largest weights lie: -1 is the token before.", "最大权重最常出现的偏移：-1 是前一个词元。",
+        "The offset at which most largest weights lie: -1 is the token before.",
+        "最大权重最常出现的偏移：-1 是前一个词元。",
         "argmax_o sum_i [argmax_j P[i, j] = i + o]", "Voita et al. 2019", None, None, "places", "none",
     ),
     Metric(
@@ -144,18 +145,19 @@ METRICS: tuple[Metric, ...] = (
         "alignment", "alignment", "对齐",
         "Whether what it looks at moves on as the queries do: 1 in step, -1 backwards.",
         "所看的位置是否随查询一起前进：1 为同步，-1 为反向。",
-        "Spearman of E[j given i] with i", "after Whisper's word times (Radford et al. 2022)", -1.0, 1.0, "score",
+        "Spearman of E[j given i] with i", "after the word times of Radford et al. 2022", -1.0, 1.0, "score",
         "random",
     ),
     Metric(
         "aer", "alignment error", "对齐错误率",
-        "How far its strongest links are from the given word alignments; 0 is none.", "最强连接与给定词对齐的差距；0 为没有差距。",
+        "How far its strongest links are from the given word alignments; 0 is none.",
+        "最强连接与给定词对齐的差距；0 为没有差距。",
         "1 - (|A and S| + |A and P|) / (|A| + |S|)", "Och and Ney 2003", chance="random",
     ),
     Metric(
         "syntax", "syntax", "句法",
-        "How much better than the best fixed offset it finds one grammatical relation, in points; chosen on one half of the"
-        " sentences, measured on the other.",
+        "How many points better than the best fixed offset it finds one grammatical relation; chosen on half of the"
+        " sentences, measured on the others.",
         "寻找某种语法关系比最佳固定偏移好多少（百分点）；在一半句子上选出，在另一半上测量。",
         "max over relations of accuracy - accuracy of the best fixed offset", "Clark et al. 2019; Voita et al. 2019",
         -100.0, 100.0, "points", "stated",

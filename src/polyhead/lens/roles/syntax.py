@@ -68,8 +68,10 @@ class Syntax:
     relations, pairs: by name and how many pairs each has, the commonest first. calls: names of the attentions.
     scores, low, high: per cent of pairs found [2, calls, H, relations], by direction, over all sentences; NaN where a
     call has fewer heads, or there were no pairs. baseline, offset: of the best fixed offset [2, relations]. best: the
-    head for each relation and direction, chosen and measured on different sentences. margins: of each head [calls, H],
-    for the relation that suits it, chosen and measured so too. sentences: how many were read; left_out: too long.
+    head for each relation and direction, chosen and measured on different sentences. margins, low_margins and
+    high_margins: of each head [calls, H], for what suits it, chosen (by the lower end of its interval) and measured so
+    too; suits: that relation and direction, as numbers [calls, H, 2], -1 for none. sentences: how many were read;
+    left_out: how many were too long.
     """
 
     relations: tuple[str, ...]
@@ -82,6 +84,9 @@ class Syntax:
     offset: NDArray[np.int64]
     best: tuple[Best, ...]
     margins: Numbers
+    low_margins: Numbers
+    high_margins: Numbers
+    suits: NDArray[np.int64]
     sentences: int
     left_out: int
 
@@ -214,8 +219,8 @@ def judged(pairs: Pairs, sizes: dict[str, int], resamples: int, *, sentences: in
     shape = (2, len(names), heads)
     score, low, high = (np.full(shape, np.nan) for _ in range(3))
     baseline, fixed = np.full(shape[:2], np.nan), np.zeros(shape[:2], np.int64)
-    margins = np.full(heads, np.nan)
-    chosen_by = np.full(heads, -np.inf)
+    margins, chosen_by = np.full((3, heads), np.nan), np.full(heads, -np.inf)  # value, low and high
+    suits = np.full((2, heads), -1.0)
     best: list[Best] = []
     where = [(name, head) for name, size in sizes.items() for head in range(size)]
     for r, name in enumerate(names):
@@ -233,16 +238,19 @@ def judged(pairs: Pairs, sizes: dict[str, int], resamples: int, *, sentences: in
             place, expected = best_offset(off[even], off[odd])
             seen, measured = 100 * hits[even].mean(0), 100 * hits[odd].mean(0)
             most = int(seen.argmax())
-            ends = interval(hits[odd][:, [most]], of[odd], resamples)
+            ends = interval(hits[odd], of[odd], resamples)
             best.append(
                 Best(
-                    name, direction, *where[most], float(measured[most]), float(ends[0][0]), float(ends[1][0]),
+                    name, direction, *where[most], float(measured[most]), float(ends[0][most]), float(ends[1][most]),
                     place, expected, int(odd.sum()),
                 )
             )  # fmt: skip
-            gain = seen - 100 * float((off[even] == place).mean())
+            surely = interval(hits[even], of[even], resamples)[0]
+            gain = np.where(np.isnan(surely), seen, surely) - 100 * float((off[even] == place).mean())
             better = gain > chosen_by
-            margins[better], chosen_by[better] = (measured - expected)[better], gain[better]
+            chosen_by[better] = gain[better]
+            margins[:, better] = (np.stack([measured, *ends]) - expected)[:, better]
+            suits[0, better], suits[1, better] = r, d
     widest = max(sizes.values())
 
     def by_call(x: Numbers) -> Numbers:
@@ -256,7 +264,9 @@ def judged(pairs: Pairs, sizes: dict[str, int], resamples: int, *, sentences: in
     scores, lows, highs = (np.moveaxis(by_call(x), 1, 3) for x in (score, low, high))
     return Syntax(
         tuple(names), tuple(counts[name] for name in names), tuple(sizes), scores, lows, highs, baseline, fixed,
-        tuple(best), by_call(margins), sentences, left_out,
+        tuple(best), by_call(margins[0]), by_call(margins[1]), by_call(margins[2]),
+        np.nan_to_num(np.moveaxis(by_call(suits), 0, 2), nan=-1).astype(np.int64),
+        sentences, left_out,
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from polyhead.lens.draw.canvas import Canvas
 from polyhead.lens.draw.labels import pad, shown
 from polyhead.lens.roles.metrics import BY_KEY, CONFIDENT, Metric, chosen
 from polyhead.lens.roles.result import Attention, Heads
+from polyhead.lens.roles.syntax import MARGIN
 
 WIDTH = 7  # cells of a column, and one between
 TOP = 12  # relations of a treebank
@@ -26,7 +27,7 @@ NAMES = {  # in seven cells
 }  # fmt: skip
 ROLES = (  # what a head is called where a number reaches so much, at the lower end of its interval too; the first that
     # does. Thresholds of our own but the first (Voita et al. 2019).
-    ("positional", CONFIDENT, "positional"), ("induction", 0.4, "induction"), ("syntax", 10.0, "syntax"),
+    ("positional", CONFIDENT, "positional"), ("induction", 0.4, "induction"), ("syntax", MARGIN, "syntax"),
     ("previous", 0.4, "previous token"), ("next", 0.4, "next token"), ("itself", 0.4, "itself"),
     ("duplicate", 0.4, "duplicate token"), ("alignment", 0.8, "alignment"), ("row", 0.4, "row"),
     ("column", 0.4, "column"), ("special", 0.5, "special"), ("sink", 0.5, "sink"), ("delimiter", 0.4, "delimiter"),

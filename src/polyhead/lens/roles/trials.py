@@ -73,28 +73,28 @@ def trials(
             f"{loaded.folder or 'The model'} reads {reads}s, and polyhead brings none; give {reads} files, or a folder"
         )
     notes: list[str] = []
+    given: Sequence[Any] = () if inputs is None else inputs
     if inputs is None:
         language = language or shorter(loaded)
-        inputs = OURS[language]
+        given = OURS[language]
         said = {"en": "English", "zh": "Chinese"}[language]
-        notes.append(f"inputs: {len(inputs)} {said} sentences that polyhead brings")
-    if not len(inputs):
+        notes.append(f"inputs: {len(given)} {said} sentences that polyhead brings")
+    if not len(given):
         raise DataError("There is nothing to read; give at least one input.")
     match reads:
         case "text":
-            made, n = texts(loaded, inputs)
+            made, n = texts(loaded, given)
         case "pair":
-            made, n = pairs(loaded, inputs)
+            made, n = pairs(loaded, given)
         case "image":
-            made, n = (image(loaded, each) for each in inputs), len(inputs)
+            made, n = (image(loaded, each) for each in given), len(given)
         case "sound":
-            made, n = (each for item in inputs for each in sound(loaded, item)), len(inputs)
+            made, n = (each for item in given for each in sound(loaded, item)), len(given)
     repeated = blocks(loaded)
     if reads in ("text", "pair"):
-        notes.append(
-            f"duplicate, induction, prefix and copying: {len(repeated)} inputs of {repeated[0][1]} random tokens, {COPIES}"
-            " times each" if repeated else "duplicate, induction, prefix: the model reads too few tokens to repeat some"
-        )  # fmt: skip
+        asked = "duplicate, induction, prefix, copying"
+        told = f"{len(repeated)} inputs of {repeated[0][1]} random tokens, {COPIES} times each" if repeated else "none"
+        notes.append(f"{asked}: {told}{'' if repeated else ', the model reads too few tokens to repeat some'}")
 
     def all_of() -> Iterator[Trial]:
         yield from made
@@ -289,7 +289,7 @@ def pair(
 
 
 def plain_ids(tokenizer: Any) -> list[int]:
-    """Tokens that are neither signs nor bytes, of the middle half of the vocabulary: not the commonest, not the rarest."""
+    """Tokens that are neither signs nor bytes, of the middle half of the vocabulary: not common, not rare."""
     roles = {tokenizer.pad_id, tokenizer.eos_id, tokenizer.unk_id} if not isinstance(tokenizer, Tokenizer) else set()
     signs = {tokenizer.named(name) for name in tokenizer.specials} if isinstance(tokenizer, Tokenizer) else set()
     usual = [
@@ -333,7 +333,7 @@ def blocks(loaded: Loaded) -> list[tuple[Callable[[], Trial], int]]:
 
 
 def frame(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
-    """The signs that stand before and behind a text; the sign of a beginning where the tokenizer has one and sets none."""
+    """The signs that stand before and behind a text; the sign of a beginning where there is one and none is set."""
     reading = tokenizer.read("a")
     body = [i for i, of in enumerate(reading.texts) if of is not None]
     before, behind = (reading.ids[: body[0]], reading.ids[body[-1] + 1 :]) if body else (reading.ids, [])

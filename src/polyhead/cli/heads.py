@@ -1,0 +1,115 @@
+"""`polyhead heads`: a model and some inputs go in; a table of what each of its heads does comes out."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from polyhead.cli import options
+from polyhead.cli.door import lines, output
+from polyhead.cli.screen import bar
+from polyhead.errors import ArgumentError
+
+
+def heads(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model folder, a shipped model, or hf:owner/name.")],
+    file: Annotated[
+        Path | None,
+        typer.Argument(metavar="[FILE]", help="Texts, a line each (gz too); images or sounds: a file or a folder."),
+    ] = None,
+    text: Annotated[
+        list[str] | None, typer.Option("--text", "-t", metavar="TEXT", help="A text; may be given several times.")
+    ] = None,
+    sort: Annotated[
+        str | None, typer.Option("--sort", metavar="METRIC", help="The largest of this metric first.")
+    ] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option("--metric", metavar="METRIC", help="This column; may be given several times.")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every column, however wide.")] = False,
+    conllu: Annotated[
+        Path | None, typer.Option("--conllu", metavar="FILE", help="A treebank to compare heads with (gz too).")
+    ] = None,
+    alignments: Annotated[
+        Path | None,
+        typer.Option("--alignments", metavar="FILE", help="Word alignments of FILE's pairs, a line each: 0-0 1-2."),
+    ] = None,
+    prefix_offset: Annotated[
+        int, typer.Option("--prefix-offset", metavar="+1|-1", help="Prefix matching: the token after, or before.")
+    ] = 1,
+    ablation: Annotated[
+        Literal["mean", "zero", "none"], typer.Option("--ablation", help="What a head's output is replaced by.")
+    ] = "mean",
+    language: Annotated[
+        Literal["en", "zh"] | None,
+        typer.Option("--language", show_default="the shorter", help="Of our own sentences, where no text is given."),
+    ] = None,
+    resamples: Annotated[
+        int, typer.Option("--resamples", min=0, metavar="N", help="How often inputs are drawn again for intervals.")
+    ] = 1000,
+    json: options.Json = False,
+    tsv: Annotated[bool, typer.Option("--tsv", help="Write a line for each number, with its interval.")] = False,
+    device: options.Device = "auto",
+    output_file: options.Output = None,
+) -> None:
+    """Measure what every head of a model does: which place, token, sign or relation it looks at, and what it is worth.
+
+    Means over the inputs, beside what a head of chance would get; intervals are in --json and --tsv. Without inputs,
+    sentences that polyhead brings are read. Where a head looks is not yet why the model answers as it does.
+
+    **Examples**
+
+        polyhead heads zh-en
+        polyhead heads all-MiniLM-L6-v2 sentences.txt --sort previous
+        polyhead heads all-MiniLM-L6-v2 --conllu en_ewt-ud-dev.conllu.gz --tsv -o heads.tsv
+    """
+    if file is not None and text:
+        raise ArgumentError("Give FILE or --text, not both.")
+    if json and tsv:
+        raise ArgumentError("Give --json or --tsv, not both.")
+    from polyhead.lens.roles.metrics import chosen
+
+    if unknown := [key for key in (sort, *(metric or ())) if key is not None]:
+        chosen(unknown)  # says what there is, before anything is loaded
+
+    from rich.console import Console
+
+    from polyhead.lens.draw.canvas import Canvas
+    from polyhead.lens.heads import heads as look
+    from polyhead.lens.roles.result import dumped
+    from polyhead.lens.roles.trials import files_in
+    from polyhead.tasks.load import load
+
+    loaded = load(model, device=device)
+    given: list[str] | list[Path] | None = text or None
+    if file is not None:
+        reads = loaded.family.reads
+        given = files_in(file, reads) if reads in ("image", "sound") else [line for line in lines(file) if line.strip()]
+    with bar("looking", 100, of="%") as advance:
+        reached = 0
+
+        def tell(share: float) -> None:
+            nonlocal reached
+            if advance is not None and (more := round(100 * share) - reached):
+                advance(more)
+                reached += more
+
+        found = look(
+            loaded, given, conllu=conllu, alignments=None if alignments is None else list(lines(alignments)),
+            prefix_offset=prefix_offset,  # pyright: ignore[reportArgumentType]
+            ablate=None if ablation == "none" else ablation, language=language, resamples=resamples, progress=tell,
+        )  # fmt: skip
+    if json or tsv or output_file is not None:
+        with output(output_file) as out:
+            if json:
+                out.write(dumped(found) + "\n")
+            elif tsv:
+                out.write(found.tsv(sort=sort))
+            else:
+                out.write(found.draw(sort=sort, columns=metric, every=every).plain + "\n")
+        return
+    console = Console(file=sys.stdout)
+    console.print(found.draw(sort=sort, columns=metric, every=every, canvas=Canvas.of(console)), soft_wrap=every)
