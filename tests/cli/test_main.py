@@ -31,7 +31,7 @@ def test_every_verb_explains_itself_with_an_example(polyhead: Polyhead, verb: st
     ("verb", "usage"),
     [
         ("evaluate", "[OPTIONS] FILE..."),
-        ("see", "[OPTIONS] TEXT..."),
+        ("see", "[OPTIONS] [TEXT]..."),
         ("classify", "[OPTIONS] [TEXT]..."),
         ("answer", "[OPTIONS] [QUESTION] [PASSAGE]"),
         ("convert", "[OPTIONS] FOLDER OUT"),

@@ -1,23 +1,65 @@
-"""`polyhead see`: sentences go in; the model translates them, and what each of its heads looked at is drawn."""
+"""`polyhead see`: a model reads a text, an image or a sound; what each of its heads looked at is drawn, or a page."""
 
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Literal
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from polyhead.cli import options
+from polyhead.cli.screen import say
 from polyhead.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from polyhead.lens.see import Seen
 
 
 def see(
-    texts: Annotated[list[str], typer.Argument(metavar="TEXT", help="Sentences to translate and to look into.")],
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="TEXT", help="Sentences to translate and to look into; or a model, with --text."),
+    ] = None,
     model: options.Model = "zh-en",
+    text: Annotated[
+        list[str] | None,
+        typer.Option("--text", metavar="TEXT", help="What the model reads; given twice, both are compared."),
+    ] = None,
+    image: Annotated[
+        list[Path] | None, typer.Option("--image", metavar="FILE", help="An image, for a model of images.")
+    ] = None,
+    audio: Annotated[
+        list[Path] | None,
+        typer.Option("--audio", metavar="FILE", help="A sound, for a model of speech; its first 30 seconds."),
+    ] = None,
+    recording: Annotated[
+        list[Path] | None,
+        typer.Option("--recording", metavar="FILE", help="What was recorded before, of any model."),
+    ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Write the page as one file that needs no server and no network."),
+    ] = None,
+    most: Annotated[
+        int | None, typer.Option("--html-size", min=1, show_default="20", metavar="MB", help="The most that --html is.")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option("--port", min=0, max=65535, show_default="a free one", help="Where the page answers.")
+    ] = None,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Only say the page's address.")] = False,
+    save: Annotated[
+        Path | None, typer.Option("--save", metavar="FILE", help="Keep the recording, to be seen again.")
+    ] = None,
     part: Annotated[
-        Literal["cross", "encoder", "decoder"],
-        typer.Option("--part", help="Translation looking at source, source at source, or translation at itself."),
-    ] = "cross",
+        Literal["cross", "encoder", "decoder"] | None,
+        typer.Option(
+            "--part",
+            show_default="the first there is",
+            help="What is written looking at what was read, what was read at itself, or what is written at itself.",
+        ),
+    ] = None,
     layer: Annotated[
         int | None, typer.Option("--layer", min=0, help="One layer, counted from 0; all unless given.")
     ] = None,
@@ -28,37 +70,142 @@ def see(
     translation: Annotated[
         str | None, typer.Option("--translation", metavar="TEXT", help="Look at this translation, not the model's own.")
     ] = None,
+    prefix: options.Prefix = None,
+    language: Annotated[
+        str | None, typer.Option("--language", show_default="heard", help="What is spoken in --audio.")
+    ] = None,
     beam: options.Beam = None,
     device: options.Device = "auto",
 ) -> None:
     """See what every head looked at: which words of the source, for each word of the translation.
 
-    The weights are exact, rebuilt from what the model's own kernel computed. They say where a head looked; they do not
-    say why the model chose a word.
+    With a text alone, the shipped translator's heads are drawn here. With a model and --text, --image or --audio, or
+    with --recording, a page opens in the browser, answered by this machine and to this machine alone; --layer, --head,
+    --part, --links or --values draw here instead, and --html writes the page as a file. The weights are exact, rebuilt
+    from what the model's own kernel computed. They say where a head looked; they do not say why the model chose a word.
 
     **Examples**
 
         polyhead see 我爱吃苹果。
         polyhead see 我爱吃苹果。 --layer 1 --head 3 --values
-        polyhead see 虽然下雨，但我很开心。 --links
+        polyhead see my-encoder --text "the cat sat on the mat"
+        polyhead see my-encoder --text "the cat sat" --text "the dog sat" --html both.html
+        polyhead see my-digits --image seven.png --layer 0
+        polyhead see my-hearer --audio speech.wav --save speech.safetensors
+        polyhead see --recording speech.safetensors
     """
-    if translation is not None and len(texts) > 1:
-        raise ArgumentError(f"--translation belongs to one sentence, but there are {len(texts)}.")
+    named = {"--text": text, "--image": image, "--audio": audio, "--recording": recording}
+    given = {name: list(values) for name, values in named.items() if values}
+    if len(given) > 1:
+        raise ArgumentError(f"Give one kind of thing to see; found {' and '.join(given)}.")
+    if not given and not words:
+        raise ArgumentError(
+            "Give a TEXT, or a model with --text, --image or --audio, or --recording FILE. See polyhead see --help."
+        )
+    name, things = next(iter(given.items()), ("TEXT", list(words or [])))
+    if given and len(words or []) > (0 if name == "--recording" else 1):
+        raise ArgumentError(
+            f"{name} is what is seen, so before it stands {'nothing' if name == '--recording' else 'one model'};"
+            f" found {', '.join(words or [])}"
+        )
+    drawn = part is not None or layer is not None or head is not None or links or values
+    paged = port is not None or no_browser or html is not None
+    if translation is not None and len(things) > 1:
+        raise ArgumentError(f"--translation belongs to one sentence, but there are {len(things)}.")
+    if drawn and paged:
+        raise ArgumentError("--part, --layer, --head, --links and --values draw here; leave them out for a page.")
+    if html is not None and (port is not None or no_browser):
+        raise ArgumentError("--html writes a file, which needs no --port and no --no-browser; leave these out.")
+    if most is not None and html is None:
+        raise ArgumentError("--html-size is of the file that --html names; give that too.")
+    page = paged or not (drawn or save or name == "TEXT")
+    if (page or save) and len(things) > (1 if save else 2):
+        raise ArgumentError(
+            f"{'--save keeps one recording' if save else 'A page shows one thing, or compares two'};"
+            f" found {len(things)} of {name}"
+        )
 
+    for path in (html, save):
+        if path is not None and not path.resolve().parent.is_dir():
+            raise ArgumentError(f"There is no folder {path.parent} for {path.name}; make it, or choose another.")
+
+    from polyhead.lens.see import see as look
+
+    how = {"translation": translation, "beam": beam, "prefix": prefix, "language": language}
+
+    def seen() -> Iterator[Seen]:
+        if name == "--recording":
+            if told := [f"--{option}" for option, value in how.items() if value is not None]:
+                raise ArgumentError(f"A recording was made already, so {told[0]} says nothing; leave it out.")
+            yield from (look(recording=thing, by_words=not pieces) for thing in things)
+            return
+        from polyhead.tasks.load import load
+
+        loaded = load(words[0] if given and words else model, device=device)
+        kind = {"--image": "image", "--audio": "audio"}.get(name, "text")
+        for thing in things:
+            yield look(**{kind: thing}, model=loaded, by_words=not pieces, **how)  # pyright: ignore[reportArgumentType]
+
+    if page:
+        show(list(seen()), save=save, html=html, most=most, port=port or 0, browser=not no_browser)
+        return
+    for each in seen():
+        for note in each.notes:
+            say(note)
+        if save is not None:
+            keep(each, save)
+        if drawn or save is None:
+            draw(each, part, layer=layer, head=head, links=links, values=values)
+
+
+def draw(
+    seen: Seen,
+    part: Literal["cross", "encoder", "decoder"] | None,
+    *,
+    layer: int | None,
+    head: int | None,
+    links: bool,
+    values: bool,
+) -> None:
+    """The pictures of the terminal, what was read and written above them."""
     from rich.console import Console
     from rich.text import Text
 
     from polyhead.lens.draw.canvas import Canvas
     from polyhead.lens.draw.labels import shown
-    from polyhead.lens.see import see as look
-    from polyhead.tasks.load import load
 
-    loaded = load(model, device=device)
     console = Console(file=sys.stdout)
     canvas = Canvas.of(console)
-    for text in texts:
-        seen = look(text, model=loaded, translation=translation, beam=beam, by_words=not pieces)
-        picture = seen.draw(part, layer=layer, head=head, links=links, values=values, canvas=canvas)
-        for side in (seen.source, seen.target):
+    picture = seen.draw(part, layer=layer, head=head, links=links, values=values, canvas=canvas)
+    for side in (seen.source, seen.target):
+        if side is not None:
             console.print(Text(shown(side, canvas.encoding), "bold"), soft_wrap=True)
-        console.print(Text("\n"), picture, Text("\n"), sep="")
+    console.print(Text("\n"), picture, Text("\n"), sep="")
+
+
+def keep(seen: Seen, path: Path) -> None:
+    seen.recording.save(path)
+    say(f"Recorded in {path}; see it with: polyhead see --recording {path}")
+
+
+def show(
+    both: Sequence[Seen], *, save: Path | None, html: Path | None, most: int | None, port: int, browser: bool
+) -> None:
+    """The page of one thing, or of two that are compared: as a file, or answered until Ctrl-C."""
+    first, beside = both[0], both[1] if len(both) > 1 else None
+    for note in (note for each in both for note in each.notes):
+        say(note)
+    if save is not None:
+        keep(first, save)
+    if html is not None:
+        missing = first.html(html, beside=beside, most=None if most is None else most * 1_000_000)
+        say(f"Written to {html}, {html.stat().st_size:,} bytes.")
+        if missing:
+            say(f"Left out, and told in the file too: {'; '.join(missing)}.")
+        return
+    first.page(beside=beside, port=port, browser=browser, tell=told)
+
+
+def told(address: str) -> None:
+    print(address, flush=True)
+    say("The page answers there, to this machine alone; Ctrl-C ends it.")

@@ -1,113 +1,129 @@
-"""A sentence goes in; its translation, and where every head of the model looked for it, come out as one value."""
+"""A text, an image or a sound goes in; what the model made of it and where every head looked come out as one value."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import webbrowser
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from rich.text import Text
 
-from polyhead.errors import ArgumentError, DataError, did_you_mean
-from polyhead.inputs.pair import spelled
-from polyhead.inputs.text import clean
-from polyhead.inputs.tokenizer import Piece
+from polyhead.errors import ArgumentError, did_you_mean
+from polyhead.lens.axes import START, Words, axis
 from polyhead.lens.draw import terminal
 from polyhead.lens.draw.canvas import Canvas
 from polyhead.lens.draw.labels import shown
 from polyhead.lens.draw.terminal import Axes
-from polyhead.lens.draw.words import group, merge, word
-from polyhead.lens.recording import Recording
-from polyhead.lens.watch import watch
-from polyhead.tasks.asking import Asking
-from polyhead.tasks.decoding import chosen_search
+from polyhead.lens.draw.words import merge
+from polyhead.lens.looking import Looked, answer_text, read_image, read_sound, read_text
+from polyhead.lens.page.scene import Scene, Shown
+from polyhead.lens.recording import Part, Recording
 from polyhead.tasks.device import Device
 from polyhead.tasks.load import Loaded, ready
-from polyhead.tasks.translator import Translator
 
-Part = Literal["cross", "encoder", "decoder"]
-PLACES = {"cross": "decoder.blocks.{}.cross", "encoder": "encoder.blocks.{}.attn", "decoder": "decoder.blocks.{}.attn"}
-START = "<start>"
-NOTES = {
-    "cross": "A row is the step that chose its {0} of the translation; columns are {0}s of the source.",
-    "encoder": "Rows and columns are {0}s of the source.",
-    "decoder": "A row is the step that chose its {0}; columns are the {0}s it had read, from the start sign on.",
-}
+__all__ = ["PARTS", "START", "Part", "Seen", "Words", "see"]
+
+PARTS: tuple[Part, ...] = ("cross", "encoder", "decoder")
+NOTES = {  # of what a map shows: where the words that are chosen are known, and where not
+    "cross": ("A row is the step that chose one of the {0}; columns are the {1} that were read.",
+              "A row is the step that had last read one of the {0}; columns are the {1} that were read first."),
+    "encoder": ("Rows and columns are the {0} that were read.",) * 2,
+    "decoder": ("A row is the step that chose one of the {0}; columns are the {1} it had read, from the start sign on.",
+                "Rows and columns are the {0} that were read; each sees itself and those before it."),
+}  # fmt: skip
+SEVERAL = {"patch": "patches", "stretch": "stretches of time"}  # others take an s
 JOINED = " Pieces of one word are joined: what is looked at adds up, those who look are averaged."
 
 
 @dataclass(frozen=True)
-class Words:
-    """The words of a text, the pieces that make each of them, and the places that hold a sign and no word."""
-
-    labels: list[str]
-    pieces: list[list[int]]
-    signs: list[int]
-    unit: str = "word"  # or "piece", where each stands for itself
-
-    @classmethod
-    def of(cls, text: str, pieces: Sequence[Piece], *, by_words: bool) -> Words:
-        places = [(piece.start, piece.end) for piece in pieces]
-        if not by_words:
-            return cls([piece.text for piece in pieces], [[i] for i in range(len(pieces))], _empty(places), "piece")
-        words = group(text, places)
-        labels = [word(text, places, numbers) or pieces[numbers[0]].text for numbers in words]
-        return cls(labels, words, _empty([places[numbers[0]] for numbers in words]))
-
-    @property
-    def joined(self) -> bool:
-        """Whether some word is made of several pieces."""
-        return any(len(numbers) > 1 for numbers in self.pieces)
-
-    def read(self) -> Words:
-        """The same words as the decoder reads them: after the start sign, and without the last piece."""
-        *words, last = self.pieces
-        words += [last[:-1]] if len(last) > 1 else []
-        shifted = [[i + 1 for i in numbers] for numbers in words]
-        signs = [0, *(i + 1 for i in self.signs if i < len(words))]
-        return Words([START, *self.labels[: len(words)]], [[0], *shifted], signs, self.unit)
-
-
-@dataclass(frozen=True)
 class Seen:
-    """A sentence, its translation, and every attention call of the model that read both.
+    """What a model read, what it wrote, and every attention call that it made.
 
-    A part of the model is "cross" (the translation looks at the source), "encoder" (the source at itself) or "decoder"
-    (the translation at what it has read). `print(seen)` shows the first.
+    A part of the model is "cross" (what is written looks at what was read), "encoder" (what was read at itself) or
+    "decoder" (what is written at what was written before). `print(seen)` shows the first that there is.
+
+    source, target  what was read and written, in words; target is None where nothing is written.
+    recording       the calls, and the rulers of their axes.
+    by_words        whether the pieces of one word stand together.
+    notes           what a person should know of the run.
+    model           what the model is called.
     """
 
     source: str
-    target: str
-    source_words: Words
-    target_words: Words
+    target: str | None
     recording: Recording
+    by_words: bool = True
+    notes: tuple[str, ...] = ()
+    model: str = ""
 
-    def words(self, part: Part = "cross") -> tuple[Words, Words]:
+    @cached_property
+    def scene(self) -> Scene:
+        """The calls with their places, as the page shows them."""
+        return Scene(self.recording, self.source, self.model)
+
+    @cached_property
+    def parts(self) -> list[Part]:
+        """The parts that the model has."""
+        return [part for part in PARTS if any(call.facts.part == part for call in self.scene.calls)]
+
+    @property
+    def source_words(self) -> Words:
+        return self.side("encoder")
+
+    @property
+    def target_words(self) -> Words:
+        return self.side("chosen")
+
+    def side(self, name: str) -> Words:
+        ruler = self.scene.parts[name]
+        return axis(ruler, 0, ruler.count, by_words=self.by_words)
+
+    def words(self, part: Part | None = None, *, layer: int | None = None) -> tuple[Words, Words]:
         """Those that look (rows) and those looked at (columns)."""
-        _place(part)
-        rows = self.source_words if part == "encoder" else self.target_words
-        return rows, self.target_words.read() if part == "decoder" else self.source_words
+        part = self.known(part)
+        return self.sides(self.call(part, self.layers(part)[0] if layer is None else layer))
 
-    def layers(self, part: Part = "cross") -> list[int]:
+    def sides(self, call: Shown) -> tuple[Words, Words]:
+        _, _, T, S = call.facts.shape
+        rows = axis(self.scene.parts[call.rows], call.offset, T, by_words=self.by_words)
+        return rows, axis(self.scene.parts[call.columns], 0, S, by_words=self.by_words)
+
+    def known(self, part: Part | None) -> Part:
+        """The part that was named, or the first; raises ArgumentError for one that there is not."""
+        if part is None:
+            return self.parts[0]
+        if part not in PARTS:
+            raise ArgumentError(f"part must be one of {', '.join(PARTS)}, found '{part}'.{did_you_mean(part, PARTS)}")
+        if part not in self.parts:
+            raise ArgumentError(f"The model has no part '{part}', only {', '.join(self.parts)}.")
+        return part
+
+    def layers(self, part: Part | None = None) -> list[int]:
         """The layers that have this part."""
-        place, names = _place(part), self.recording.names()
-        return [i for i in range(len(names)) if place.format(i) in names]
+        part = self.known(part)
+        return sorted({call.layer for call in self.scene.calls if call.facts.part == part})
 
-    def weights(self, part: Part = "cross", *, layer: int) -> NDArray[np.floating]:
-        """The exact weights [H, T, S] of a layer's heads, by the words of both sides; a row sums to one."""
-        rows, columns = self.words(part)
+    def call(self, part: Part, layer: int) -> Shown:
+        """The last call of a layer; raises ArgumentError for a layer that there is not."""
         if layer not in (layers := self.layers(part)):
             raise ArgumentError(f"The model's layers are {layers[0]} to {layers[-1]}, but layer is {layer}.")
-        exact = self.recording[_place(part).format(layer)].weights()[0]
+        return [call for call in self.scene.calls if (call.facts.part, call.layer) == (part, layer)][-1]
+
+    def weights(self, part: Part | None = None, *, layer: int) -> NDArray[np.floating]:
+        """The exact weights [H, T, S] of a layer's heads, by the words of both sides; a row sums to one."""
+        call = self.call(self.known(part), layer)
+        rows, columns = self.sides(call)
+        exact = self.scene.call(call.id).weights()[0]
         return merge(exact.cpu().double().numpy(), rows.pieces, columns.pieces)
 
     def draw(
         self,
-        part: Part = "cross",
+        part: Part | None = None,
         *,
         layer: int | None = None,
         head: int | None = None,
@@ -125,11 +141,13 @@ class Seen:
             raise ArgumentError("values are written on the large map of one head; choose a head as well.")
         if links and head is not None:
             raise ArgumentError("links are a table of all heads, but one head is chosen; leave one of them out.")
-        canvas = canvas or Canvas()
-        rows, columns = self.words(part)
-        axes = Axes(rows.labels, columns.labels, quiet=columns.signs)
+        canvas, part = canvas or Canvas(), self.known(part)
         lines: list[Text] = []
+        note = ""
         for number in self.layers(part) if layer is None else [layer]:
+            call = self.call(part, number)
+            rows, columns = self.sides(call)
+            axes = Axes(rows.labels, columns.labels, quiet=columns.signs)
             weights = self.weights(part, layer=number)
             title = f"Layer {number}"
             if head is None:
@@ -140,74 +158,134 @@ class Seen:
                 lines += terminal.head_map(weights[head], axes, title=title, canvas=canvas, values=values)
             else:
                 raise ArgumentError(f"The layer has heads 0 to {len(weights) - 1}, but head is {head}.")
-        note = NOTES[part].format(rows.unit) + (JOINED if rows.joined or columns.joined else "")
+            note = NOTES[part][call.rows != "chosen"].format(
+                *(SEVERAL.get(x.unit, x.unit + "s") for x in (rows, columns))
+            )
+            note += JOINED if rows.joined or columns.joined else ""
         return Text("\n").join([*lines, Text(note, "dim")])
 
+    def page(
+        self, *, beside: Seen | None = None, port: int = 0, browser: bool = True, tell: Callable[[str], None] = print
+    ) -> None:
+        """Show the page in a browser, at an address of this machine alone, until Ctrl-C.
+
+        beside: what it is compared with. port: 0 for one that is free. tell: hears the address. Raises ArgumentError
+        where nothing can listen on the port.
+        """
+        from polyhead.lens.page.answers import Answers
+        from polyhead.lens.page.bundle import page
+        from polyhead.lens.page.server import serve
+
+        def at(address: str) -> None:
+            tell(address)
+            if browser:
+                webbrowser.open(address)
+
+        serve(Answers(self.scenes(beside)), page(), port=port, tell=at)
+
+    def html(self, path: str | Path, *, beside: Seen | None = None, most: int | None = None) -> list[str]:
+        """Write the page as one file that needs no server and no network; gives what it had to leave out for size.
+
+        beside: what it is compared with. most: bytes of the file, 20 million unless given. It appears whole or not at
+        all. Raises WriteError, and ArgumentError where so many bytes do not even hold labels and thumbnails.
+        """
+        from polyhead.lens.page.answers import Answers
+        from polyhead.lens.page.bundle import page
+        from polyhead.lens.page.export import MOST, export
+
+        return export(Answers(self.scenes(beside)), Path(path), most=MOST if most is None else most, page=page)
+
+    def scenes(self, beside: Seen | None) -> list[Scene]:
+        return [self.scene] if beside is None else [self.scene, beside.scene]
+
     def __str__(self) -> str:
-        return f"{shown(self.source)}\n{shown(self.target)}\n\n{self.draw().plain}"
+        lines = [shown(side) for side in (self.source, self.target) if side is not None]
+        return "\n".join([*lines, "", self.draw().plain])
 
 
 def see(
-    text: str,
+    text: str | None = None,
     *,
+    image: Any = None,
+    audio: Any = None,
+    recording: Recording | str | Path | None = None,
     model: str | Path | Loaded = "zh-en",
     translation: str | None = None,
     beam: int | None = None,
+    prefix: str | None = None,
+    language: str | None = None,
+    rate: int | None = None,
     by_words: bool = True,
     device: Device = "auto",
 ) -> Seen:
-    """Translate a text, or take the translation that is given, and watch the model read both.
+    """Let a model read a text, an image or a sound, and watch it; or take what was recorded before.
 
-    The model reads the very tokens that the beam found, as it did when it chose them. model, beam, device: as
-    `translate` takes them. by_words: the weights of pieces of one word are joined (what is looked at adds up, those who
-    look are averaged); False leaves the tokenizer's pieces as they are. Raises ArgumentError, CheckpointError, and
-    DataError for an empty text or one beyond the model's positions.
+    text         read by an encoder or a decoder as it stands; a translator or another model that answers in words
+                 answers it, and reads the very tokens that it found, as it did when it chose them.
+    translation  an answer to look at instead of the model's own. beam: as `translate` takes it. prefix: words that
+                 ask, for a model that is asked in words; unless given, those of the one task that its folder knows.
+    image        for a model of images: a file, a PIL image or an array [height, width, 3].
+    audio        for a model of speech: a file, or an array with its `rate`; as much as it hears at once, 30 seconds,
+                 is written down and looked at. language: as `transcribe` takes it.
+    recording    what `watch` recorded, of whatever model, or the file of it; no model is needed.
+    model        a folder, a shipped model's name, or what `load` returned.
+    by_words     drawn weights of pieces of one word are joined (what is looked at adds up, those who look are
+                 averaged); False leaves the tokenizer's pieces as they are.
+
+    Raises ArgumentError, CheckpointError, and DataError for an empty text or one beyond the model's positions.
     """
-    for name, value in {"text": text, "translation": translation or ""}.items():
-        if not isinstance(value, str):
+    given = {"text": text, "image": image, "audio": audio, "recording": recording}
+    named = [name for name, value in given.items() if value is not None] or ["text"]
+    if len(named) > 1:
+        raise ArgumentError(f"Give one thing to see, a text, an image, audio or a recording; found {', '.join(named)}.")
+    if recording is not None:
+        return of_recording(recording, by_words=by_words)
+    for name, value in {named[0]: text, "translation": translation or ""}.items():
+        if name in ("text", "translation") and not isinstance(value, str):
             raise ArgumentError(f"{name} must be a text, found {type(value).__name__}.")
     if translation is not None and beam is not None:
         raise ArgumentError(
             "A translation is given, so there is none to search for with a beam; leave one of them out."
         )
-    source, target = clean(text), None if translation is None else clean(translation)
-    if not source or target == "":
-        raise DataError("There is nothing to see in an empty text; give a sentence.")
     loaded = ready(model, device)
-    longest, sides = loaded.config.max_len, loaded.tokenizer
-    source_pieces = _fitting(sides.source.pieces(source), longest)
-    source_ids = [piece.id for piece in source_pieces]
-    if target is None:
-        translator = Translator(loaded, search=chosen_search(loaded, None, beam), said=Asking())  # the text as it is
-        [[found, *_]] = translator.batch([source_ids])
-        end = [loaded.config.eos_id] if found.finished else []
-        target, target_pieces = spelled(sides.target, found.tokens + end)
+    reads, what = loaded.family.reads, named[0]
+    fits(loaded, what, {"translation": translation, "beam": beam, "prefix": prefix})
+    match reads:
+        case "image":
+            looked = read_image(loaded, image)
+        case "sound":
+            looked = read_sound(loaded, audio, rate=rate, language=language)
+        case "pair":
+            looked = answer_text(loaded, text or "", answer=translation, beam=beam, prefix=prefix)
+        case "text":
+            looked = read_text(loaded, text or "")
+    return seen_of(looked, loaded, by_words)
+
+
+def fits(loaded: Loaded, what: str, answers: dict[str, Any]) -> None:
+    """Refuse what the model does not read, and settings of an answer where none is written."""
+    reads = loaded.family.reads
+    wanted, known = {"image": ("image", "an image"), "sound": ("audio", "audio")}.get(reads, ("text", "a text"))
+    if what != wanted:
+        raise ArgumentError(
+            f"{loaded.folder or 'This model'} is a {loaded.family.architecture}, which is given {known}; found {what}"
+        )
+    given = [name for name, value in answers.items() if value is not None]
+    if given and reads != "pair":
+        raise ArgumentError(
+            f"{loaded.folder or 'This model'} writes no answer, so {given[0]} says nothing; leave it out."
+        )
+
+
+def of_recording(recording: Recording | str | Path, *, by_words: bool) -> Seen:
+    """What was recorded before."""
+    if not isinstance(recording, Recording):
+        name, recording = Path(recording).name, Recording.load(recording)
     else:
-        target_pieces = _fitting(sides.target.pieces(target), longest)
-    read = [loaded.config.start_id, *(piece.id for piece in target_pieces[:-1])]  # before each choice of the decoder
-    with watch(loaded.model) as recording, torch.inference_mode():
-        loaded.model(*(torch.tensor([ids], device=loaded.device) for ids in (source_ids, read)))  # [1, S], [1, T]
-    return Seen(
-        source,
-        target,
-        Words.of(source, source_pieces, by_words=by_words),
-        Words.of(target, target_pieces, by_words=by_words),
-        recording,
-    )
+        name = "recording"
+    return Seen(name, None, recording, by_words)
 
 
-def _place(part: Part) -> str:
-    """The name of a part's attention in the model, with room for the layer."""
-    if part not in PLACES:
-        raise ArgumentError(f"part must be one of {', '.join(PLACES)}, found '{part}'.{did_you_mean(part, PLACES)}")
-    return PLACES[part]
-
-
-def _fitting(pieces: list[Piece], longest: int) -> list[Piece]:
-    if len(pieces) > longest:
-        raise DataError(f"The text has {len(pieces)} tokens, but the model reads at most {longest}.")
-    return pieces
-
-
-def _empty(places: Sequence[tuple[int, int]]) -> list[int]:
-    return [i for i, (start, end) in enumerate(places) if start == end]
+def seen_of(looked: Looked, loaded: Loaded, by_words: bool) -> Seen:
+    model = loaded.folder.name if loaded.folder else loaded.family.architecture
+    return Seen(looked.source, looked.target, looked.recording, by_words, looked.notes, model)

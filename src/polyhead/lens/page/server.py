@@ -95,6 +95,8 @@ def serve(answers: Answers, page: Page, *, port: int = 0, tell: Callable[[str], 
     except KeyboardInterrupt:  # the way it ends
         return
     except SystemExit:
+        if server.started:  # it was told to end
+            raise
         raise ArgumentError(
             f"Nothing can listen on port {port} of {HOST}, where something else may; take another port, or leave it out."
         ) from None
