@@ -23,7 +23,7 @@ export function createAtlas(host, app) {
     }
   }, { root: host, rootMargin: '200px' });
   const buttons = new Map();
-  let built = '', metrics = null, infos = [], turn = 0;
+  let built = '', metrics = null, infos = [], turn = 0, refining = Promise.resolve();
 
   const scene = () => app.scene;
   const stepsOf = () => [...new Set(scene().calls.map((call) => call.step))].sort((a, b) => a - b);
@@ -68,7 +68,17 @@ export function createAtlas(host, app) {
   }
 
   async function paintCall(call) {
-    const all = await thumbs(call);
+    paintThumbs(call, await thumbs(call));
+    if (!scene().calls[call].sampled) return;
+    refining = refining.then(() => calmly()).then(async () => { // more exact rows, while the person looks
+      const found = buttons.has(`${call}.0`) && await scene().bits.get(`fine/${call}`, () => scene().ask('thumbs', call, 'fine'));
+      if (found) paintThumbs(call, { shape: found.shape, values: weights(found) });
+    }).catch(() => {});
+  }
+
+  const calmly = () => new Promise((done) => window.requestIdleCallback ? requestIdleCallback(done) : setTimeout(done, 100));
+
+  function paintThumbs(call, all) {
     if (!all) return;
     const [, rows, columns] = all.shape, size = rows * columns;
     for (let head = 0; head < scene().calls[call].heads; head++) {
@@ -98,7 +108,7 @@ export function createAtlas(host, app) {
         for (const [call, id] of here) {
           if (call.part !== name) continue;
           if (part !== call.part) groups.push(make('h3', {}, partName(part = call.part)));
-          const group = make('div', { class: 'layer', 'data-call': id }, make('span', { class: 'number', 'aria-hidden': 'true' }, call.layer), make('div', { class: 'thumbs' }, Array.from({ length: call.heads }, (_, head) => button(id, head))));
+          const group = make('div', { class: 'layer', 'data-call': id }, make('span', { class: 'number', 'aria-hidden': 'true' }, call.layer), make('div', { class: 'thumbs', style: { '--across': call.heads % 8 && call.heads % 6 === 0 ? 6 : 8 } }, Array.from({ length: call.heads }, (_, head) => button(id, head))));
           groups.push(group);
           watcher.observe(group);
         }

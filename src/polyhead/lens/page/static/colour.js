@@ -4,6 +4,10 @@ const CIVIDIS = [[0, 34, 78], [18, 53, 112], [59, 73, 108], [87, 93, 109], [112,
 const APART = [[8, 64, 129], [43, 112, 183], [120, 170, 217], [192, 214, 235], [242, 242, 240], [248, 214, 178], [240, 164, 96], [207, 107, 25], [140, 62, 4]];
 const APART_DARK = [[140, 200, 255], [84, 158, 228], [42, 104, 166], [28, 58, 92], [34, 36, 42], [92, 58, 24], [160, 96, 28], [224, 140, 50], [255, 190, 110]];
 
+// The same behind words: what is not looked at is the page itself, and more stands out more from it.
+const BEHIND = [[251, 251, 249], [254, 245, 200], [250, 228, 112], [214, 190, 90], [150, 143, 118], [87, 93, 109], [18, 53, 112]];
+const BEHIND_DARK = [[18, 20, 26], [18, 38, 78], [40, 62, 108], [87, 93, 109], [138, 134, 120], [195, 179, 105], [254, 232, 56]];
+
 function table(anchors) {
   return Uint8ClampedArray.from({ length: 256 * 3 }, (_, n) => {
     const at = Math.floor(n / 3) / 255 * (anchors.length - 1), low = Math.min(Math.floor(at), anchors.length - 2);
@@ -11,7 +15,7 @@ function table(anchors) {
   });
 }
 
-const WEIGHTS = table(CIVIDIS), DIFFERENCES = table(APART), DIFFERENCES_DARK = table(APART_DARK);
+const WEIGHTS = table(CIVIDIS), DIFFERENCES = table(APART), DIFFERENCES_DARK = table(APART_DARK), TEXT = table(BEHIND), TEXT_DARK = table(BEHIND_DARK);
 
 const SMALL = 1e-4; // where the logarithmic scale becomes linear
 export const SCALES = {
@@ -23,7 +27,7 @@ export const SCALES = {
 // The place of a weight on the ramp, 0 to 1; of a difference, 0.5 is none.
 export function place(weight, scale, apart) {
   const [up] = SCALES[scale];
-  if (!apart) return up(Math.min(1, Math.max(0, weight)));
+  if (apart !== true) return up(Math.min(1, Math.max(0, weight)));
   return 0.5 + Math.sign(weight) * up(Math.min(1, Math.abs(weight))) / 2;
 }
 
@@ -33,6 +37,7 @@ export function dark() {
 }
 
 export function ramp(apart) {
+  if (apart === 'text') return dark() ? TEXT_DARK : TEXT;
   return apart ? (dark() ? DIFFERENCES_DARK : DIFFERENCES) : WEIGHTS;
 }
 

@@ -1,6 +1,7 @@
 // Paths become numbers: answers come from the page itself or from its own server, once, and stale requests are dropped.
 
 import { labelled } from './tokens.js';
+import { say } from './say.js';
 
 const held = document.getElementById('answers');
 const ANSWERS = held ? JSON.parse(held.textContent) : null;
@@ -121,7 +122,7 @@ export class Ruler {
     if (this.kind === 'patches') {
       const before = part.before ?? 0;
       if (i < before) return part.before_names?.[i] ?? (i ? `[REG ${i}]` : '[CLS]');
-      return `${Math.floor((i - before) / part.columns) + 1}↓${(i - before) % part.columns + 1}→`;
+      return say('row column', Math.floor((i - before) / part.columns) + 1, (i - before) % part.columns + 1);
     }
     if (this.labels[i] === undefined) this.load(i, i);
     return this.labels[i] ?? `${i}`;

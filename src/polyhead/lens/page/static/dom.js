@@ -26,6 +26,8 @@ export function token(label, properties = {}, name = 'span') {
   return make(name, { ...properties, class: `token ${properties.class ?? ''}` }, parts.map((part) => part.startsWith('·') ? make('span', { class: 'dot' }, part) : part));
 }
 
+const colours = new Map();
+
 // A drawing surface of so many CSS pixels, sharp on every screen.
 export function surface(canvas, width, height) {
   const ratio = Math.min(3, devicePixelRatio || 1);
@@ -44,7 +46,13 @@ export function surface(canvas, width, height) {
 
 // A colour of the theme, by its name in the style sheet.
 export function theme(name) {
-  return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+  if (!colours.has(name)) colours.set(name, getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim());
+  return colours.get(name);
+}
+
+// The theme has changed: its colours are read anew.
+export function repaint() {
+  colours.clear();
 }
 
 export const calm = () => matchMedia('(prefers-reduced-motion: reduce)').matches;

@@ -3,6 +3,7 @@
 import { digits, fill, grouped, make, percent, token } from './dom.js';
 import { css, rgb } from './colour.js';
 import { current, pin, preview, state } from './state.js';
+import { picturesOf } from './panel.js';
 import { plain } from './tokens.js';
 import { say, unit } from './say.js';
 
@@ -44,13 +45,45 @@ export function createInspector(host, app) {
     last = { now, row, column, numbers, value, rows, columns };
     app.level(value);
     say_it(now, row, value, rows, columns, scene);
-    list(keys, 'key', row, columns, now, rows);
+    const none = now.query < 0 && now.key < 0, best = none ? await strongestOf(scene) : null;
+    if (mine !== turn) return;
+    if (best?.length) overall(best, rows, columns);
+    else list(keys, 'key', row, columns, now, rows);
     list(queries, 'query', column, rows, now, columns);
     figures(numbers, value);
   }
 
+  // The strongest links of the whole head, one a row: where to begin.
+  async function strongestOf(scene) {
+    const picture = state.side === 'd' ? app.parts.picture : null;
+    if (picture?.both) {
+      const found = [];
+      picture.data.forEach((w, n) => Number.isNaN(w) || found.push([picture.rowAt(Math.floor(n / picture.S)), picture.columnAt(n % picture.S), w]));
+      return found.sort((a, b) => Math.abs(b[2]) - Math.abs(a[2])).slice(0, FEW + 2);
+    }
+    const matrix = await app.mean(scene);
+    if (!matrix) return null;
+    const { T, S, data } = matrix, best = [];
+    for (let i = 0; i < T; i++) {
+      let top = 0;
+      for (let j = 1; j < S; j++) if (data[i * S + j] > data[i * S + top]) top = j;
+      best.push([i, top, data[i * S + top]]);
+    }
+    return best.filter(([, , w]) => w > 0).sort((a, b) => b[2] - a[2]).slice(0, FEW + 2);
+  }
+
+  function overall(best, rows, columns) {
+    keys.hidden = false;
+    fill(keys, make('h3', {}, say(state.side === 'd' ? 'strongest change' : 'strongest here')), make('ol', {}, best.map(([i, j, w]) => make('li', {}, make('button', { class: 'link', onclick: () => pin({ query: i, key: j }) },
+      make('span', { class: 'label' }, make('b', { class: 'query' }, word(rows, i)), ' → ', make('b', { class: 'key' }, word(columns, j))), make('span', { class: 'number' }, signed(w)))))));
+  }
+
+  const signed = (w) => state.side === 'd' ? (w > 0 ? '+' : '−') + percent(Math.abs(w)) : percent(w);
+
   async function valueOf(scene, now, row, column, numbers) {
     if (now.query < 0 || now.key < 0) return undefined;
+    const both = state.side === 'd' ? app.both(now.query, now.key) : null;
+    if (both) return both[0] - both[1];
     const matrix = await app.mean(scene);
     if (matrix) return matrix.data[now.query * matrix.S + now.key];
     const found = row?.links.find(([i]) => i === now.key) ?? column?.links.find(([i]) => i === now.query);
@@ -67,8 +100,8 @@ export function createInspector(host, app) {
     if (who && whom) {
       const rank = row?.links.findIndex(([i]) => i === now.key);
       fill(readout, make('p', { class: 'said' }, who, ` ${say('looks at')} `, whom),
-        make('p', { class: 'big' }, barred ? '—' : hidden ? '—' : value === undefined ? '…' : percent(value)),
-        make('p', { class: 'fine' }, barred ? say('barred') : hidden ? say('is hidden') : value === undefined ? say('beyond 64') : [app.measure(), rank >= 0 ? ` · ${say('rank', rank + 1, grouped(columns.count))}` : '']));
+        make('p', { class: 'big' }, barred ? '—' : hidden ? '—' : value === undefined || Number.isNaN(value) ? '…' : signed(value)),
+        make('p', { class: 'fine' }, barred ? say('barred') : hidden ? say('is hidden') : state.side === 'd' ? (Number.isNaN(value) ? say('in one only') : app.both(now.query, now.key).map((w, n) => `${'AB'[n]} ${percent(w)}`).join(' · ')) : value === undefined ? say('beyond 64') : [app.measure(), rank >= 0 ? ` · ${say('rank', rank + 1, grouped(columns.count))}` : '']));
     } else if (who) {
       const best = row?.links[0];
       fill(readout, make('p', { class: 'said' }, who, ` ${say('looks most at')} `, best ? make('b', { class: 'key' }, word(columns, best[0])) : '—'),
@@ -80,11 +113,28 @@ export function createInspector(host, app) {
 
   // A word within its neighbours.
   function context(ruler, i) {
+    if (ruler.kind === 'patches') return crop(ruler, i);
     if (ruler.kind !== 'words') return null;
     const part = (from, to) => Array.from({ length: Math.max(0, to - from) }, (_, n) => plain(ruler.label(from + n)).replace(/^‹LF›$/, '¶'));
     const before = part(Math.max(0, i - AROUND), i), after = part(i + 1, Math.min(ruler.count, i + AROUND + 1));
     const glue = /[\u3040-\u9fff]/.test(before.concat(after).join('')) ? '' : ' ';
     return make('span', { class: 'context', dir: 'auto' }, before.join(glue), glue, make('em', {}, plain(ruler.label(i))), glue, after.join(glue));
+  }
+
+  // A patch with its neighbours.
+  function crop(ruler, i) {
+    const { part } = ruler, at = i - (part.before ?? 0), canvas = make('canvas', { class: 'crop', width: 56, height: 56, 'aria-hidden': 'true' });
+    if (at < 0) return null;
+    ruler.image ??= picturesOf(ruler);
+    ruler.image.then((image) => {
+      if (!image) return;
+      const [w, h] = [image.width / part.columns, image.height / part.rows], context = canvas.getContext('2d');
+      context.drawImage(image, (at % part.columns - 1) * w, (Math.floor(at / part.columns) - 1) * h, 3 * w, 3 * h, 0, 0, 56, 56);
+      context.strokeStyle = '#fff';
+      context.lineWidth = 2;
+      context.strokeRect(19, 19, 18, 18);
+    });
+    return canvas;
   }
 
   function list(section, kind, found, ruler, now, other) {
@@ -99,7 +149,7 @@ export function createInspector(host, app) {
     const summary = kind === 'key' ? say('hold', grouped(found.held), grouped(ruler.count), unit(ruler, found.held)) : say('received', digits(found.sum), grouped(found.held)) + (found.plain ? ` · ${say('by plain')}` : '');
     fill(section, make('h3', {}, title), make('p', { class: 'fine' }, summary),
       make('ol', {}, links.map(([i, w]) => make('li', {}, make('button', {
-        class: 'link', 'aria-pressed': i === (kind === 'key' ? now.key : now.query),
+        class: `link ${ruler.kind === 'patches' ? 'cropped' : ''}`, 'aria-pressed': i === (kind === 'key' ? now.key : now.query),
         onclick: () => pin(kind === 'key' ? { query: at, key: i } : { query: i, key: at }),
         onpointerenter: () => kind === 'key' ? markOnly(at, i) : markOnly(i, at),
       }, make('span', { class: 'label' }, word(ruler, i), ruler.count > 200 && ruler.kind === 'words' ? make('small', {}, ` ${grouped(i)}`) : null), context(ruler, i), make('span', { class: 'meter' }, make('i', { style: { width: `${w / most * 100}%`, background: css(rgb(w, state.scale)) } })), make('span', { class: 'number' }, percent(w)))))),

@@ -1,6 +1,6 @@
 // The page: three regions that never move, one selection, one sentence that says what is shown.
 
-import { calm, fill, grouped, make, percent, token } from './dom.js';
+import { fill, grouped, make, repaint, token } from './dom.js';
 import { Scene, weights } from './data.js';
 import { address, begin, canRedo, canUndo, current, hover, listen, pin, preview, redo, state, undo } from './state.js';
 import { language, partName, say, told, unit } from './say.js';
@@ -107,8 +107,12 @@ async function difference(base) {
     if (i >= 0 && k >= 0 && j >= 0 && l >= 0) data[n * S + m] = a.data[i * a.S + j] - b.data[k * b.S + l];
   }));
   const label = (mine, other, pairs) => (n) => pairs[n][0] >= 0 ? (pairs[n][1] < 0 ? 'A ' : '') + mine.label(pairs[n][0]) : 'B ' + other.label(pairs[n][1]);
+  const both = (query, key) => {
+    const k = rows.find(([i]) => i === query)?.[1], l = columns.find(([j]) => j === key)?.[1];
+    return k >= 0 && l >= 0 ? [a.data[query * a.S + key], b.data[k * b.S + l]] : [NaN, NaN];
+  };
   return {
-    ...base, name: base.name + '/d', T, S, data, apart: true, rowLabel: label(base.rows, r2, rows), columnLabel: label(base.columns, c2, columns),
+    ...base, name: base.name + '/d', T, S, data, both, apart: true, rowLabel: label(base.rows, r2, rows), columnLabel: label(base.columns, c2, columns),
     rowOf: (i) => i < 0 ? -1 : rows.findIndex(([k]) => k === i), columnOf: (j) => j < 0 ? -1 : columns.findIndex(([k]) => k === j), rowAt: (i) => rows[i][0], columnAt: (j) => columns[j][0],
     rowFaint: (i) => rows[i].includes(-1), columnFaint: (j) => columns[j].includes(-1), hidden: (j) => columns[j][0] >= 0 && base.hidden(columns[j][0]),
     barred: (i, j) => rows[i][0] >= 0 && columns[j][0] >= 0 && base.barred(rows[i][0], columns[j][0]),
@@ -121,7 +125,7 @@ function viewsNow() {
   const [rows, columns] = app.scene.axes(state.call), kinds = [rows.kind, columns.kind];
   const worded = kinds.every((kind) => kind === 'words');
   const where = kinds.includes('frames') ? 'sound' : kinds.includes('patches') ? 'picture' : 'text';
-  return ['map', worded && 'lines', where, 'table'].filter(Boolean);
+  return ['map', worded && app.scene.small(state.call) && 'lines', where, 'table'].filter(Boolean);
 }
 
 function viewNow() {
@@ -130,7 +134,7 @@ function viewNow() {
   if (views.includes(state.view)) return state.view;
   const { part, queries, keys } = app.scene.calls[state.call];
   const short = queries * keys <= 10000;
-  return views[1] === 'lines' ? (part === 'cross' && short ? 'lines' : 'map') : views[1];
+  return views.includes('lines') ? (part === 'cross' && short ? 'lines' : 'map') : views[1] === 'text' ? 'map' : views[1];
 }
 app.view = viewNow;
 
@@ -142,7 +146,10 @@ app.tell = (text) => {
   app.toast = setTimeout(() => parts.toast.classList.remove('up'), 2600);
 };
 app.glance = (query, key) => preview(query, key);
-app.level = (value) => legend(parts.legend, state.side === 'd', state.side === 'd' ? undefined : value);
+app.level = (value) => legend(parts.legend, viewNow() === 'text' ? 'text' : state.side === 'd' && viewNow() === 'map', value);
+
+// The sides of a difference: what A and B give a cell of the picture, both NaN where it stands in one only.
+app.both = (query, key) => parts.picture?.both?.(query, key);
 app.sampled = (how, side) => {
   const text = how === 'summary' ? say('summary only') : how === 'max' ? say('max', grouped(side)) : how === 'exact' ? `${say('exact')} (${say('tiles8')})` : say('coming');
   if (parts.sampled.textContent !== text) parts.sampled.textContent = text;
@@ -203,6 +210,7 @@ function download(blob, name) {
 
 function build() {
   const chinese = language() === 'zh';
+  repaint();
   document.documentElement.lang = chinese ? 'zh-CN' : 'en';
   if (state.theme) document.documentElement.dataset.theme = state.theme;
   else delete document.documentElement.dataset.theme;
@@ -211,11 +219,11 @@ function build() {
   const icon = (sign, name, act, more = {}) => make('button', { class: 'icon', 'aria-label': say(name), title: say(name), onclick: act, ...more }, sign);
   parts.undo = icon('↶', 'undo', undo);
   parts.redo = icon('↷', 'redo', redo);
-  const side = (name, value) => make('button', { 'data-side': value, onclick: () => pin({ side: value }) }, say(name));
+  const side = (name, value) => make('button', { 'data-side': value, title: value === 'd' ? say('is difference') : titled((value ? app.second : app.scene).info.title), onclick: () => pin({ side: value }) }, say(name));
   const compare = app.second && make('div', { class: 'segments', role: 'group', 'aria-label': say('compare') }, side('first', ''), side('second', 'b'), side('difference', 'd'));
   const header = make('header', { class: 'top' }, make('a', { class: 'skip', href: '#' , onclick: (event) => { event.preventDefault(); parts.map.canvas.offsetParent ? parts.map.canvas.focus() : parts.middle.focus(); } }, say('skip')),
     make('div', { class: 'brand' }, mark(), make('span', {}, 'polyhead')),
-    make('div', { class: 'what-is' }, token(shown((info.title ?? '').slice(0, 120)).replaceAll('·', ' '), { class: 'title' }), make('span', { class: 'model' }, shown(info.model ?? ''))),
+    make('div', { class: 'what-is' }, parts.title = make('span', { class: 'title' }), make('span', { class: 'model' }, titled(app.scene.info.model))),
     compare, make('div', { class: 'tools' }, parts.undo, parts.redo, icon('⌕', 'find', () => parts.finder.open()), make('button', { class: 'icon wide', lang: chinese ? 'en' : 'zh-CN', onclick: () => pin({ lang: chinese ? 'en' : 'zh' }) }, say('language')), icon('◐', 'theme', () => pin({ theme: isDark() ? 'light' : 'dark' })), icon('?', 'help', () => parts.help.open())));
 
   const atlasHost = make('nav', { class: 'left', 'aria-label': say('where region') });
@@ -229,8 +237,8 @@ function build() {
   parts.sampled = make('span', { class: 'sampled', 'aria-live': 'polite' });
   parts.empty = make('p', { class: 'empty', hidden: true }, say('not kept'));
   parts.middle = make('main', { class: 'middle', 'aria-label': say('what region'), tabindex: -1 }, parts.sentence,
-    make('div', { class: 'controls' }, parts.tabs, parts.weighting, make('label', { class: 'check' }, parts.sinks, say('hide sinks')), make('label', { class: 'pick' }, make('span', {}, say('colours')), parts.scale)),
-    make('div', { class: 'panes' }, Object.values(parts.hosts), parts.empty), make('footer', { class: 'scale' }, make('div', { class: 'legend-box' }, parts.legend), parts.sampled));
+    make('div', { class: 'controls' }, parts.tabs, parts.weighting, make('label', { class: 'check' }, parts.sinks, say('hide sinks'))),
+    make('div', { class: 'panes' }, Object.values(parts.hosts), parts.empty), parts.footer = make('footer', { class: 'scale' }, make('div', { class: 'legend-box' }, parts.legend), make('label', { class: 'pick' }, make('span', {}, say('colours')), parts.scale), parts.sampled));
   const inspectHost = make('aside', { class: 'right', 'aria-label': say('which region') });
   parts.toast = make('div', { class: 'toast', role: 'status' });
   const narrow = make('div', { class: 'narrow', role: 'group', 'aria-label': say('narrow') }, [['left', 'where'], ['middle', 'what'], ['right', 'which']].map(([region, name]) => make('button', { 'data-region': region, onclick: () => goTo(region) }, say(name))));
@@ -243,11 +251,21 @@ function build() {
   parts.table = createTable(parts.hosts.table, app);
   parts.atlas = createAtlas(atlasHost, app);
   parts.inspector = createInspector(inspectHost, app);
+  parts.footer.append(parts.map.zooms);
   parts.finder = createFinder(app);
-  parts.help = createHelp(app);
+  parts.help = createHelp();
   app.parts = parts;
   drawn = '';
   if (info.missed?.length) app.tell(say('missed', info.missed.length));
+}
+
+const titled = (text) => shown((text ?? '').slice(0, 120)).replaceAll('·', ' ');
+
+// The recording that is shown, or both.
+function titleNow() {
+  const [a, b] = [app.scene, app.second].map((scene) => token(titled(scene?.info.title)));
+  if (!app.second) return a;
+  return state.side === 'd' ? ['A ', a, ' − B ', b] : state.side === 'b' ? ['B ', b] : ['A ', a];
 }
 
 function goTo(region) {
@@ -281,6 +299,9 @@ function show(changed) {
   parts.sinks.checked = Boolean(state.sinks);
   parts.scale.value = state.scale;
   for (const [name, host] of Object.entries(parts.hosts)) host.hidden = name !== pane;
+  parts.map.zooms.hidden = view !== 'map';
+  fill(parts.title, titleNow());
+  parts.legend.parentElement.hidden = parts.scale.parentElement.hidden = ['lines', 'table', 'heads'].includes(view);
   if (pane !== 'stage') parts.stage.leave();
   parts.atlas.show(changed);
   parts.inspector.show();
@@ -401,19 +422,24 @@ function mended(found) {
 }
 
 // The first head one sees: of a translation, the last layer in which it looks at the source.
-function opening() {
+async function opening() {
   const { calls } = app.scene, cross = calls.map((call, id) => [call, id]).filter(([call]) => call.part === 'cross');
   const long = calls[0].queries * calls[0].keys > 250000;
   const call = cross.length ? cross[Math.max(0, cross.length - 2)][1] : Math.floor(calls.length / 2);
-  const [rows] = app.scene.axes(call);
-  return { call, head: 0, query: rows.kind === 'patches' ? (rows.part.before ?? 0) + Math.floor(rows.part.rows / 2) * rows.part.columns + Math.floor(rows.part.columns / 2) : -1, scale: long ? 'log' : 'sqrt' };
+  const [rows] = app.scene.axes(call), metrics = await app.scene.metrics().catch(() => null), sure = (app.scene.info.metrics ?? []).findIndex((metric) => metric.key === 'confidence');
+  let head = 0; // of a translation, the head that is surest of where it looks
+  if (cross.length && metrics && sure >= 0) {
+    const [, H, M] = metrics.shape, of = (h) => metrics.values[(call * H + h) * M + sure];
+    for (let h = 1; h < calls[call].heads; h++) if (of(h) > of(head)) head = h;
+  }
+  return { call, head, query: rows.kind === 'patches' ? (rows.part.before ?? 0) + Math.floor(rows.part.rows / 2) * rows.part.columns + Math.floor(rows.part.columns / 2) : -1, scale: long ? 'log' : 'sqrt' };
 }
 
 async function start() {
   try {
     app.scene = await Scene.open('');
     if (app.scene.info.compare) app.second = await Scene.open('b/').catch(() => null);
-    begin(opening(), mended);
+    begin(await opening(), mended);
     listen(show);
     build();
     show(new Set(['lang', 'order']));

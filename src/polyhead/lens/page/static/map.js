@@ -1,6 +1,6 @@
 // The map of one head: exact cells with their words along both axes, and, for long inputs, tiles of coarser levels.
 
-import { calm, make, percent, surface, theme } from './dom.js';
+import { calm, grouped, make, percent, surface, theme } from './dom.js';
 import { css, ink, pixels, place, ramp, rgb } from './colour.js';
 import { get, Kept, numbers } from './data.js';
 import { current, pin, preview, state } from './state.js';
@@ -16,7 +16,8 @@ export function createMap(host, app) {
   const zoomIn = make('button', { class: 'round', onclick: () => zoom(1.6), 'aria-label': say('zoom in') }, '+');
   const zoomOut = make('button', { class: 'round', onclick: () => zoom(1 / 1.6), 'aria-label': say('zoom out') }, '−');
   const zoomFit = make('button', { class: 'round', onclick: () => { fit(); draw(); }, 'aria-label': say('whole') }, '⤢');
-  host.replaceChildren(canvas, make('div', { class: 'corner' }, zoomIn, zoomOut, zoomFit));
+  const zooms = make('div', { class: 'zooms' }, zoomIn, zoomOut, zoomFit);
+  host.replaceChildren(canvas);
   const tiles = new Kept(256);
   const asked = new Map();
   let picture = null, width = 0, height = 0, x = 0, y = 0, zx = 1, zy = 1, left = 0, top = 0, below = 0, right = 0, image = null, imageOf = '', queued = false, fitted = true, moved = 0;
@@ -47,7 +48,7 @@ export function createMap(host, app) {
     height = Math.max(160, Math.floor(box.height));
     const rows = widest(picture.rowLabel, picture.T), columns = widest(picture.columnLabel, picture.S);
     const short = picture.T <= 400 && picture.S <= 400;
-    left = Math.min(Math.max(rows, 24), width < 500 ? 76 : 130) + 30;
+    left = Math.min(Math.max(rows, 24), width < 500 ? 76 : 130) + 40;
     below = columns;
     top = short ? Math.min(Math.max(columns, 14) * 0.82 + 44, height * 0.34, 150) : 62;
     right = short ? Math.min(60, Math.max(12, columns * 0.55)) : 12;
@@ -140,7 +141,7 @@ export function createMap(host, app) {
 
   function cells(context, { x0, x1, y0, y1, at, to }) {
     const { T, S, data } = picture;
-    if (zx >= 9 && zy >= 9 && (x1 - x0) * (y1 - y0) <= 6000) {
+    if (zx >= 9 && zy >= 9 && (x1 - x0) * (y1 - y0) <= 2500) {
       const gap = Math.min(zx, zy) >= 18 ? 1.5 : 1, round = Math.min(4, Math.min(zx, zy) / 7);
       context.font = `${Math.min(13, zx * 0.36)}px system-ui, sans-serif`;
       context.textAlign = 'center';
@@ -255,7 +256,10 @@ export function createMap(host, app) {
     const now = current(), row = picture.rowOf(now.query), column = picture.columnOf(now.key);
     context.textBaseline = 'middle';
     context.textAlign = 'right';
-    const skip = Math.max(1, Math.ceil((zy >= READABLE - 2 ? 12 : 18) / zy)), indexed = skip > 1;
+    const round = (n) => [1, 2, 5].map((m) => m * 10 ** Math.floor(Math.log10(n))).find((m) => m >= n) ?? 10 ** Math.ceil(Math.log10(n));
+    const step = (least) => least <= 3 ? Math.max(1, Math.ceil(least)) : round(least);
+    const numbered = (ruler, each) => each > 3 && ruler.kind === 'words';
+    const skip = step((zy >= READABLE - 2 ? 12 : 18) / zy), indexed = skip > 1;
     const word = (label, px, py, room, strong) => {
       const text = cut(context, label, room);
       context.font = strong ? `600 ${WORDS_FONT}` : WORDS_FONT;
@@ -264,7 +268,7 @@ export function createMap(host, app) {
     for (let i = Math.ceil(y0 / skip) * skip; i < y1; i += skip) {
       if (Math.abs(i - row) < skip * 0.9 && i !== row && indexed) continue;
       context.fillStyle = i === row ? theme('query') : picture.rowFaint(i) ? theme('soft') : theme('ink');
-      word(picture.rowLabel(i), left - 7, to(i + 0.5), left - 32, i === row);
+      word(numbered(picture.rows, skip) ? grouped(i) : picture.rowLabel(i), left - 7, to(i + 0.5), left - 32, i === row);
     }
     if (row >= y0 && row < y1 && indexed) {
       context.fillStyle = theme('query');
@@ -272,7 +276,7 @@ export function createMap(host, app) {
     }
     context.textAlign = 'left';
     const upright = zx > READABLE && below + 6 <= zx;
-    const across = Math.max(1, Math.ceil((upright ? 1 : 17) / zx));
+    const wide = picture.columns.kind === 'words' && 17 / zx > 3, across = step((upright ? 1 : wide ? 52 : 17) / zx);
     const name = (j, strong) => {
       context.fillStyle = strong ? theme('key') : picture.columnFaint(j) ? theme('soft') : theme('ink');
       context.font = strong ? `600 ${WORDS_FONT}` : WORDS_FONT;
@@ -289,10 +293,26 @@ export function createMap(host, app) {
       context.restore();
     };
     for (let j = Math.ceil(x0 / across) * across; j < x1; j += across) {
-      if (Math.abs(j - column) < across * 0.9 && j !== column && across > 1) continue;
-      if (j !== column) name(j, false);
+      if (j === column) continue;
+      if (!numbered(picture.columns, across)) name(j, false);
+      else {
+        context.fillStyle = theme('ink');
+        context.textAlign = j ? 'center' : 'left';
+        context.fillText(grouped(j), at(j + 0.5), top - 14);
+        context.fillRect(at(j + 0.5) - 0.5, top - 5, 1, 4);
+        context.textAlign = 'left';
+      }
     }
-    if (column >= x0 && column < x1) name(column, true);
+    if (column >= x0 && column < x1) {
+      if (numbered(picture.columns, across)) {
+        context.font = `600 ${WORDS_FONT}`;
+        const label = plain(picture.columnLabel(column)), w = context.measureText(label).width + 8, px = Math.max(left, Math.min(at(column + 0.5) - w / 2, width - w));
+        context.fillStyle = theme('paper');
+        context.fillRect(px, top - 23, w, 18);
+        context.fillStyle = theme('key');
+        context.fillText(label, px + 4, top - 14);
+      } else name(column, true);
+    }
     context.textBaseline = 'alphabetic';
   }
 
@@ -402,7 +422,7 @@ export function createMap(host, app) {
     return root;
   }
 
-  return { show, draw, reveal, svg, canvas, resize: () => { if (picture) { measure(); if (fitted) fit(); hold(); draw(); } } };
+  return { show, draw, reveal, svg, canvas, zooms, resize: () => { if (picture) { measure(); if (fitted) fit(); hold(); draw(); } } };
 }
 
 // The scale of colours with its numbers, and where the cell that is looked at stands on it.
@@ -416,11 +436,12 @@ export function legend(canvas, apart, value) {
   context.font = `11px ${theme('face')}`;
   context.fillStyle = theme('soft');
   context.textAlign = 'center';
-  const ticks = apart ? [-1, -0.25, 0, 0.25, 1] : state.scale === 'log' ? [0, 0.001, 0.01, 0.1, 1] : state.scale === 'sqrt' ? [0, 0.01, 0.1, 0.3, 1] : [0, 0.25, 0.5, 0.75, 1];
+  const few = width < 230;
+  const ticks = few ? (apart === true ? [-1, 0, 1] : [0, state.scale === 'log' ? 0.01 : 0.25, 1]) : apart === true ? [-1, -0.25, 0, 0.25, 1] : state.scale === 'log' ? [0, 0.001, 0.01, 0.1, 1] : state.scale === 'sqrt' ? [0, 0.05, 0.25, 0.5, 1] : [0, 0.25, 0.5, 0.75, 1];
   for (const tick of ticks) {
     const px = 8 + place(tick, state.scale, apart) * (width - 16);
     context.textAlign = tick === ticks[0] ? 'left' : tick === 1 ? 'right' : 'center';
-    context.fillText(apart && tick > 0 ? '+' + percent(tick).replace('.00', '').replace('.0', '') : tick < 0 ? '−' + percent(-tick).replace('.0', '') : percent(tick).replace('.00', '').replace('.0', ''), tick === ticks[0] ? 8 : tick === 1 ? width - 8 : px, 26);
+    context.fillText(apart === true && tick > 0 ? '+' + percent(tick).replace('.00', '').replace('.0', '') : tick < 0 ? '−' + percent(-tick).replace('.0', '') : percent(tick).replace('.00', '').replace('.0', ''), tick === ticks[0] ? 8 : tick === 1 ? width - 8 : px, 26);
   }
   if (value !== undefined && !Number.isNaN(value)) {
     const px = 8 + place(value, state.scale, apart) * (width - 16);

@@ -14,12 +14,18 @@ export function overlay(context, image, part, weights, x, y, width, height, smoo
     context.fillRect(x, y, width, height);
   }
   if (!weights) return;
-  context.fillStyle = 'rgb(0 16 48 / 0.42)';
-  context.fillRect(x, y, width, height);
-  const values = weights.subarray(before, before + part.rows * part.columns);
-  const most = values.reduce((a, b) => Math.max(a, b), 0) || 1;
+  const values = weights.subarray(before, before + part.rows * part.columns), lit = document.createElement('canvas');
+  const most = place(values.reduce((a, b) => Math.max(a, b), 0), state.scale) || 1;
+  lit.width = part.columns;
+  lit.height = part.rows;
+  const dots = lit.getContext('2d'), shade = dots.createImageData(part.columns, part.rows);
+  values.forEach((value, n) => { // the ends of the ramp: dark over what is not looked at, a glow over what is
+    const p = place(value, state.scale) / most, cover = 0.7 * (1 - p) ** 1.2, glow = 0.3 * p ** 2, alpha = Math.max(1e-3, cover + glow);
+    shade.data.set([glow / alpha * 254, (cover * 18 + glow * 232) / alpha, (cover * 52 + glow * 56) / alpha, alpha * 255], n * 4);
+  });
+  dots.putImageData(shade, 0, 0);
   context.imageSmoothingEnabled = smooth;
-  context.drawImage(pixels(values, part.rows, part.columns, state.scale, { alpha: (p) => Math.min(0.82, p / Math.max(1e-6, place(most, state.scale)) * 0.82) }), x, y, width, height);
+  context.drawImage(lit, x, y, width, height);
   context.imageSmoothingEnabled = true;
 }
 

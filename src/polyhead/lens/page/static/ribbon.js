@@ -1,7 +1,7 @@
 // A text in its own flow, each word tinted by how much it is looked at; only the lines in sight are made.
 
-import { fill, make, percent, theme, token } from './dom.js';
-import { css, ink, place, ramp } from './colour.js';
+import { fill, make, percent, token } from './dom.js';
+import { css, ink, rgb } from './colour.js';
 import { pin, preview, state } from './state.js';
 import { say } from './say.js';
 
@@ -49,14 +49,13 @@ export function createRibbon(ruler, role) {
   }
 
   function tint(n) {
-    const colours = ramp(false);
     for (const word of made.get(n) ?? []) {
       const i = Number(word.dataset.i), weight = heat.get(i);
       word.classList.toggle('query', i === query && role !== 'key');
       word.classList.toggle('key', i === key && role !== 'query');
       word.classList.toggle('hidden', faint(i));
       if (weight > 0.002 && !faint(i)) {
-        const at = Math.round(place(weight, state.scale) * 255) * 3, colour = [colours[at], colours[at + 1], colours[at + 2]];
+        const colour = rgb(weight, state.scale, 'text');
         word.style.background = css(colour);
         word.style.color = ink(colour);
         word.title = percent(weight);
@@ -100,5 +99,5 @@ export function createRibbon(ruler, role) {
     if (i >= 0) pin(chosen(event, i));
   });
   build(0);
-  return { element: text, show, reveal, stop: () => watcher.disconnect(), theme };
+  return { element: text, show, reveal, stop: () => watcher.disconnect() };
 }

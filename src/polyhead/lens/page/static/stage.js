@@ -34,12 +34,19 @@ export function createStage(host, app) {
     const softer = pictured && make('label', { class: 'check' }, make('input', { type: 'checkbox', onchange: (event) => { smooth = event.target.checked; panels.forEach(([, panel]) => panel.smooth?.(smooth)); sheet?.smooth(smooth); } }), say('smooth'));
     fill(host, make('div', { class: `stage-body ${pictured ? 'pictured' : ''}` },
       frames ? [make('div', { class: 'bar' }, player.button), titled[1], alignment.element, titled[0]] : [player && make('div', { class: 'bar' }, player.button), softer, titled],
-      sheet?.element), make('p', { class: 'note' }, say(rows === columns ? 'shift' : 'point')));
+      sheet?.element), make('p', { class: 'note' }, pictured ? `${say('lit')} ` : '', say(rows === columns ? 'shift' : 'point')));
   }
 
   // Ask for what the word that looks sees, and tint with it what is there.
+  let timer = 0;
   async function draw() {
     build();
+    clearTimeout(timer);
+    if (app.shown().small(state.call)) return tint();
+    timer = setTimeout(tint, 60);
+  }
+
+  async function tint() {
     const now = current(), turn = ++asked, scene = app.shown(), call = state.call, weighting = app.weighting();
     const back = now.query < 0 && now.key >= 0;
     const [rows, columns] = scene.axes(call), matrix = await app.mean(scene);
@@ -155,7 +162,7 @@ function createAlignment(app, rows, columns, player) {
 
   function draw() {
     if (!matrix) return;
-    const { T, S, data } = matrix, width = canvas.parentElement.clientWidth || 600, each = Math.max(3, Math.min(16, 300 / T)), height = T * each + 4;
+    const { T, S, data } = matrix, width = canvas.parentElement.clientWidth || 600, each = Math.max(3, Math.min(18, 420 / T)), height = T * each + 4;
     const context = surface(canvas, width, height), now = current();
     image ??= pixels(data, T, S, state.scale);
     context.imageSmoothingEnabled = false;
@@ -171,6 +178,18 @@ function createAlignment(app, rows, columns, player) {
     };
     run('rgb(0 0 0 / 0.75)', 4.5);
     run('#fff', 1.75);
+    if (each >= 11) {
+      context.font = `${Math.min(13, each - 2)}px ${theme('face')}`;
+      context.textBaseline = 'middle';
+      context.lineWidth = 3;
+      context.strokeStyle = 'rgb(0 24 58 / 0.9)';
+      for (let i = 0; i < T; i++) {
+        const label = plain(rows.label(i)), x = way.begins[i + 1] * to + 8, wide = context.measureText(label).width, px = x + wide > width ? way.begins[i] * to - wide - 8 : x;
+        context.fillStyle = i === now.query ? '#ffe45c' : rows.signs.has(i) ? '#b9c3d6' : '#fff';
+        context.strokeText(label, px, (i + 0.5) * each + 0.5);
+        context.fillText(label, px, (i + 0.5) * each + 0.5);
+      }
+    }
     if (now.query >= 0) {
       context.strokeStyle = '#8ab8ff';
       context.lineWidth = 2;

@@ -8,7 +8,7 @@ import { plain } from './tokens.js';
 const MOST_ROWS = 60, MOST_COLUMNS = 40, WHOLE_TABLE = 1600;
 
 export function createTable(host, app) {
-  let sorted = 1, upward = false, first = 0, turn = 0;
+  let sorted = 1, upward = true, first = 0, turn = 0;
 
   // All that the present view shows, as {title, head, rows}.
   async function rows() {
