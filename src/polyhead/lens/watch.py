@@ -20,9 +20,9 @@ from polyhead.lens.capture.inventory import attentions
 from polyhead.lens.capture.kept import Held
 from polyhead.lens.capture.onlooker import Onlooker
 from polyhead.lens.inputs import Inputs, settled, signed_sums
-from polyhead.lens.recording import LEVELS, Call, Level, Norms, Recording
+from polyhead.lens.reach import Reach
+from polyhead.lens.recording import LEVELS, Call, Level, Recording
 from polyhead.operator import Observe, Record, Statistics, attend, attention
-from polyhead.operator.norms import value_norms
 from polyhead.operator.request import frame_of
 
 SUMMARY = Observe(entropy=True, received=True, mean_map=(64, 64))
@@ -39,6 +39,7 @@ class Watcher:
     read: dict[nn.Module, dict[str, Tensor]] = field(default_factory=dict[nn.Module, dict[str, Tensor]])
     open: dict[nn.Module, Call] = field(default_factory=dict[nn.Module, Call])  # until their outputs are known
     outer: Watcher | None = None  # who looked on already when this one came
+    reach: Reach = field(default_factory=Reach)
     attending: bool = False  # whether a call is being computed that will be told
 
     def see(self, at: nn.Module, place: str, x: Tensor) -> Tensor:
@@ -97,7 +98,7 @@ class Watcher:
         layer = getattr(at, "original", at)
         name, query, value = self.names[layer], record.request.query, record.request.value
         kind = "cross" if isinstance(layer, CrossAttention) else "self"
-        norms = norms_of(layer, query.shape[1], value)
+        norms = self.reach.norms(value, getattr(getattr(layer, "out", None), "weight", None), query.shape[1])
         call = Call(name, kind, record.kernel, record.reasons, record.lse, norms, record.statistics, None)
         match self.level:
             case "summary":
@@ -131,16 +132,6 @@ class Watcher:
     def finish(self, call: Call, output: Tensor) -> None:
         """Keep a call whose layer has ended."""
         self.keep(replace(call, kept=replace(cast(Inputs, call.kept), sums=signed_sums(output))))
-
-
-def norms_of(layer: nn.Module, heads: int, value: Tensor) -> Norms:
-    """The norms of values after the layer's output projection, or their own where it shows none."""
-    weight = getattr(getattr(layer, "out", None), "weight", None)
-    if isinstance(weight, Tensor) and weight.dim() == 2 and weight.shape[1] == heads * value.shape[3]:
-        return Norms(value_norms(value, weight), after=True)
-    wide = torch.promote_types(value.dtype, torch.float32)
-    own = cast(Any, torch.linalg).vector_norm(value.detach(), dim=-1, dtype=wide)
-    return Norms(own.repeat_interleave(heads // value.shape[1], 1), after=False)
 
 
 @contextmanager

@@ -28,7 +28,7 @@ def value_norms(value: Tensor, output_weight: Tensor) -> Tensor:
     """
     if check_tensor("value", value).dim() != 4:
         raise ArgumentError(f"value must have 4 axes [B, G, S, K]; found {list(value.shape)}")
-    B, G, S, K = value.shape
+    _, G, _, K = value.shape
     if check_tensor("output_weight", output_weight).dim() != 2 or output_weight.shape[1] % (G * K or 1):
         raise ArgumentError(
             f"output_weight must have shape [D, H K] with H a multiple of {G} and K = {K};"
@@ -36,14 +36,27 @@ def value_norms(value: Tensor, output_weight: Tensor) -> Tensor:
         )
     if not K:
         raise ArgumentError("value must have a width K of at least 1; found 0, as of a record that keeps no values")
-    H = output_weight.shape[1] // K
-    dtype = torch.promote_types(torch.promote_types(value.dtype, output_weight.dtype), torch.float32)
-    norms = torch.empty(B, H, S, dtype=dtype, device=value.device)
+    wide = torch.promote_types(torch.promote_types(value.dtype, output_weight.dtype), torch.float32)
+    return lengths(value, roots(output_weight, output_weight.shape[1] // K).to(wide))
+
+
+@torch.no_grad()
+def roots(output_weight: Tensor, heads: int) -> Tensor:
+    """What the projection does to lengths: [H, K, K] float64, with ||W_h v|| = ||v^T roots_h||."""
+    with torch.autocast(output_weight.device.type, enabled=False):
+        each = torch.unflatten(output_weight.double(), 1, (heads, -1)).transpose(0, 1)  # [H, D, K]
+        return root(each.mT @ each)
+
+
+@torch.no_grad()
+def lengths(value: Tensor, roots: Tensor) -> Tensor:
+    """||v^T roots_h|| of every query head and key, in the dtype of the roots: value [B, G, S, K] -> [B, H, S]."""
+    B, G, S, _ = value.shape
+    H = len(roots)
+    norms = roots.new_empty(B, H, S)
     with torch.autocast(value.device.type, enabled=False):
-        heads = torch.unflatten(output_weight.double(), 1, (H, K)).transpose(0, 1)  # [H, D, K]
-        roots = root(heads.mT @ heads).to(dtype)  # [H, K, K]
         for h in range(H):  # one head at a time, so that little more than the answer is in memory
-            norms[:, h] = linalg.vector_norm(value[:, h * G // H].to(dtype) @ roots[h], dim=-1)  # [B, S]
+            norms[:, h] = linalg.vector_norm(value[:, h * G // H].to(roots.dtype) @ roots[h], dim=-1)  # [B, S]
     return norms
 
 
