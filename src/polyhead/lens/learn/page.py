@@ -1,0 +1,303 @@
+"""A lesson becomes one HTML file that needs nothing else: numbers in base64, script and style allowed by hash."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polyhead.errors import ArgumentError
+from polyhead.files import write_text
+from polyhead.lens.learn.caught import Caught, caught, place_of, without_places
+from polyhead.lens.learn.cutting import Cut
+from polyhead.lens.learn.ending import Ending, endings
+from polyhead.lens.learn.lesson import Lesson, speaks, swapped
+from polyhead.lens.learn.said import LANGUAGES, sentences
+from polyhead.lens.learn.telling import percent
+from polyhead.lens.learn.working import Breaks, cut_sentence, one_by_one, out_of
+
+MODULES = (
+    "arrays",
+    "attention",
+    "dom",
+    "colours",
+    "formula",
+    "pictures",
+    "numbers",
+    "ribbon",
+    "main",
+)  # as they import
+LARGEST = 1_900_000  # bytes of the file
+SWAPS = 28  # pairs of words, at most
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much a page carries: how numbers are written, how many features of the large matrices, how many swaps, and
+    whether all heads."""
+
+    kind: str
+    features: int | None
+    swaps: int
+    heads: bool = True
+
+
+SIZES = (
+    Size("f32", None, SWAPS), Size("f16", None, SWAPS), Size("f16", 64, SWAPS), Size("f16", 16, SWAPS // 4),
+    Size("f16", 8, 0), Size("f16", 8, 0, heads=False),
+)  # fmt: skip
+
+
+def save(lesson: Lesson, path: Path, lang: str) -> None:
+    """Write the largest page that is small enough. Raises WriteError."""
+    write_text(path, html(lesson, lang))
+
+
+def html(lesson: Lesson, lang: str) -> str:
+    """The page as text."""
+    if lang not in LANGUAGES:
+        raise ArgumentError(f"lang must be one of {', '.join(LANGUAGES)}, found {lang!r}.")
+    around = readings(lesson)
+    broken = spoken(lesson)
+    for size in SIZES:
+        page = assembled(data(lesson, lang, around, broken, size))
+        if len(page.encode()) <= LARGEST:
+            return page
+    raise ArgumentError(
+        f"The page of this lesson would be larger than {LARGEST / 1e6:.1f} MB: the model has {lesson.caught.x.shape[1]}"
+        f" features and the text {len(lesson.source.ids)} pieces; give a shorter text."
+    )
+
+
+# ------------------------------------------------------------------------------------------------------- what it holds
+
+
+@dataclass(frozen=True, eq=False)
+class Read:
+    """One way in which the model read the text."""
+
+    kind: str  # plain, positions, swap
+    names: tuple[str, str]
+    numbers: tuple[int, int]
+    rows: Cut
+    columns: Cut
+    order: tuple[list[int], list[int]] | None
+    caught: Caught
+    says: Ending | None
+
+
+def readings(lesson: Lesson) -> list[Read]:
+    """The text as it is, without positions where the model has some, and with two words swapped, neighbours first."""
+    nothing = ("", ""), (0, 0)
+    found = [Read("plain", *nothing, lesson.rows, lesson.columns, None, lesson.caught, lesson.ending)]
+    try:
+        bare = replace(lesson.loaded, model=without_places(lesson.loaded.model))
+    except ArgumentError:
+        pass
+    else:
+        [end] = endings(bare, [lesson.source.ids]) if lesson.ending else [None]
+        met = caught(bare.model, lesson.given, lesson.part, lesson.layer)
+        found.append(Read("positions", *nothing, lesson.rows, lesson.columns, None, met, end))
+    words = lesson.source.words
+    named = [w for w, label in enumerate(words.labels) if speaks(label) and w not in words.signs]
+    pairs = sorted(combinations(named, 2), key=lambda pair: (pair[1] - pair[0] > 1, pair))[:SWAPS]
+    moved = [swapped(lesson.source, *pair) for pair in pairs]
+    ends = (
+        endings(lesson.loaded, [source.ids for source, _ in moved]) if lesson.ending and moved else [None] * len(moved)
+    )
+    for (one, other), (source, order), end in zip(pairs, moved, ends, strict=True):
+        rows, columns = lesson.rows is lesson.source, lesson.columns is lesson.source
+        stay = [list(range(len(side.ids))) for side in (lesson.rows, lesson.columns)]
+        met = caught(lesson.loaded.model, (source.ids, *lesson.given[1:]), lesson.part, lesson.layer)
+        found.append(
+            Read(
+                "swap", (words.labels[one], words.labels[other]), (one, other),
+                source if rows else lesson.rows, source if columns else lesson.columns,
+                (order if rows else stay[0], order if columns else stay[1]), met, end,
+            )
+        )  # fmt: skip
+    return found
+
+
+def spoken(lesson: Lesson) -> dict[str, str]:
+    """What the model says with one thing broken in this layer."""
+    if lesson.ending is None:
+        return {}
+    layer = lesson.loaded.model.get_submodule(place_of(lesson.part, lesson.layer))
+    hidden = not lesson.caught.visible.all()
+    every = {"scale": Breaks(scale=False), **{f"head:{h}": Breaks(heads_off=(h,)) for h in range(lesson.heads)}}
+    if lesson.part == "encoder":
+        every["mask"] = Breaks(mask=not hidden)
+    found = {name: endings(lesson.loaded, [lesson.source.ids], layer, breaks)[0] for name, breaks in every.items()}
+    return {name: told(end) for name, end in found.items() if end is not None}
+
+
+def told(end: Ending | None) -> str:
+    if end is None:
+        return ""
+    return end.text or ", ".join(f"{word} {percent(p)}" for word, p in end.next)
+
+
+def data(lesson: Lesson, lang: str, around: Sequence[Read], broken: dict[str, str], size: Size) -> dict[str, Any]:
+    """All that the page knows, ready for JSON."""
+    met, p, K = lesson.caught, lesson.caught.projections, lesson.width
+    T, S = len(met.x), len(met.memory)
+    swaps = [read for read in around if read.kind == "swap"][: size.swaps]
+    rest = [read for read in around if read.kind != "swap"]
+    has = [size.heads or h == lesson.head for h in range(p.heads)]
+    ask, out = kept_ask(lesson, size), kept_out(lesson, size)
+    columns = p.query.reshape(-1, p.heads, K)  # [D, H, K]
+    sides = [lesson.rows] if lesson.rows is lesson.columns else [lesson.rows, lesson.columns]
+    parts = ["|".join(side.labels[i] for i in n) for side in sides for n in side.words.pieces if len(n) > 1]
+    causal = np.array_equal(met.visible[0], np.tril(np.ones((T, S), bool)))
+    return {
+        "version": 1, "lang": lang, "texts": {name: sentences(name) for name in LANGUAGES},
+        "text": lesson.text, "name": lesson.name, "part": lesson.part, "cross": lesson.part == "cross",
+        "layer": lesson.layer, "layers": lesson.layers, "head": lesson.head, "heads": p.heads, "keyHeads": p.key_heads,
+        "hasHead": has, "width": K, "scale": met.scale, "softcap": met.softcap, "post": met.post,
+        "divides": bool(np.isclose(met.scale, K**-0.5)),
+        "maskKind": "none" if met.visible.all() else "causal" if causal else "some",
+        "placesInside": met.bias is not None or not np.array_equal(met.query, met.asked),
+        "row": lesson.row, "column": lesson.column, "off": f"{lesson.off:.1g}", "whole": lesson.source.whole,
+        "read": len(lesson.source.ids), "apart": lesson.source.apart, "joined": ", ".join(parts),
+        "signs": list(dict.fromkeys(side.words.labels[w] for side in sides for w in side.words.signs)),
+        "next": bool(lesson.ending and lesson.ending.next), "rounded": size.kind == "f16",
+        "swapsLeft": len(swaps) < len([read for read in around if read.kind == "swap"]), "saysBroken": broken,
+        "cut": [cuts(lesson, h) for h in range(p.heads)],
+        "parallel": {"H": p.heads, "T": T, "S": S, "apart": f"{one_by_one(met):.1g}"},
+        "askFeatures": [list(map(int, features)) for features in ask],
+        "ask": coded(np.stack([columns[:, h, ask[h]].T for h in range(p.heads)]), size.kind),
+        "askBias": None if p.query_bias is None else coded(
+            np.stack([p.query_bias[h * K + np.asarray(ask[h])] for h in range(p.heads)]), "f32"),
+        "outFeatures": list(map(int, out)), "out": coded(out_of(met)[:, :, out], size.kind),
+        "gram": None if len(out) == p.out.shape[1] else coded(
+            np.stack([w @ w.T for w in out_of(met)]), size.kind),
+        "outBias": None if p.out_bias is None else coded(p.out_bias[out], "f32"),
+        "readings": [reading(read, lesson, size) for read in [*rest, *swaps]],
+    }  # fmt: skip
+
+
+def reading(read: Read, lesson: Lesson, size: Size) -> dict[str, Any]:
+    """What the layer met in one reading."""
+    met, heads, group = read.caught, slice(None), slice(None)
+    visible = met.visible
+    return {
+        "kind": read.kind, "name": "-".join(map(str, read.numbers)) if read.kind == "swap" else "",
+        "one": read.names[0], "other": read.names[1], "says": told(read.says),
+        "rows": read.rows.labels, "columns": read.columns.labels,
+        "order": None if read.order is None else {
+            "rows": list(map(int, read.order[0])), "columns": list(map(int, read.order[1]))},
+        "x": coded(met.x, size.kind), "memory": coded(met.memory, size.kind) if lesson.part == "cross" else None,
+        "stream": None if met.post else coded(met.stream, size.kind),
+        "query": coded(only(met.query[heads], lesson, size, 1), size.kind),
+        "key": coded(only(met.key[group], lesson, size, met.query.shape[0] // met.key.shape[0]), size.kind),
+        "value": coded(only(met.value[group], lesson, size, met.query.shape[0] // met.key.shape[0]), size.kind),
+        "visible": coded(visible.astype(np.uint8), "u8"),
+        "bias": None if met.bias is None else coded(met.bias, size.kind),
+    }  # fmt: skip
+
+
+def only(x: NDArray[Any], lesson: Lesson, size: Size, per: int) -> NDArray[Any]:
+    """The numbers of all heads, or zeros for all but the one that is worked."""
+    if size.heads:
+        return x
+    kept = np.zeros_like(x)
+    kept[lesson.head // per] = x[lesson.head // per]
+    return kept
+
+
+def kept_ask(lesson: Lesson, size: Size) -> list[list[int]]:
+    """The features of each head's query whose sum the page can write out: all, or those that count most."""
+    met, K = lesson.caught, lesson.width
+    per = met.query.shape[0] // met.key.shape[0]
+    most = K if size.features is None else max(min(size.features // 8, K), 1)
+    size_of = [np.abs(met.query[h]).mean(0) * np.abs(met.key[h // per]).mean(0) for h in range(len(met.query))]
+    return [sorted(np.argsort(-each, kind="stable")[:most].tolist()) for each in size_of]
+
+
+def kept_out(lesson: Lesson, size: Size) -> list[int]:
+    """The features of the output that the page shows: all, or the first ones and those that the head writes most to."""
+    D = lesson.caught.x.shape[1]
+    if size.features is None or size.features >= D:
+        return list(range(D))
+    first = list(range(min(8, D)))
+    most = np.argsort(-np.abs(lesson.working.parts).max((0, 1)), kind="stable")
+    return sorted({*first, *most[: size.features].tolist()})
+
+
+def cuts(lesson: Lesson, head: int) -> dict[str, Any] | None:
+    """What cutting the sentence in two would lose of a head."""
+    S, H = len(lesson.columns.ids), lesson.heads
+    if S < 2:
+        return None
+    cut = cut_sentence(lesson.caught, lesson.working, head, 2, lesson.speaking)
+    labels = lesson.columns.labels
+    row, column = cut.lost
+    share = lesson.working.weights[head, row, column]
+    lost = {"row": lesson.rows.labels[row], "col": labels[column], "before": percent(share)}
+    return {
+        "n": len(cut.groups), "parts": " | ".join(" ".join(labels[j] for j in group) for group in cut.groups),
+        "pairs": cut.pairs, "of": cut.of, "crosses": percent(cut.crosses), "H": H, "S": S, "most": -(-S // min(H, S)),
+        "lost": lost if share > 0 else None,
+    }  # fmt: skip
+
+
+def coded(x: NDArray[Any], kind: str) -> dict[str, Any]:
+    """An array as base64 of little-endian numbers."""
+    dtype = {"f32": "<f4", "f16": "<f2", "u8": "u1"}[kind]
+    return {"shape": list(x.shape), "type": kind, "data": base64.b64encode(x.astype(dtype).tobytes()).decode()}
+
+
+# ----------------------------------------------------------------------------------------------------- how it is joined
+
+
+def static(name: str) -> str:
+    return (files("polyhead") / "lens" / "learn" / "static" / name).read_text(encoding="utf-8")
+
+
+def script() -> str:
+    """All modules as one: their imports and exports left out, for their names are all different."""
+    return "\n".join("\n".join(unbound(static(f"{name}.js"))) for name in MODULES)
+
+
+def unbound(module: str) -> Iterator[str]:
+    for line in module.splitlines():
+        if not re.match(r"import .* from '.*';$", line):
+            yield line.removeprefix("export ")
+
+
+def assembled(lesson: dict[str, Any]) -> str:
+    """The page: nothing in it may be fetched, and no script or style runs but these two, by their hashes."""
+    code, style = f"\n{script()}\n", f"\n{static('style.css')}\n"
+    policy = (
+        f"default-src 'none'; script-src '{hashed(code)}'; style-src '{hashed(style)}'; img-src data: blob:;"
+        " base-uri 'none'; form-action 'none'"
+    )
+    texts = sentences(lesson["lang"])
+    fills = {
+        "policy": policy, "style": style, "script": code, "lesson": inert(json.dumps(lesson, ensure_ascii=False)),
+        "noscript": texts["noscript"],
+    }  # fmt: skip
+    return re.sub(r"\{\{(\w+)\}\}", lambda place: fills[place[1]], static("index.html"))
+
+
+def inert(text: str) -> str:
+    """JSON that can end no script and start none, and in which no character acts on whoever reads the file."""
+    escaped = text.translate(
+        {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029\u202a\u202b\u202d\u202e\u2066\u2067\u2068"}
+    )
+    return re.sub("[\ud800-\udfff]", lambda lone: f"\\u{ord(lone[0]):04x}", escaped)
+
+
+def hashed(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
