@@ -79,6 +79,7 @@ class Words:
 
     @classmethod
     def unfolded(cls, facts: Mapping[str, Any], media: Mapping[str, bytes]) -> Words:
+        check(isinstance(facts["labels"], list), "Words", "a list of labels")
         places = tuple((start, end) for start, end in facts["places"])
         return cls(tuple(facts["labels"]), facts["text"], places, tuple(facts["signs"]))
 

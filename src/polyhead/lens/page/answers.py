@@ -16,7 +16,7 @@ from torch import Tensor
 from polyhead.errors import ArgumentError, PolyheadError
 from polyhead.lens.page import wire
 from polyhead.lens.page.maps import GRID, Maps, kept
-from polyhead.lens.page.scene import Scene
+from polyhead.lens.page.scene import Scene, Shown
 
 HELD = 32 << 20  # bytes of answers that are remembered
 OPEN = 4  # calls whose queries and keys are held open
@@ -110,17 +110,22 @@ class Answers:
 
     def metrics(self, which: int) -> Answer | None:
         scene = self.scenes[which]
-        found = [
-            self.of(which, call.id).metrics()
-            if call.facts.level == "rows"
-            else torch.full((call.facts.shape[1], 1), torch.nan)
-            for call in scene.calls
-        ]
+        found = [self.measured(which, call) for call in scene.calls]
         shape = len(found), max(len(x) for x in found), max(x.shape[1] for x in found)
         table = torch.full(shape, torch.nan)
         for n, x in enumerate(found):
             table[n, : x.shape[0], : x.shape[1]] = x
         return small(wire.floats(table))
+
+    def measured(self, which: int, call: Shown) -> Tensor:
+        """The metrics [H, M] of a call; NaN where its rows were not kept, or are damaged."""
+        none = torch.full((call.facts.shape[1], 1), torch.nan)
+        if call.facts.level != "rows":
+            return none
+        try:
+            return self.of(which, call.id).metrics()
+        except PolyheadError:
+            return none
 
     def whole(self, which: int, call: int, head: int) -> Answer | None:
         found = self.of(which, call, head).whole(head)

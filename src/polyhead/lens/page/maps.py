@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from polyhead.lens.page.metrics import KEYS, Seen, measured
+from polyhead.lens.page.scene import ALL
 from polyhead.lens.recording import Call
 from polyhead.operator.answers import Grid
 from polyhead.operator.single import Single
@@ -102,7 +103,7 @@ class Maps:
         (`fine`), for each row of cells."""
         H, T, S = self.size
         grid = Grid.of((GRID, GRID), T, S)
-        return torch.stack([self.grid(head, grid, FINE if fine or T <= GRID * FINE else 1) for head in range(H)])
+        return torch.stack([self.grid(head, grid, FINE if fine or T <= ALL else 1) for head in range(H)])
 
     def grid(self, head: int, grid: Grid, each: int) -> Tensor:
         """A head [R, C] in cells, of at most so many rows for each row of cells."""

@@ -16,6 +16,7 @@ from polyhead.lens.rulers import Frames, Patches, Places, Ruler, Words, rulers_o
 
 VERSION = 1
 CHUNK = 2048  # labels in one answer
+ALL = 256  # queries of a call whose thumbnails show every one
 SLICE = 60_000  # bytes of a picture or a sound in one answer
 LONGEST_TEXT = 20_000  # characters that stand in the scene itself
 TITLES = {
@@ -180,7 +181,7 @@ class Scene:
         return {
             "id": call.id, "name": one.name, "part": one.part, "kind": one.kind, "layer": call.layer, "step": call.step,
             "heads": H, "queries": T, "keys": S, "rows": call.rows, "columns": call.columns, "offset": call.offset,
-            "causal": one.causal, "level": one.level, "sampled": T > 32, "kernel": one.kernel, "route": one.route,
+            "causal": one.causal, "level": one.level, "sampled": T > ALL, "kernel": one.kernel, "route": one.route,
             "exactness": one.exactness, "norms_after": one.norms_after,
         }  # fmt: skip
 

@@ -73,7 +73,8 @@ class Server(uvicorn.Server):
     def __init__(self, app: FastAPI, port: int, tell: Callable[[str], None], token: str):
         super().__init__(
             uvicorn.Config(
-                app, host=HOST, port=port, log_config=None, log_level="critical", access_log=False, server_header=False, lifespan="off",
+                app, host=HOST, port=port, log_config=None, log_level="critical", access_log=False,
+                server_header=False, lifespan="off",
                 timeout_graceful_shutdown=1,
             )
         )  # fmt: skip
@@ -98,5 +99,5 @@ def serve(answers: Answers, page: Page, *, port: int = 0, tell: Callable[[str], 
         if server.started:  # it was told to end
             raise
         raise ArgumentError(
-            f"Nothing can listen on port {port} of {HOST}, where something else may; take another port, or leave it out."
+            f"Nothing can listen on port {port} of {HOST}, where something else may; choose another, or none."
         ) from None

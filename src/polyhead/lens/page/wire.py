@@ -18,7 +18,7 @@ VERSION = 1
 HEAD = struct.Struct("<4B3I")
 DTYPES = {np.dtype("u1"): 0, np.dtype("<f2"): 1, np.dtype("<f4"): 2, np.dtype("<u4"): 3}
 LINEAR, ROOT = 0, 1
-LARGEST = 65_536  # bytes of one answer
+LARGEST = 65_536 + HEAD.size  # bytes of one answer: 64 kB of numbers, and what they are
 HALF = 60_000.0  # what a number of 16 bits holds safely
 
 
