@@ -156,16 +156,16 @@ def groups_of(scene: Scene) -> list[Group]:
             ),
             "exact maps of some heads", "部分注意力头的精确权重图",
         ),
-        *(
-            Group(
-                (f"{what}/{call.id}/{head}/0/{place}.bin" for head in range(call.facts.shape[1]) for place in range(n)),
-                "the strongest links of single places", "单个位置最强的联系",
-                LINKS * call.facts.shape[1] * n,
-            )
-            for call in large
-            for what, n in (("row", call.facts.shape[2]), ("column", call.facts.shape[3]))
-        ),
+        *(links(call, what) for call in large for what in ("row", "column")),
     ]  # fmt: skip
+
+
+def links(call: Shown, what: str) -> Group:
+    """The strongest links of every query of a call ("row"), or of every key ("column")."""
+    _, H, T, S = call.facts.shape
+    n = T if what == "row" else S
+    paths = (f"{what}/{call.id}/{head}/0/{place}.bin" for head in range(H) for place in range(n))
+    return Group(paths, "the strongest links of single places", "单个位置最强的联系", LINKS * H * n)
 
 
 def tiles(call: Shown) -> int:
