@@ -77,6 +77,7 @@ def learn(
     from rich.console import Console
     from rich.text import Text
 
+    from polyhead.cli.door import output
     from polyhead.cli.screen import say, to_json
     from polyhead.lens.draw.canvas import Canvas
     from polyhead.lens.learn import terminal
@@ -92,8 +93,10 @@ def learn(
         swap=swap, device=device,
     )  # fmt: skip
     if html is not None:
-        lesson.save(html, lang=spoken)
-        say(f"{html}: {html.stat().st_size / 1e6:.2f} MB")
+        page = lesson.html(lang=spoken)
+        with output(html) as stream:
+            stream.write(page)
+        say(f"{html}: {len(page.encode()) / 1e6:.2f} MB")
         return
     if as_json:
         print(to_json(numbers(lesson, spoken), indent=2))

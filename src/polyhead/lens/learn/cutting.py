@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any
 
 from polyhead.inputs.tokenizer import Piece
@@ -109,14 +109,13 @@ def labelled(text: str, pieces: Sequence[Piece], words: list[list[int]] | None =
 
 def chunks_of(text: str) -> list[str]:
     """The text cut at the spaces beside Chinese, which stand there for a reader and not for the model."""
-    parts = text.split(" ")
-    chunks = [parts[0]]
-    for before, part in pairwise(parts):
-        if before and part and (wide(before[-1]) or wide(part[0])):
-            chunks.append(part)
-        else:
-            chunks[-1] += " " + part
-    return [chunk for chunk in chunks if chunk.strip()] or [text]
+    chunks, begin = list[str](), 0
+    for gap in re.finditer(" +", text):
+        before, after = text[: gap.start()][-1:], text[gap.end() :][:1]
+        if before and after and (wide(before) or wide(after)):
+            chunks.append(text[begin : gap.start()])
+            begin = gap.end()
+    return [*chunks, text[begin:]]
 
 
 def wide(character: str) -> bool:

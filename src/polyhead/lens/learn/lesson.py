@@ -11,6 +11,7 @@ from typing import Any, cast
 import numpy as np
 
 from polyhead.errors import ArgumentError, DataError, did_you_mean
+from polyhead.files import write_text
 from polyhead.inputs.text import clean
 from polyhead.lens.draw.canvas import Canvas
 from polyhead.lens.draw.words import merge
@@ -119,11 +120,15 @@ class Lesson:
 
         return draw(self, lang, canvas or Canvas(), answers=answers)
 
-    def save(self, path: str | Path, *, lang: str = "en") -> None:
-        """Write the lesson as one HTML file that needs nothing else, whole or not at all. Raises WriteError."""
-        from polyhead.lens.learn.page import save
+    def html(self, *, lang: str = "en") -> str:
+        """The lesson as one page to play with, which needs nothing else and asks nobody."""
+        from polyhead.lens.learn.page import html
 
-        save(self, Path(path), lang)
+        return html(self, lang)
+
+    def save(self, path: str | Path, *, lang: str = "en") -> None:
+        """Write the page to a file, whole or not at all. Raises WriteError."""
+        write_text(Path(path), self.html(lang=lang))
 
     def __str__(self) -> str:
         return self.draw().plain
@@ -363,10 +368,8 @@ def done_by(
     if breaks.mask is not None:
         causal = np.tril(np.ones(met.visible.shape[1:], bool))
         if not breaks.mask and met.visible.all():
-            raise ArgumentError(
-                "Nothing is hidden in this layer, so without a mask all stays as it is; mask=True (--mask) hides what"
-                " comes later, or choose part='decoder' (--part decoder)."
-            )
+            more = "" if lesson.part == "cross" else "; mask=True (--mask) hides what comes later"
+            raise ArgumentError(f"Nothing is hidden in this layer, so without a mask all stays as it is{more}.")
         if breaks.mask and (lesson.part == "cross" or (met.visible == causal).all()):
             raise ArgumentError("What comes later is hidden in this layer already, or there is no later in it.")
         done.append(("broken_mask_on" if breaks.mask else "broken_mask_off", {}))

@@ -10,21 +10,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from polyhead.errors import ArgumentError
-from polyhead.files import write_text
 from polyhead.lens.learn.caught import Caught, caught, place_of, without_places
 from polyhead.lens.learn.cutting import Cut
 from polyhead.lens.learn.ending import Ending, endings
 from polyhead.lens.learn.lesson import Lesson, speaks, swapped
 from polyhead.lens.learn.said import LANGUAGES, sentences
 from polyhead.lens.learn.telling import percent
-from polyhead.lens.learn.working import Breaks, cut_sentence, one_by_one, out_of
+from polyhead.lens.learn.working import Breaks, cut_sentence, one_by_one, out_of, work
 
 MODULES = (
     "arrays",
@@ -58,13 +56,8 @@ SIZES = (
 )  # fmt: skip
 
 
-def save(lesson: Lesson, path: Path, lang: str) -> None:
-    """Write the largest page that is small enough. Raises WriteError."""
-    write_text(path, html(lesson, lang))
-
-
 def html(lesson: Lesson, lang: str) -> str:
-    """The page as text."""
+    """The largest page that is small enough. Raises ArgumentError where none is."""
     if lang not in LANGUAGES:
         raise ArgumentError(f"lang must be one of {', '.join(LANGUAGES)}, found {lang!r}.")
     around = readings(lesson)
@@ -155,7 +148,7 @@ def data(lesson: Lesson, lang: str, around: Sequence[Read], broken: dict[str, st
     swaps = [read for read in around if read.kind == "swap"][: size.swaps]
     rest = [read for read in around if read.kind != "swap"]
     has = [size.heads or h == lesson.head for h in range(p.heads)]
-    ask, out = kept_ask(lesson, size), kept_out(lesson, size)
+    ask, out, only = kept_ask(lesson, size), kept_out(lesson, size), None if size.heads else lesson.head
     columns = p.query.reshape(-1, p.heads, K)  # [D, H, K]
     sides = [lesson.rows] if lesson.rows is lesson.columns else [lesson.rows, lesson.columns]
     parts = ["|".join(side.labels[i] for i in n) for side in sides for n in side.words.pieces if len(n) > 1]
@@ -176,21 +169,23 @@ def data(lesson: Lesson, lang: str, around: Sequence[Read], broken: dict[str, st
         "cut": [cuts(lesson, h) for h in range(p.heads)],
         "parallel": {"H": p.heads, "T": T, "S": S, "apart": f"{one_by_one(met):.1g}"},
         "askFeatures": [list(map(int, features)) for features in ask],
-        "ask": coded(np.stack([columns[:, h, ask[h]].T for h in range(p.heads)]), size.kind),
+        "ask": coded(np.stack([columns[:, h, ask[h]].T for h in range(p.heads)]), size.kind, only),
         "askBias": None if p.query_bias is None else coded(
             np.stack([p.query_bias[h * K + np.asarray(ask[h])] for h in range(p.heads)]), "f32"),
-        "outFeatures": list(map(int, out)), "out": coded(out_of(met)[:, :, out], size.kind),
+        "outFeatures": list(map(int, out)), "out": coded(out_of(met)[:, :, out], size.kind, only),
         "gram": None if len(out) == p.out.shape[1] else coded(
-            np.stack([w @ w.T for w in out_of(met)]), size.kind),
+            np.stack([w @ w.T for w in out_of(met)]), size.kind, only),
         "outBias": None if p.out_bias is None else coded(p.out_bias[out], "f32"),
-        "readings": [reading(read, lesson, size) for read in [*rest, *swaps]],
+        "readings": [reading(read, lesson, size, out) for read in [*rest, *swaps]],
     }  # fmt: skip
 
 
-def reading(read: Read, lesson: Lesson, size: Size) -> dict[str, Any]:
-    """What the layer met in one reading."""
-    met, heads, group = read.caught, slice(None), slice(None)
-    visible = met.visible
+def reading(read: Read, lesson: Lesson, size: Size, out: Sequence[int]) -> dict[str, Any]:
+    """What the layer met in one reading; where only one head is kept, also what all others wrote."""
+    met, working = read.caught, work(read.caught)
+    head = None if size.heads else lesson.head
+    group = None if head is None else head // (met.query.shape[0] // met.key.shape[0])
+    rest = working.output - working.parts[lesson.head]
     return {
         "kind": read.kind, "name": "-".join(map(str, read.numbers)) if read.kind == "swap" else "",
         "one": read.names[0], "other": read.names[1], "says": told(read.says),
@@ -199,21 +194,11 @@ def reading(read: Read, lesson: Lesson, size: Size) -> dict[str, Any]:
             "rows": list(map(int, read.order[0])), "columns": list(map(int, read.order[1]))},
         "x": coded(met.x, size.kind), "memory": coded(met.memory, size.kind) if lesson.part == "cross" else None,
         "stream": None if met.post else coded(met.stream, size.kind),
-        "query": coded(only(met.query[heads], lesson, size, 1), size.kind),
-        "key": coded(only(met.key[group], lesson, size, met.query.shape[0] // met.key.shape[0]), size.kind),
-        "value": coded(only(met.value[group], lesson, size, met.query.shape[0] // met.key.shape[0]), size.kind),
-        "visible": coded(visible.astype(np.uint8), "u8"),
-        "bias": None if met.bias is None else coded(met.bias, size.kind),
+        "query": coded(met.query, size.kind, head), "key": coded(met.key, size.kind, group),
+        "value": coded(met.value, size.kind, group), "visible": coded(met.visible.astype(np.uint8), "u8"),
+        "bias": None if met.bias is None else coded(met.bias, size.kind, head),
+        "rest": None if head is None else coded(rest[:, out], size.kind),
     }  # fmt: skip
-
-
-def only(x: NDArray[Any], lesson: Lesson, size: Size, per: int) -> NDArray[Any]:
-    """The numbers of all heads, or zeros for all but the one that is worked."""
-    if size.heads:
-        return x
-    kept = np.zeros_like(x)
-    kept[lesson.head // per] = x[lesson.head // per]
-    return kept
 
 
 def kept_ask(lesson: Lesson, size: Size) -> list[list[int]]:
@@ -252,10 +237,12 @@ def cuts(lesson: Lesson, head: int) -> dict[str, Any] | None:
     }  # fmt: skip
 
 
-def coded(x: NDArray[Any], kind: str) -> dict[str, Any]:
-    """An array as base64 of little-endian numbers."""
+def coded(x: NDArray[Any], kind: str, only: int | None = None) -> dict[str, Any]:
+    """An array as base64 of little-endian numbers; of the first axis `only` one, where the others are left out."""
     dtype = {"f32": "<f4", "f16": "<f2", "u8": "u1"}[kind]
-    return {"shape": list(x.shape), "type": kind, "data": base64.b64encode(x.astype(dtype).tobytes()).decode()}
+    held = x if only is None else x[only]
+    data = base64.b64encode(held.astype(dtype).tobytes()).decode()
+    return {"shape": list(x.shape), "type": kind, "at": (only or 0) * x[0].size, "data": data}
 
 
 # ----------------------------------------------------------------------------------------------------- how it is joined

@@ -186,10 +186,11 @@ def worked(station: Station, lang: str, canvas: Canvas) -> Iterator[Text]:
         ends += [(say(lang, "bias"), total.more)] if total.more is not None else []
         width = max(map(cell_len, [*names, *(name for name, _ in ends), say(lang, "total")]))
         plain = all(right == 1 for _, (_, right), _ in total.terms)
+        left_width, right_width = (max(len(number(factors[n])) for _, factors, _ in total.terms) for n in (0, 1))
         for name, (_, (left, right), product) in zip(names, total.terms, strict=True):
-            factors = "" if plain else f"{number(left):>10} × {number(right):>9} ="
+            factors = "" if plain else f"  {number(left):>{left_width}} × {number(right):>{right_width}} ="
             yield Text(" " * (MARGIN + 2) + pad(name, width) + factors + f"{number(product):>10}")
-        blank = " " * (0 if plain else 23)
+        blank = " " * (0 if plain else left_width + right_width + 7)
         for name, value in ends:
             yield Text(" " * (MARGIN + 2) + pad(name, width) + blank + f"{number(value):>10}", "dim")
         yield Text(" " * (MARGIN + 2) + pad(say(lang, "total"), width) + blank + f"{number(total.total):>10}", "bold")

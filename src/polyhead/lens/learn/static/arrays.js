@@ -1,12 +1,13 @@
 // Base64 goes in; arrays with a shape come out, as 64-bit numbers whatever they were saved as.
 
-export function decoded({ shape, type, data }) {
+export function decoded({ shape, type, at, data }) {
   const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
   const view = new DataView(bytes.buffer);
   const size = { f32: 4, f16: 2, u8: 1 }[type];
-  const read = { f32: (at) => view.getFloat32(at, true), f16: (at) => half(view.getUint16(at, true)), u8: (at) => view.getUint8(at) }[type];
-  const numbers = Float64Array.from({ length: bytes.length / size }, (_, i) => read(i * size));
-  return { shape, numbers };
+  const whole = new Float64Array(shape.reduce((a, b) => a * b, 1)); // zeros where numbers were left out
+  const read = { f32: (place) => view.getFloat32(place, true), f16: (place) => half(view.getUint16(place, true)), u8: (place) => view.getUint8(place) }[type];
+  for (let i = 0; i * size < bytes.length; i++) whole[at + i] = read(i * size);
+  return { shape, numbers: whole };
 }
 
 // The 16 bits of an IEEE half.

@@ -28,7 +28,7 @@ export function grid(view, station) {
     case 1: return el("div", {}, note(SHOWN, D), table(count(D), rows.map((word, n) => [word, firsts(row(reading.x, n))]), { pinned: [i, -1] }));
     case 2: return el("div", {}, note(SHOWN, K), table(count(K), [[`q ${words.row}`, firsts(row(reading.query, h, i))], [`k ${words.col}`, firsts(row(reading.key, g, j))], [`v ${words.col}`, firsts(row(reading.value, g, j))]]));
     case 7: return el("div", {}, note(SHOWN, K), table(count(K), [...columns.map((word, n) => [`${number(stages.weights[i][n])} × v ${word}`, firsts(row(reading.value, g, n)).map((x) => x * stages.weights[i][n])]), [`Σ ${words.row}`, firsts(stages.found[i])]], { pinned: [columns.length, -1] }));
-    case 8: return el("div", {}, note(SHOWN, D), table(lesson.outFeatures.slice(0, SHOWN).map((f) => String(f + 1)), [...view.all.map((found, n) => [fill(t.head_n, { head: n }), view.off(n) ? new Float64Array(SHOWN) : firsts(part(lesson, found[i], n))]), ["out", firsts(view.output(i))]], { pinned: [h, -1] }));
+    case 8: return el("div", {}, note(SHOWN, D), table(lesson.outFeatures.slice(0, SHOWN).map((f) => String(f + 1)), [...view.all.flatMap((found, n) => (lesson.hasHead[n] ? [[fill(t.head_n, { head: n }), view.off(n) ? new Float64Array(SHOWN) : firsts(part(lesson, found[i], n))]] : [])), ["out", firsts(view.output(i))]], { pinned: [lesson.hasHead.slice(0, h).filter(Boolean).length, -1] }));
     default: {
       const [was, adds] = [firsts(view.stream(i)), firsts(view.output(i))];
       return el("div", {}, note(SHOWN, D), table(lesson.outFeatures.slice(0, SHOWN).map((f) => String(f + 1)), [[t.stream, was], [t.adds, adds], [t.becomes, was.map((x, n) => x + adds[n])]]));
@@ -74,6 +74,10 @@ export function pinned(view, station) {
     }
     case 8: {
       const f = view.feature(i);
+      if (reading.rest) { // what the other heads wrote is known as one number
+        const mine = view.off(h) ? 0 : part(lesson, view.all[h][i], h)[f], rest = row(reading.rest, i)[f];
+        return { about: fill(t.worked_out, { ...words, c: lesson.outFeatures[f] + 1 }), sum: { terms: [{ at: h, left: mine, right: null, product: mine }], others: lesson.heads - 1, rest, more: null, total: mine + rest }, label: (n) => fill(t.head_n, { head: n }) };
+      }
       const parts = view.all.map((found, n) => (view.off(n) ? 0 : part(lesson, found[i], n)[f]));
       return { about: fill(t.worked_out, { ...words, c: lesson.outFeatures[f] + 1 }), sum: summed(parts, null, lesson.outBias ? lesson.outBias.numbers[f] : null), label: (n) => fill(t.head_n, { head: n }) };
     }

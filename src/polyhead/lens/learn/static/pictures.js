@@ -33,7 +33,7 @@ export function matrix(view, from, to, blend, label) {
   const [T, S] = [rows.length, columns.length];
   const room = Math.min(Math.max(innerWidth - 130, 200), view.half ? 360 : 600);
   const side = Math.max(Math.min(Math.floor(room / Math.max(T, S)), 60), 9);
-  const written = side >= 34;
+  const written = side >= 34, gap = side < 14 ? 0 : 1;
   const pixels = 2; // for sharp edges on dense screens
   const canvas = el("canvas", { class: "matrix", tabindex: 0, role: "img", "aria-label": label, width: S * side * pixels, height: T * side * pixels });
   canvas.style.width = `${S * side}px`;
@@ -47,7 +47,7 @@ export function matrix(view, from, to, blend, label) {
       const hidden = gone || (a === null && b === null);
       const rgb = hidden ? ground : blended(a ?? ground, b ?? ground, blend);
       pen.fillStyle = css(rgb);
-      pen.fillRect(j * side, i * side, side - 1, side - 1);
+      pen.fillRect(j * side, i * side, side - gap, side - gap);
       if (hidden) hatch(pen, j * side, i * side, side - 1, line);
       else if (written) {
         const near = blend > 0.5 ? to : from;
@@ -79,6 +79,7 @@ export function matrix(view, from, to, blend, label) {
   const left = el("div", { class: "beside" }, rows.map((word, i) => {
     const span = el("span", { class: i === state.row ? "pinned" : "" }, word);
     span.style.height = span.style.lineHeight = `${side}px`;
+    span.style.fontSize = `${Math.min(side + 1, 14)}px`;
     return span;
   }));
   return el("div", { class: "matrix-box" }, el("div", { class: "corner" }), head, left, canvas);
@@ -169,7 +170,7 @@ function drawing(view, at) {
     const lengths = view.all.map((found, n) => (view.off(n) ? 0 : length(lesson, found[i], n)));
     const sum = lengths.reduce((a, b) => a + b, 0) || 1;
     const top = most(view.all.map((found) => found[i]));
-    return el("div", {}, el("div", { class: "strips sums" }, view.all.map((found, n) => el("div", { class: n === h ? "line pinned" : "line" }, el("span", { class: "label" }, fill(t.head_n, { head: n })), strip(found[i], top, `z ${n}`),
+    return el("div", {}, el("div", { class: "strips sums" }, view.all.map((found, n) => lesson.hasHead[n] && el("div", { class: n === h ? "line pinned" : "line" }, el("span", { class: "label" }, fill(t.head_n, { head: n })), strip(found[i], top, `z ${n}`),
       el("span", { class: "times" }, "→"), bar(lengths[n] / sum, percent(lengths[n] / sum)), el("span", { class: "value" }, percent(lengths[n] / sum))))), labelled([["out", view.output(i)]], { kind: "wide" }));
   }
   const [was, adds] = [view.stream(i), view.output(i)];

@@ -42,7 +42,7 @@ export function mount(root, lesson, { lang = lesson.lang, hash = false } = {}) {
     const zero = new Float64Array(lesson.width);
     const all = every.map((stages) => stages?.found ?? rows.map(() => zero));
     const output = (i) => {
-      const total = Float64Array.from(lesson.outBias ? lesson.outBias.numbers : lesson.outFeatures, (b) => (lesson.outBias ? b : 0));
+      const total = reading.rest ? Float64Array.from(row(reading.rest, i)) : Float64Array.from(lesson.outFeatures, (_, f) => (lesson.outBias ? lesson.outBias.numbers[f] : 0));
       all.forEach((found, n) => { if (!off(n)) part(lesson, found[i], n).forEach((y, f) => (total[f] += y)); });
       return total;
     };
@@ -117,11 +117,16 @@ export function mount(root, lesson, { lang = lesson.lang, hash = false } = {}) {
       const bottom = chips(v.columns, v.state.column, "bottom", (n) => v.pin(v.state.row, n, `.pairs.${v.changed ? "new" : "old"} .bottom [data-at="${n}"]`));
       bottom.querySelectorAll(".chip").forEach((chip, n) => chip.append(el("small", {}, percent(v.stages.weights[v.state.row][n]))));
       const pairs = el("div", { class: `pairs ${v.changed ? "new" : "old"}` }, el("div", { class: "inner" }, el("p", { class: "axis" }, t.who_looks), top, lines, bottom, el("p", { class: "axis" }, t.looked_at)));
-      requestAnimationFrame(() => link(pairs, lines, v));
+      requestAnimationFrame(() => {
+        const chip = top.children[v.state.row];
+        pairs.scrollLeft = chip.offsetLeft - pairs.clientWidth / 2;
+        link(pairs, lines, v);
+      });
       return el("div", { class: "half" }, title ? el("h3", {}, title) : null, pairs, after ? el("p", { class: "said" }, looks(v, v.state.row)) : null);
     };
     const links = (v) => el("ol", { class: "links" }, v.rows.map((word, n) => (lesson.signs.includes(lesson.readings[0].rows[n]) && v.rows.length > lesson.signs.length ? null
       : el("li", {}, el("button", { type: "button", class: "linkish", "aria-pressed": String(n === v.state.row), "data-link": n, onclick: () => v.pin(n, strongest(v, n), `[data-link="${n}"]`) }, looks(v, n))))));
+    parts.sentence.classList.toggle("tall", view.rows.length > 9 || view.columns.length > 9);
     put(parts.sentence, after
       ? el("div", { class: "halves" }, one(view, t.as_it_is), one(after, t.as_broken))
       : el("div", { class: "halves whole" }, one(view, ""), el("div", { class: "half" }, el("h2", {}, t.who), links(view))),
