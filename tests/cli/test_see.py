@@ -77,3 +77,124 @@ def test_options_that_would_be_ignored_are_refused(polyhead: Polyhead, model: Pa
     refused(polyhead("see", "-m", model, SOURCE, "--links", "--head", 1), "leave one of them out")
     refused(polyhead("see", "-m", model, SOURCE, "--translation", TARGET, "--beam", 2), "leave one of them out")
     refused(polyhead("see", "-m", model, SOURCE, "--device", "cuda:99"), "There is no device 'cuda:99' here")
+
+
+# ------------------------------------------------------------------------------------------- other models, and pages
+
+TEXT = "the cat sat on the mat"
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Models of every kind in folders, and what they read."""
+    from tests.structure.worlds import see
+
+    folder = tmp_path_factory.mktemp("see")
+    see(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["my-encoder", "--text", TEXT], [TEXT, "Layer 1:", "[CLS]", "Rows and columns are the words that were read."]),
+        (["my-writer", "--text", TEXT], [TEXT, "Layer 1:", "each sees itself and those before it"]),
+        (["my-summarizer", "--text", "the dog ran."], ["summarize: the dog ran.", "the words that were read"]),
+        (["my-digits", "--image", "seven.png"], ["seven.png", "[CLS]", "patches that were read"]),
+        (["my-hearer", "--audio", "speech.wav"], ["speech.wav", "0.0s", "stretches of time"]),
+    ],
+    ids=["encoder", "decoder", "answers", "image", "sound"],
+)
+def test_every_kind_of_model_is_drawn(polyhead: Polyhead, world: Path, words: list[str], told: list[str]):
+    kind, file = words[1], words[2]
+    given = [str(world / words[0]), kind, file if kind == "--text" else str(world / file)]
+    answer = polyhead("see", *given, "--layer", 1)
+    assert answer.code == 0, answer.err
+    for text in told:
+        assert text in " ".join(answer.out.split())
+    assert polyhead("see", *given, "--links").code == polyhead("see", *given, "--head", 0, "--layer", 0).code == 0
+
+
+def test_a_recording_is_kept_and_seen_again(polyhead: Polyhead, world: Path, tmp_path: Path):
+    file = tmp_path / "run.safetensors"
+    kept = polyhead("see", world / "my-encoder", "--text", TEXT, "--save", file)
+    assert (kept.code, kept.out) == (0, "")
+    assert kept.err == f"Recorded in {file}; see it with: polyhead see --recording {file}\n"
+    again = polyhead("see", "--recording", file, "--layer", 0)
+    drawn = polyhead("see", world / "my-encoder", "--text", TEXT, "--layer", 0)
+    assert again.lines[0] == "run.safetensors" and again.lines[1:] == drawn.lines[1:]
+
+
+def test_a_page_is_written_as_one_file(polyhead: Polyhead, world: Path, tmp_path: Path):
+    file = tmp_path / "page.html"
+    answer = polyhead("see", world / "my-encoder", "--text", TEXT, "--html", file)
+    assert (answer.code, answer.out) == (0, "")
+    assert answer.err.splitlines() == [
+        f"Written to {file}, {file.stat().st_size:,} bytes.",
+        "Left out, and told in the file too: queries, keys and scores of single pairs.",
+    ]
+    assert "thumbs/1.bin" in file.read_text("utf-8")
+    answer = polyhead("see", world / "my-encoder", "--text", "the cat", "--text", "the dog", "--html", file)
+    assert answer.code == 0 and "b/thumbs/1.bin" in file.read_text("utf-8")
+    answer = polyhead("see", "-m", world / "my-encoder", "the cat", "--html", file)
+    assert answer.code == 0 and "b/thumbs/1.bin" not in file.read_text("utf-8")
+
+
+def test_a_page_is_served_and_the_browser_told(polyhead: Polyhead, world: Path, monkeypatch: pytest.MonkeyPatch):
+    """Up to where it would answer; tests/lens/page/test_server.py goes on from there."""
+    from polyhead.lens.page import server
+
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    monkeypatch.setattr(server.Server, "run", lambda self: self.tell(f"http://127.0.0.1:1/{self.token}/"))
+    answer = polyhead("see", world / "my-encoder", "--text", TEXT)
+    assert answer.code == 0 and answer.lines == opened and opened[0].startswith("http://127.0.0.1:1/")
+    assert answer.err == "The page answers there, to this machine alone; Ctrl-C ends it.\n"
+    assert polyhead("see", world / "my-encoder", "--text", TEXT, "--no-browser").out.startswith("http://127.0.0.1:1/")
+    assert len(opened) == 1
+
+
+@pytest.mark.parametrize("token", [t for t in HOSTILE if t.strip() and not any("\ud800" <= c <= "\udfff" for c in t)])
+def test_no_character_acts_on_the_terminal_whatever_the_model(polyhead: Polyhead, world: Path, token: str):
+    answer = polyhead("see", world / "my-writer", "--text", f"cat{token}cat", "--layer", 0)
+    assert answer.code == 0, answer.err
+    assert not set(answer.out) & set(ACTING)
+
+
+def test_what_cannot_be_meant_is_refused_in_one_sentence(polyhead: Polyhead, world: Path, tmp_path: Path):
+    encoder, digits = world / "my-encoder", world / "my-digits"
+    for words, told in (
+        ([], "Give a TEXT"),
+        ([encoder, "--text", "a", "--image", "b"], "Give one kind of thing to see; found --text and --image"),
+        ([encoder, "more", "--text", "a"], "before it stands one model; found"),
+        ([encoder, "--recording", "a"], "before it stands nothing; found"),
+        ([encoder, "--image", "b"], "which is given a text; found image"),
+        ([digits, "--text", "b"], "which is given an image; found text"),
+        ([digits, "--image", world / "none.png"], "none.png cannot be read"),
+        ([digits, "--image", world / "speech.wav"], "is not an image that can be read"),
+        (["--recording", tmp_path / "none"], "There is no recording"),
+        (["--recording", world / "seven.png"], "is damaged or no recording"),
+        ([encoder, "--text", "a", "--part", "cross"], "no part 'cross', only encoder"),
+        ([encoder, "--text", "a", "--layer", 9], "layers are 0 to 1, but layer is 9"),
+        ([encoder, "--text", "a", "--layer", 0, "--html", tmp_path / "x.html"], "draw here; leave them out for a page"),
+        ([encoder, "--text", "a", "--html", tmp_path / "x.html", "--port", 8000], "leave these out"),
+        ([encoder, "--text", "a", "--html-size", 3], "is of the file that --html names"),
+        ([encoder, "--text", "a", "--html", tmp_path / "none" / "x.html"], "There is no folder"),
+        ([encoder, "--text", "a", "--save", tmp_path / "none" / "x"], "There is no folder"),
+        (
+            [encoder, *(["--text", "a"] * 3), "--no-browser"],
+            "A page shows one thing, or compares two; found 3 of --text",
+        ),
+        ([encoder, *(["--text", "a"] * 2), "--save", tmp_path / "x"], "--save keeps one recording; found 2 of --text"),
+        ([encoder, "--text", "a", "--beam", 2], "writes no answer, so beam says nothing"),
+        (["--recording", "x", "--beam", 2], "was made already, so --beam says nothing"),
+        ([tmp_path / "gone", "--text", "a"], "There is no model"),
+        ([encoder, "--text", "a", "--port", 99999, "--no-browser"], "65535"),
+    ):
+        refused(polyhead("see", *words), told)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_sound_that_is_too_long_says_so(polyhead: Polyhead, world: Path, tmp_path: Path):
+    answer = polyhead("see", world / "my-hearer", "--audio", world / "talk.wav", "--layer", 0, "--language", "en")
+    assert answer.code == 0 and answer.err == "The sound lasts 3.0 seconds; the first 2 are shown.\n"

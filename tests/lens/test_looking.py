@@ -230,14 +230,15 @@ def test_a_recording_of_somebody_elses_model_is_seen_too(tmp_path: Path) -> None
 
 def test_what_a_model_does_not_read_is_refused(tmp_path: Path) -> None:
     in_folder(tmp_path, "BertModel")
-    for how, sentence in (
+    cases: list[tuple[dict[str, Any], str]] = [
         ({"image": "x.png"}, "is a BertModel, which is given a text; found image"),
         ({"audio": "x.wav"}, "is a BertModel, which is given a text; found audio"),
         ({"text": "a", "image": "x.png"}, "Give one thing to see, .* found text, image"),
         ({"text": "a", "beam": 2}, "writes no answer, so beam says nothing"),
         ({"text": "a", "translation": "b"}, "writes no answer, so translation says nothing"),
         ({"text": 7}, "text must be a text, found int"),
-    ):
+    ]
+    for how, sentence in cases:
         with pytest.raises(ArgumentError, match=sentence):
             see(**how, model=tmp_path)
     for text, sentence in (

@@ -91,6 +91,15 @@ def transcribe(folder: Path) -> None:
     (folder / "recordings.txt").write_text("speech.wav\ntalk.wav\n", encoding="utf-8")
 
 
+def see(folder: Path) -> None:
+    """Models of every kind, and what they read."""
+    classify(folder)
+    transcribe(folder)
+    summarize(folder)
+    complete(folder)
+    in_folder(folder / "my-encoder", "BertModel")
+
+
 def evaluate(folder: Path) -> None:
     from PIL import Image
 
@@ -133,6 +142,7 @@ WORLDS: dict[str, Callable[[Path], object]] = {
     "embed": embed,
     "evaluate": evaluate,
     "info": info,
+    "see": see,
     "summarize": summarize,
     "train": train,
     "transcribe": transcribe,
