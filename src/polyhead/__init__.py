@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     )
     from polyhead.generation.beam import Beam
     from polyhead.generation.search import Greedy, Sample
+    from polyhead.lens.learn.lesson import learn
+    from polyhead.lens.heads import heads
     from polyhead.lens.recording import Recording
     from polyhead.lens.see import see
     from polyhead.lens.watch import watch
@@ -66,6 +68,8 @@ _HOME = {
     "transcribe": "tasks.transcribe",
     "evaluate": "tasks.evaluate",
     "see": "lens.see",
+    "learn": "lens.learn.lesson",
+    "heads": "lens.heads",
     "info": "tasks.info",
     "train": "tasks.learning.train",
     "convert": "weights.convert",
@@ -139,7 +143,9 @@ __all__ = [
     "embed",
     "evaluate",
     "explain",
+    "heads",
     "info",
+    "learn",
     "load",
     "rows",
     "save",

@@ -84,6 +84,10 @@ def chat(folder: Path) -> None:
     (folder / "chatml.jinja").write_text(CHATML, encoding="utf-8")
 
 
+def learn(folder: Path) -> None:
+    decoder_in_folder(folder / "my-writer", "GPT2LMHeadModel")
+
+
 def transcribe(folder: Path) -> None:
     speech_in_folder(folder / "my-hearer", seed=1)
     write_wave(folder / "speech.wav", sound(1.2))
@@ -142,6 +146,7 @@ WORLDS: dict[str, Callable[[Path], object]] = {
     "embed": embed,
     "evaluate": evaluate,
     "info": info,
+    "learn": learn,
     "see": see,
     "summarize": summarize,
     "train": train,

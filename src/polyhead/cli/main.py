@@ -24,6 +24,8 @@ VERBS = (
     "embed",
     "transcribe",
     "see",
+    "learn",
+    "heads",
     "evaluate",
     "info",
     "train",

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from polyhead.lens.learn.caught import Part
 from tests.cli.conftest import write_model
 from tests.tasks.words import asked_in_folder, decoder_in_folder, in_folder
 
@@ -20,9 +21,9 @@ KINDS: dict[str, Callable[[Path], object]] = {
     "t5": asked_in_folder,  # no division, a bias that is learned, three parts
 }
 TEXTS = {"translator": "我爱 吃 苹果 。", "bert": "the cat sat on the mat."}
-PARTS = [
-    *(("translator", part) for part in ("encoder", "decoder", "cross")),
-    *(("t5", part) for part in ("encoder", "decoder", "cross")),
+PARTS: list[tuple[str, Part]] = [
+    ("translator", "encoder"), ("translator", "decoder"), ("translator", "cross"),
+    ("t5", "encoder"), ("t5", "decoder"), ("t5", "cross"),
     ("bert", "encoder"), ("gpt2", "decoder"), ("llama", "decoder"), ("qwen3", "decoder"), ("bloom", "decoder"),
 ]  # fmt: skip
 
