@@ -1,4 +1,4 @@
-# make demo | test | check | bench. Each sets itself up in .venv first, and does nothing twice.
+# make demo | test | page | check | bench. Each sets itself up in .venv first, and does nothing twice.
 #
 # PYTHON=python3.12     another interpreter to build .venv with
 # PIP_ARGS="..."        handed to pip, for example to ask for a CPU build of torch (see README.md)
@@ -10,7 +10,7 @@ TESTS ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check $(PIP_ARGS) -c constraints.txt
 
-.PHONY: help demo test check format lint types bench clean git
+.PHONY: help demo test page check format lint types bench clean git
 .DEFAULT_GOAL := help
 
 help:  ## say what there is
@@ -22,6 +22,10 @@ demo: .venv/.installed  ## translate three sentences and show what every head lo
 
 test: git .venv/.developer  ## the quick tests
 	$(BIN)/python -m pytest $(TESTS)
+
+page: git .venv/.developer  ## the tests of the page in a real browser: Debian's chromium, which is installed if need be
+	bash tests/page/chromium.sh
+	POLYHEAD_PAGE=1 $(BIN)/python -m pytest tests/page
 
 check: lint types test  ## format, lint, types, structure and tests: what every change must pass
 

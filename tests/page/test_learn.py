@@ -203,3 +203,19 @@ def test_themes_and_languages_change_what_is_seen(show: Any):
     page.click("[data-lang=zh]")
     assert "谁看谁" in page.inner_text(".sentence")
     assert "{" not in page.inner_text("body")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("lang", "width"), [("en", 1280), ("zh", 390)])
+def test_axe_finds_no_fault_at_any_station(show: Any, scheme: str, lang: str, width: int):
+    from axe_playwright_python.sync_playwright import Axe
+
+    page = show(learn(SOURCE), f"#lang={lang}", width=width, color_scheme=scheme)
+    for station in range(1, 10):
+        for zoom in ("picture", "numbers", "sum"):
+            page.evaluate(
+                f"lesson.set({{ station: {station}, zoom: '{zoom}', scale: {str(station % 2 == 0).lower()} }})"
+            )
+            page.wait_for_timeout(30)
+            faults = Axe().run(page).response["violations"]
+            assert [(f["id"], [n["html"][:120] for n in f["nodes"]][:3]) for f in faults] == [], (station, zoom)

@@ -1,4 +1,4 @@
-"""The static modules become one page, without a build: one style, one script, and the policy that lets nothing else in."""
+"""The static modules become one page, without a build: one style, one script, a policy that lets nothing else in."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from pathlib import Path
 STATIC = Path(__file__).parent / "static"
 IMPORT = re.compile(r"^import \{[^}]*\} from '\./(\w+\.js)';\n", re.MULTILINE)
 EXPORT = re.compile(r"^export (?=(?:async )?function|const|let|class)", re.MULTILINE)
-CLOSED = "default-src 'none'; script-src '{}'; style-src '{}'; img-src data: blob:; media-src blob:; base-uri 'none'; form-action 'none'"
+CLOSED = (
+    "default-src 'none'; script-src '{}'; style-src '{}'; img-src data: blob:; media-src blob:; base-uri 'none';"
+    " form-action 'none'"
+)
 
 
 @dataclass(frozen=True)

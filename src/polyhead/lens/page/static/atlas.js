@@ -93,7 +93,7 @@ export function createAtlas(host, app) {
 
   async function build() {
     const now = ++turn, { calls } = scene(), step = hereStep(), here = calls.map((call, id) => [call, id]).filter(([call]) => call.step === step);
-    const order = state.order, key = `${order}/${step}/${state.lang}/${order === 'alike' ? `${state.call}.${state.head}` : ''}`;
+    const order = state.order, key = `${order}/${step}/${state.lang}/${Boolean(metrics)}/${order === 'alike' ? `${state.call}.${state.head}` : ''}`;
     if (key === built) return;
     let flat = here.flatMap(([call, id]) => Array.from({ length: call.heads }, (_, head) => [id, head]));
     if (order === 'alike') flat = await alike(flat);
@@ -107,7 +107,7 @@ export function createAtlas(host, app) {
       for (const name of [...PARTS, ...new Set(calls.map((call) => call.part))].filter((name, n, all) => all.indexOf(name) === n)) {
         for (const [call, id] of here) {
           if (call.part !== name) continue;
-          if (part !== call.part) groups.push(make('h3', {}, partName(part = call.part)));
+          if (part !== call.part) groups.push(make('h2', {}, partName(part = call.part)));
           const group = make('div', { class: 'layer', 'data-call': id }, make('span', { class: 'number', 'aria-hidden': 'true' }, call.layer), make('div', { class: 'thumbs', style: { '--across': call.heads % 8 && call.heads % 6 === 0 ? 6 : 8 } }, Array.from({ length: call.heads }, (_, head) => button(id, head))));
           groups.push(group);
           watcher.observe(group);

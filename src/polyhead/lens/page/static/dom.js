@@ -57,7 +57,7 @@ export function repaint() {
 
 export const calm = () => matchMedia('(prefers-reduced-motion: reduce)').matches;
 
-export const percent = (w) => w >= 0.9995 ? '100 %' : w >= 0.1 ? `${(w * 100).toFixed(1)} %` : w >= 0.001 ? `${(w * 100).toFixed(2)} %` : w > 0 ? `${(w * 100).toPrecision(2)} %` : '0 %';
+export const percent = (w) => w >= 0.9995 ? '100 %' : w >= 0.1 ? `${(w * 100).toFixed(1)} %` : w >= 0.001 ? `${(w * 100).toFixed(2)} %` : w >= 1e-6 ? `${Number((w * 100).toPrecision(2))} %` : w > 0 ? '≈ 0 %' : '0 %';
 
 export const digits = (x) => !Number.isFinite(x) ? String(x) : Math.abs(x) >= 1e5 || (x !== 0 && Math.abs(x) < 1e-4) ? x.toExponential(3) : String(Number(x.toPrecision(4)));
 

@@ -74,7 +74,7 @@ export function createInspector(host, app) {
 
   function overall(best, rows, columns) {
     keys.hidden = false;
-    fill(keys, make('h3', {}, say(state.side === 'd' ? 'strongest change' : 'strongest here')), make('ol', {}, best.map(([i, j, w]) => make('li', {}, make('button', { class: 'link', onclick: () => pin({ query: i, key: j }) },
+    fill(keys, make('h2', {}, say(state.side === 'd' ? 'strongest change' : 'strongest here')), make('ol', {}, best.map(([i, j, w]) => make('li', {}, make('button', { class: 'link', onclick: () => pin({ query: i, key: j }) },
       make('span', { class: 'label' }, make('b', { class: 'query' }, word(rows, i)), ' → ', make('b', { class: 'key' }, word(columns, j))), make('span', { class: 'number' }, signed(w)))))));
   }
 
@@ -147,7 +147,7 @@ export function createInspector(host, app) {
     const most = found.links[0]?.[1] || 1, links = all[kind] ? found.links : found.links.slice(0, FEW);
     const title = kind === 'key' ? [make('b', { class: 'query' }, word(other, at)), ` ${say('looks at')}`] : [say('who looks at'), ' ', make('b', { class: 'key' }, word(other, at))];
     const summary = kind === 'key' ? say('hold', grouped(found.held), grouped(ruler.count), unit(ruler, found.held)) : say('received', digits(found.sum), grouped(found.held)) + (found.plain ? ` · ${say('by plain')}` : '');
-    fill(section, make('h3', {}, title), make('p', { class: 'fine' }, summary),
+    fill(section, make('h2', {}, title), make('p', { class: 'fine' }, summary),
       make('ol', {}, links.map(([i, w]) => make('li', {}, make('button', {
         class: `link ${ruler.kind === 'patches' ? 'cropped' : ''}`, 'aria-pressed': i === (kind === 'key' ? now.key : now.query),
         onclick: () => pin(kind === 'key' ? { query: at, key: i } : { query: i, key: at }),
@@ -170,18 +170,18 @@ export function createInspector(host, app) {
     const line = (name, value, hint) => [make('dt', { title: hint }, name), make('dd', {}, value)];
     const bars = make('svg', { class: 'products', viewBox: `0 0 ${K * 4} 44`, preserveAspectRatio: 'none', role: 'img', 'aria-label': say('products', K) });
     products.forEach((p, n) => bars.append(make('rect', { x: n * 4, y: p > 0 ? 22 - p / most * 21 : 22, width: 3, height: Math.max(0.5, Math.abs(p) / most * 21), class: p > 0 ? 'more' : 'less' })));
-    fill(cell, make('h3', {}, say('numbers')), make('dl', {}, line('q·k', digits(dot), say('about dot')), line(say('scale'), `× ${digits(scale)}`), bias ? line(say('bias'), Number.isNaN(bias) ? say('a function') : `+ ${digits(bias)}`) : [], line(say('score'), digits(score)), line('log Σ exp', digits(lse), say('about lse')), line(say('weight'), `exp(${digits(score)} − ${digits(lse)}) = ${digits(weight)}`), line(say(app.scene.calls[state.call].norms_after ? 'norm after' : 'norm'), digits(norm))),
+    fill(cell, make('h2', {}, say('numbers')), make('dl', {}, line('q·k', digits(dot), say('about dot')), line(say('scale'), `× ${digits(scale)}`), bias ? line(say('bias'), Number.isNaN(bias) ? say('a function') : `+ ${digits(bias)}`) : [], line(say('score'), digits(score)), line('log Σ exp', digits(lse), say('about lse')), line(say('weight'), `exp(${digits(score)} − ${digits(lse)}) = ${digits(weight)}`), line(say(app.scene.calls[state.call].norms_after ? 'norm after' : 'norm'), digits(norm))),
       make('p', { class: 'fine' }, say('products', K)), bars);
   }
 
   function actions() {
     const act = (name, go, hint) => make('button', { onclick: go, title: hint }, say(name));
-    fill(acts, make('h3', {}, say('take along')), make('div', { class: 'buttons' }, act('copy numbers', () => app.copy(text())), act('as table', () => app.open('table')), act('TSV', () => app.save('tsv')), act('SVG', () => app.save('svg')), act('PNG', () => app.save('png'))));
+    fill(acts, make('h2', {}, say('take along')), make('div', { class: 'buttons' }, act('copy numbers', () => app.copy(text())), act('as table', () => app.open('table')), act('TSV', () => app.save('tsv')), act('SVG', () => app.save('svg')), act('PNG', () => app.save('png'))));
     const { info } = app.scene, call = app.shown().calls[state.call];
     fill(about, make('details', {}, make('summary', {}, say('why')), say('why text').split('\n').map((line) => make('p', {}, line))),
       make('details', {}, make('summary', {}, say('provenance')), make('dl', {}, [[say('module'), call.name], [say('kernel'), `${call.kernel} (${call.route})`], [say('exactness'), call.exactness], ['torch', info.torch], [say('captured'), say('calls', info.calls.length, info.missed.length)]].map(([k, v]) => [make('dt', {}, k), make('dd', {}, v)])),
         info.missed.length ? make('ul', {}, info.missed.map((m) => make('li', {}, `${m.name}: ${m.reason}`))) : null,
-        info.left_out?.length ? [make('h4', {}, say('left out')), make('ul', {}, info.left_out.map((what) => make('li', {}, what[`what_${app.language()}`] ?? what.what_en ?? String(what))))] : null));
+        info.left_out?.length ? [make('h3', {}, say('left out')), make('ul', {}, info.left_out.map((what) => make('li', {}, what[`what_${app.language()}`] ?? what.what_en ?? String(what))))] : null));
   }
 
   // What is read out, as text to paste elsewhere.

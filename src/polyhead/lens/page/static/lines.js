@@ -33,7 +33,7 @@ export function createLines(host) {
     drawing = make('svg', { class: 'threads', 'aria-hidden': 'true', height });
     const cut = last - first < next.T || to - from < next.S;
     fill(host, make('div', { class: 'sides' },
-      make('h3', { class: 'who' }, say('looks'), make('small', {}, next.rowTitle)), make('h3', { class: 'whom' }, say('looked at'), make('small', {}, next.columnTitle)),
+      make('h2', { class: 'who' }, say('looks'), make('small', {}, next.rowTitle)), make('h2', { class: 'whom' }, say('looked at'), make('small', {}, next.columnTitle)),
       make('div', { class: 'field', style: { height: `${height}px` } }, rows, drawing, columns)),
     make('p', { class: 'note' }, say('faintest', percent(FAINTEST)), cut ? ' ' + say('window', MOST) : ''));
     lay(start(last - first), start(to - from));

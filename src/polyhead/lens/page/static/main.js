@@ -223,7 +223,7 @@ function build() {
   const compare = app.second && make('div', { class: 'segments', role: 'group', 'aria-label': say('compare') }, side('first', ''), side('second', 'b'), side('difference', 'd'));
   const header = make('header', { class: 'top' }, make('a', { class: 'skip', href: '#' , onclick: (event) => { event.preventDefault(); parts.map.canvas.offsetParent ? parts.map.canvas.focus() : parts.middle.focus(); } }, say('skip')),
     make('div', { class: 'brand' }, mark(), make('span', {}, 'polyhead')),
-    make('div', { class: 'what-is' }, parts.title = make('span', { class: 'title' }), make('span', { class: 'model' }, titled(app.scene.info.model))),
+    make('div', { class: 'what-is' }, parts.title = make('h1', { class: 'title' }), make('span', { class: 'model' }, titled(app.scene.info.model))),
     compare, make('div', { class: 'tools' }, parts.undo, parts.redo, icon('⌕', 'find', () => parts.finder.open()), make('button', { class: 'icon wide', lang: chinese ? 'en' : 'zh-CN', onclick: () => pin({ lang: chinese ? 'en' : 'zh' }) }, say('language')), icon('◐', 'theme', () => pin({ theme: isDark() ? 'light' : 'dark' })), icon('?', 'help', () => parts.help.open())));
 
   const atlasHost = make('nav', { class: 'left', 'aria-label': say('where region') });
@@ -232,7 +232,7 @@ function build() {
   parts.weighting = make('div', { class: 'segments', role: 'group', 'aria-label': say('weighting') }, [[0, 'by weight'], [1, 'by norm']].map(([value, name]) => make('button', { 'data-weighting': value, onclick: () => pin({ weighting: value }) }, say(name))));
   parts.sinks = make('input', { type: 'checkbox', onchange: (event) => pin({ sinks: event.target.checked ? 1 : 0 }) });
   parts.scale = make('select', { 'aria-label': say('colours'), onchange: (event) => pin({ scale: event.target.value }) }, ['sqrt', 'linear', 'log'].map((name) => make('option', { value: name }, say(name))));
-  parts.hosts = Object.fromEntries(['map', 'lines', 'stage', 'table'].map((name) => [name, make('div', { class: name === 'stage' ? 'stage pane' : `pane ${name}-pane` })]));
+  parts.hosts = Object.fromEntries(['map', 'lines', 'stage', 'table'].map((name) => [name, make('div', { class: name === 'stage' ? 'stage pane' : `pane ${name}-pane`, ...(name === 'map' ? {} : { tabindex: 0, role: 'group', 'aria-label': say('what region') }) })]));
   parts.legend = make('canvas', { class: 'legend', role: 'img', 'aria-label': say('colours') });
   parts.sampled = make('span', { class: 'sampled', 'aria-live': 'polite' });
   parts.empty = make('p', { class: 'empty', hidden: true }, say('not kept'));
@@ -241,7 +241,7 @@ function build() {
     make('div', { class: 'panes' }, Object.values(parts.hosts), parts.empty), parts.footer = make('footer', { class: 'scale' }, make('div', { class: 'legend-box' }, parts.legend), make('label', { class: 'pick' }, make('span', {}, say('colours')), parts.scale), parts.sampled));
   const inspectHost = make('aside', { class: 'right', 'aria-label': say('which region') });
   parts.toast = make('div', { class: 'toast', role: 'status' });
-  const narrow = make('div', { class: 'narrow', role: 'group', 'aria-label': say('narrow') }, [['left', 'where'], ['middle', 'what'], ['right', 'which']].map(([region, name]) => make('button', { 'data-region': region, onclick: () => goTo(region) }, say(name))));
+  const narrow = make('nav', { class: 'narrow', 'aria-label': say('narrow') }, [['left', 'where'], ['middle', 'what'], ['right', 'which']].map(([region, name]) => make('button', { 'data-region': region, onclick: () => goTo(region) }, say(name))));
   fill(root, header, make('div', { class: 'regions', 'data-region': root.querySelector('.regions')?.dataset.region ?? 'middle' }, atlasHost, parts.middle, inspectHost), narrow, parts.toast);
   parts.narrow = narrow;
   goTo(root.querySelector('.regions').dataset.region);

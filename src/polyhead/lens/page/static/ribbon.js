@@ -30,16 +30,15 @@ export function createRibbon(ruler, role) {
     made.set(n, []);
     const first = n * BLOCK, last = Math.min(ruler.count, first + BLOCK);
     await ruler.load(first, last - 1);
-    const words = [];
-    const whole = [];
+    const words = [], whole = [];
     for (let i = first; i < last; i++) {
-      let label = ruler.label(i);
+      const label = ruler.label(i);
       const word = token(ruler.signs.has(i) ? label : label.replace(/^·/u, ''), { class: `piece ${ruler.signs.has(i) ? 'sign' : ''}`, 'data-i': i });
+      if (label.includes('‹LF›') && !ruler.signs.has(i)) fill(word, label.split('‹LF›').flatMap((part, n) => n ? [make('span', { class: 'dot' }, '¶'), make('br'), part] : [part]));
       words.push(word);
       const before = ruler.places[i - 1]?.[1], here = ruler.places[i]?.[0];
       if (i > first && (label.startsWith('·') || ruler.signs.has(i) || ruler.signs.has(i - 1) || (here ?? 0) > (before ?? 0))) whole.push(' ');
       whole.push(word);
-      if (/LF›/.test(label)) whole.push(make('br'));
     }
     made.set(n, words);
     blocks[n].classList.remove('later');

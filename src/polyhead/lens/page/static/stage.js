@@ -28,7 +28,7 @@ export function createStage(host, app) {
     const frames = columns.kind === 'frames' && rows.kind !== 'frames';
     if (frames) alignment = createAlignment(app, rows, columns, () => player);
     const titled = panels.map(([role, { element }], n) => make('section', { class: `plate ${role}` },
-      make('h3', { class: role === 'key' ? 'whom' : 'who' }, role === 'both' ? say('looks and looked at') : say(role === 'query' ? 'looks' : 'looked at'), make('small', {}, app.titleOf([rows, columns][n]))), element));
+      make('h2', { class: role === 'key' ? 'whom' : 'who' }, role === 'both' ? say('looks and looked at') : say(role === 'query' ? 'looks' : 'looked at'), make('small', {}, app.titleOf([rows, columns][n]))), element));
     const pictured = [rows, columns].find((ruler) => ruler.kind === 'patches');
     if (pictured) sheet = createSheet(app, pictured, rows, columns);
     const softer = pictured && make('label', { class: 'check' }, make('input', { type: 'checkbox', onchange: (event) => { smooth = event.target.checked; panels.forEach(([, panel]) => panel.smooth?.(smooth)); sheet?.smooth(smooth); } }), say('smooth'));
@@ -91,7 +91,7 @@ export function createStage(host, app) {
 // All heads of a layer, each as the picture with what the chosen patch looks at in it.
 function createSheet(app, ruler, rows, columns) {
   const list = make('div', { class: 'sheet', role: 'group', 'aria-label': say('all heads') });
-  const element = make('section', { class: 'plate all' }, make('h3', {}, say('all heads')), list);
+  const element = make('section', { class: 'plate all' }, make('h2', {}, say('all heads')), list);
   let image = null, asked = 0, smooth = false, now = null, back = false;
   picturesOf(ruler).then((found) => {
     image = found;
@@ -133,7 +133,7 @@ function createAlignment(app, rows, columns, player) {
   const canvas = make('canvas', { class: 'alignment', role: 'img', 'aria-label': say('alignment') });
   const strip = make('div', { class: 'strip', role: 'group', 'aria-label': say('words in time') });
   const note = make('p', { class: 'note' });
-  const element = make('section', { class: 'plate all' }, make('h3', {}, say('alignment')), strip, make('div', { class: 'aligned' }, canvas), note);
+  const element = make('section', { class: 'plate all' }, make('h2', {}, say('alignment')), strip, make('div', { class: 'aligned' }, canvas), note);
   let matrix = null, image = null, way = null, of = '', words = [];
 
   async function show(next) {

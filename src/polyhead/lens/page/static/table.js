@@ -66,7 +66,7 @@ export function createTable(host, app) {
     table.rows.sort(order);
     const heading = (name, n) => make('th', { scope: 'col', 'aria-sort': n === column ? (upward ? 'ascending' : 'descending') : null, title: table.about[n] }, make('button', { class: 'sort', onclick: () => { upward = n === sorted ? !upward : n < 3; sorted = n; showHeads(); host.querySelectorAll('.sort')[n].focus(); } }, name, n === column ? (upward ? ' ↑' : ' ↓') : ''));
     const here = (row) => row.at(-1) === state.call && row[2] === state.head;
-    fill(host, make('h2', {}, table.title), make('p', { class: 'note' }, say('sort hint')), metrics > 1 && scatter(table),
+    fill(host, make('h2', { class: 'large' }, table.title), make('p', { class: 'note' }, say('sort hint')), metrics > 1 && scatter(table),
       make('table', { class: 'sortable' }, make('thead', {}, make('tr', {}, table.head.map(heading))),
         make('tbody', {}, table.rows.slice(0, 1200).map((row) => make('tr', { class: here(row) ? 'chosen' : '', onclick: () => table.go(row) }, row.slice(0, -1).map((value, n) => make('td', {}, n === 2 ? make('button', { class: 'go', 'aria-pressed': here(row), 'aria-label': say('layer head', row[1], value) }, value) : n > 2 ? (Number.isNaN(value) ? '—' : digits(value)) : value)))))));
   }

@@ -1,8 +1,8 @@
 // Tokens become labels that are safe to read: control characters by name, spaces as dots, pieces of a character as such.
 
 const NAMED = { 0: 'NUL', 7: 'BEL', 8: 'BS', 9: 'TAB', 10: 'LF', 13: 'CR', 27: 'ESC', 127: 'DEL', 160: 'NBSP', 173: 'SHY', 0x200b: 'ZWSP',
-  0x2028: 'LSEP', 0x2029: 'PSEP', 0x202e: 'RLO', 0x3000: 'IDSP', 0xfeff: 'BOM' };
-const UNSEEN = /[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Cn}\p{Zl}\p{Zp}\p{Zs}]/u;
+  0x2028: 'LSEP', 0x2029: 'PSEP', 0x202e: 'RLO', 0x3000: 'IDSP', 0xfeff: 'BOM', 0xfffd: 'bytes' };
+const UNSEEN = /[\uFFFD\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Cn}\p{Zl}\p{Zp}\p{Zs}]/u;
 const JOINERS = '\u200c\u200d'; // they spell words of some scripts, and emoji
 
 // A token as one line of text without anything that acts: '‹LF›' for a line feed, '·' for a space, '‹›' for nothing.

@@ -1,0 +1,77 @@
+"""The page as one text: small, alone, and in both languages."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import re
+
+from polyhead.lens.page.bundle import STATIC, joined, page
+
+FILES = {file.name: file.read_text(encoding="utf-8") for file in sorted(STATIC.iterdir())}
+SCRIPT = joined("main.js")
+
+
+def test_the_page_is_small():
+    assert len(gzip.compress(page().html.encode(), 9)) <= 60_000
+
+
+def test_every_module_is_in_the_page_and_opens_with_a_sentence():
+    for name, text in FILES.items():
+        if name.endswith(".js"):
+            assert text.startswith("// "), name
+            assert text.splitlines()[0] in SCRIPT, f"{name} is imported by nobody"
+
+
+def test_the_joined_script_imports_and_exports_nothing():
+    assert not re.search(r"^\s*(import|export)\b", SCRIPT, re.MULTILINE)
+
+
+def test_the_policy_names_the_very_script_and_style():
+    made = page()
+    for tag, rule in (('script type="module"', "script-src"), ("style", "style-src")):
+        text = made.html.split(f"<{tag}>")[1].split(f"</{tag.split()[0]}>")[0]
+        name = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert f"{rule} 'sha256-{name}'" in made.policy
+    assert "unsafe" not in made.policy and "default-src 'none'" in made.policy
+
+
+def test_nothing_is_fetched_from_anywhere():
+    addresses = set(re.findall(r"\bhttps?://[^'\"\s)]+", page().html))
+    assert addresses == {"http://www.w3.org/2000/svg"}  # a name, not a place
+
+
+def test_no_text_becomes_markup_or_code():
+    for word in (
+        "innerHTML",
+        "outerHTML",
+        "insertAdjacentHTML",
+        "document.write",
+        "eval(",
+        "new Function",
+        "srcdoc",
+        "DOMParser",
+    ):
+        assert word not in SCRIPT, word
+
+
+def test_everything_is_said_in_both_languages():
+    said = FILES["say.js"].split("const WORDS = {")[1].split("\n};")[0]
+    known = dict(re.findall(r"(?:'([^']+)'|\b(?:\w+)): \[", said) and [
+        (quoted or bare, pair)
+        for quoted, bare, pair in re.findall(r"(?:'([^']+)'|\b(\w+)): \[((?:'(?:[^'\\]|\\.)*'(?:, )?){2})\]", said)
+    ])  # fmt: skip
+    assert len(known) > 100
+    used = set(re.findall(r"\bsay\('([^']+)'", SCRIPT)) | set(re.findall(r"\bicon\('[^']*', '([^']+)'", SCRIPT))
+    assert used <= known.keys(), f"not said in both languages: {sorted(used - known.keys())}"
+    for name, pair in known.items():
+        english, chinese = re.findall(r"'((?:[^'\\]|\\.)*)'", pair)
+        assert set(re.findall(r"\{\d\}", english)) == set(re.findall(r"\{\d\}", chinese)), name
+
+
+def test_answers_cannot_break_out_of_their_script():
+    made = page({"scene.json": b"</script><script>alert(1)</script>", "</script><b>": b""})
+    held = made.html.split('id="answers">')[1].split("</script>")[0]
+    assert "<" not in held
+    assert 'http-equiv="Content-Security-Policy"' in made.html and "connect-src" not in made.policy
