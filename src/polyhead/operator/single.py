@@ -69,11 +69,13 @@ class Single:
 
     @torch.no_grad()
     def weights(self, rows: Span, columns: Span) -> Tensor:
-        """Exact weights [t, s] of these rows and columns, zero where hidden; runs of them are read where they lie."""
-        tile = self.tile(rows, columns)
-        lse = taken(self.lse[..., None], rows).to(tile.scores.dtype)
-        p = (tile.scores - blockwise.shift(lse)).exp_()
-        return blockwise.hide(p, tile.visible)[0, 0].to(self.lse.dtype)
+        """Exact weights [t, s] of these rows and columns, zero where hidden. Runs of them are read where they lie, so
+        that the last digits may differ from those of `Record.weights`, which copies them."""
+        tile, lse = self.tile(rows, columns), taken(self.lse[..., None], rows)  # [1, 1, t, 1]
+        p = (tile.scores - blockwise.shift(lse.to(tile.scores.dtype))).exp_()
+        if not bool(lse.isfinite().all()):  # else what is hidden has weight 0 already
+            p = blockwise.hide(p, tile.visible)
+        return p[0, 0].to(self.lse.dtype)
 
     @torch.no_grad()
     def score(self, query: int, key: int) -> Score:

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
+from time import sleep
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from polyhead.lens.page.scene import Scene, Shown
 
 HELD = 32 << 20  # bytes of answers that are remembered
 OPEN = 4  # calls whose queries and keys are held open
+YIELD = 0.0005  # seconds in which a thread that waits can begin
 SECOND = "b/"  # before the paths of the recording that the first is compared with
 
 
@@ -43,6 +45,7 @@ class Answers:
     remembered: OrderedDict[str, Answer] = field(default_factory=OrderedDict[str, Answer])
     bytes: int = 0
     lock: Lock = field(default_factory=Lock)
+    looking: Lock = field(default_factory=Lock)  # a head is looked at alone: two cores are not fought for
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.scenes) <= 2:
@@ -50,18 +53,20 @@ class Answers:
 
     def get(self, path: str) -> Answer | None:
         """The answer to a path, None where there is none."""
-        with self.lock:  # a head is looked at once, and two cores are not fought for
+        with self.lock:
             if path in self.remembered:
                 self.remembered.move_to_end(path)
                 return self.remembered[path]
-            found = self.made(path)
-            if found is not None:
+        found = self.made(path)
+        if found is not None:
+            with self.lock:
                 self.remember(path, found)
-            return found
+        return found
 
     def remember(self, path: str, answer: Answer) -> None:
+        if path not in self.remembered:  # which another thread may have made meanwhile
+            self.bytes += len(answer.body)
         self.remembered[path] = answer
-        self.bytes += len(answer.body)
         while self.bytes > HELD:
             _, gone = self.remembered.popitem(last=False)
             self.bytes -= len(gone.body)
@@ -74,8 +79,12 @@ class Answers:
         path = path.removeprefix(SECOND)
         for pattern, method in PATHS:
             if found := pattern.fullmatch(path):
+                asked = which, *(int(n) for n in found.groups())
                 try:
-                    return method(self, which, *(int(n) for n in found.groups()))
+                    if method in LONG:
+                        return method(self, *asked)
+                    with self.looking:
+                        return method(self, *asked)
                 except (PolyheadError, IndexError):  # of a call without rows, of a file that is damaged
                     return None
         return None
@@ -101,12 +110,22 @@ class Answers:
         return self.thumbnails(which, call, fine=True)
 
     def thumbnails(self, which: int, call: int, *, fine: bool) -> Answer | None:
-        maps = self.of(which, call)
+        with self.looking:
+            maps = self.of(which, call)
         if maps.call.level == "rows":
-            return small(wire.picture(maps.thumbs(fine=fine)))
+            return small(wire.picture(self.each(maps, lambda head: maps.thumb(head, fine=fine))))
         found = maps.call.statistics.max_map
         found = maps.call.statistics.mean_map if found is None else found
         return None if found is None else small(wire.picture(shrunk(found[maps.row])))
+
+    def each(self, maps: Maps, look: Callable[[int], Tensor]) -> Tensor:
+        """What is seen of every head; between two of them, others may look."""
+        found: list[Tensor] = []
+        for head in range(maps.size[0]):
+            with self.looking:
+                found.append(look(head))
+            sleep(YIELD)
+        return torch.stack(found)
 
     def metrics(self, which: int) -> Answer | None:
         scene = self.scenes[which]
@@ -123,7 +142,9 @@ class Answers:
         if call.facts.level != "rows":
             return none
         try:
-            return self.of(which, call.id).metrics()
+            with self.looking:
+                maps = self.of(which, call.id)
+            return self.each(maps, maps.metrics)
         except PolyheadError:
             return none
 
@@ -206,3 +227,4 @@ PATHS: tuple[tuple[re.Pattern[str], Callable[..., Answer | None]], ...] = tuple(
         (rf"cell/{N}/{N}/{N}/{N}\.bin", Answers.cell),
     )
 )
+LONG = (Answers.thumbs, Answers.fine, Answers.metrics)  # which take turns with others, head by head

@@ -30,7 +30,8 @@ MOST = 64  # keys that are named
 HELD = 0.8  # of a row's weight: how many keys hold it is told
 WHOLE = 32_000  # weights of a head that are sent at once
 SQUARE = 1 << 24  # weights of a head that are looked at for one answer
-SAMPLE = 256  # rows that metrics are measured on
+SAMPLE, LEAST = 256, 32  # rows that metrics are measured on, at most and at least
+LOOKED_AT = 1 << 21  # weights of a head that metrics are measured on, unless its rows are longer
 NORMS, NO_SINKS = 1, 2  # what a weighting adds up
 T = TypeVar("T")
 
@@ -98,20 +99,15 @@ class Maps:
 
     # --------------------------------------------------------------------------------------------------- pictures
 
-    def thumbs(self, *, fine: bool = False) -> Tensor:
-        """[H, 32, 32], or the map itself where it is smaller: every row of a short map, else one exact row, or some
-        (`fine`), for each row of cells."""
-        H, T, S = self.size
+    def thumb(self, head: int, *, fine: bool = False) -> Tensor:
+        """[32, 32], or the map itself where it is smaller: every row of a short map, else one exact row, or some
+        (`fine`), for each row of cells; a cell holds the largest weight."""
+        _, T, S = self.size
         grid = Grid.of((GRID, GRID), T, S)
-        return torch.stack([self.grid(head, grid, FINE if fine or T <= ALL else 1) for head in range(H)])
-
-    def grid(self, head: int, grid: Grid, each: int) -> Tensor:
-        """A head [R, C] in cells, of at most so many rows for each row of cells."""
-        S = self.size[2]
-        ends, sides = [0, *grid.row_ends()], [0, *grid.column_ends()]
-        rows = [spread(start, end, each) for start, end in pairwise(ends)]
+        each = FINE if fine or T <= ALL else 1
+        rows = [spread(start, end, each) for start, end in pairwise([0, *grid.row_ends()])]
         p = self.head(head).weights(torch.cat(rows).to(self.call.lse.device), range(S)).float()  # [t, S]
-        small = torch.stack([p[:, start:end].amax(1) for start, end in pairwise(sides)], 1)  # [t, C]
+        small = in_cells(p, grid)  # [t, C]
         return torch.stack([some.amax(0) for some in small.split([len(each) for each in rows])])
 
     def tile(self, head: int, weighting: int, level: int, i: int, j: int) -> Tensor | None:
@@ -176,16 +172,23 @@ class Maps:
         lines[0, : len(q)], lines[1, : len(k)], lines[2, : len(told)] = q, k, q.new_tensor(told)
         return lines
 
-    def metrics(self) -> Tensor:
-        """[H, M], of every row or of some spread over the map; NaN where there is none."""
-        H, T, S = self.size
-        rows = spread(0, T, SAMPLE).to(self.call.lse.device)
+    def metrics(self, head: int) -> Tensor:
+        """[M], of every row or of some spread over the map; NaN where there is none."""
+        _, T, S = self.size
+        rows = spread(0, T, max(min(SAMPLE, LOOKED_AT // max(S, 1)), LEAST)).to(self.call.lse.device)
         offset = S - T if self.call.kind == "self" else None
-        found = [
-            measured(Seen(self.head(head).weights(rows, range(S)).float(), rows, offset, self.sinks))
-            for head in range(H)
-        ]
-        return torch.tensor([[told.get(key, torch.nan) for key in KEYS] for told in found])
+        told = measured(Seen(self.head(head).weights(rows, range(S)).float(), rows, offset, self.sinks))
+        return torch.tensor([told.get(key, torch.nan) for key in KEYS])
+
+
+def in_cells(p: Tensor, grid: Grid) -> Tensor:
+    """Rows [t, S] in cells [t, C]: the largest weight of each."""
+    S, C = grid.keys, grid.columns
+    if S % C == 0:
+        return p.unflatten(1, (C, -1)).amax(2)
+    ends = torch.tensor([0, *grid.column_ends()], device=p.device)
+    places = ends[:-1, None] + torch.arange(-(-S // C), device=p.device)  # [C, keys of a cell]
+    return p[:, torch.minimum(places, ends[1:, None] - 1)].amax(2)
 
 
 def named(p: Tensor) -> tuple[Tensor, Tensor]:
