@@ -22,6 +22,7 @@ from polyhead.lens.learn.working import cut_sentence, effective, one_by_one
 from polyhead.operator.kernels.reference import Array
 
 MARGIN = 3  # cells before what a station shows
+MANY = 16  # words beyond which only some are shown
 LEADING = set("，。、；：！？）”》.,;:!?)")  # what no line begins with
 Ask = Callable[[str, str], None]  # a question and its answer
 
@@ -77,10 +78,9 @@ def opening(lesson: Lesson, lang: str, canvas: Canvas) -> list[Text]:
     lines += [Text(), *heading(say(lang, "who"), canvas)]
     if lesson.part == "cross":
         lines += flowed(say(lang, "who_cross"), canvas)
-    for sentence in linked(lesson, lang):
-        lines += hung(canvas.arrow + " ", sentence, canvas)
+    lines += links(lesson, lang, canvas)
     lines += [Text(), *flowed(say(lang, "rows_columns"), canvas)]
-    lines += heat(lesson, lesson.weights()[lesson.head], canvas)
+    lines += heat(lesson, lesson.weights()[lesson.head], lang, canvas)
     return [*lines, *flowed(say(lang, "why_not"), canvas, "dim")]
 
 
@@ -109,13 +109,35 @@ def said(ending: Ending, lang: str) -> str:
     return say(lang, "says", text=ending.text)
 
 
-def heat(lesson: Lesson, weights: Array, canvas: Canvas) -> list[Text]:
-    """The weights by words as a map with its numbers, without the sentence above it, which is ours."""
-    axes = Axes(lesson.rows.words.labels, lesson.columns.words.labels)
-    lines = terminal.head_map(weights, axes, title="", canvas=canvas, values=True)[1:]
+def links(lesson: Lesson, lang: str, canvas: Canvas) -> Iterator[Text]:
+    """Where each word looks most; of many words those round the one that is pinned."""
+    every = linked(lesson, lang)
+    signs = lesson.rows.words.signs
+    near = around(len(every), MANY, word_of(lesson.rows.words.pieces, lesson.row) - sum(s < lesson.row for s in signs))
+    for i in near:
+        yield from hung(canvas.arrow + " ", every[i], canvas)
+    if len(near) < len(every):
+        yield from flowed(say(lang, "more_words", n=len(every) - len(near)), canvas, "dim")
+
+
+def heat(lesson: Lesson, weights: Array, lang: str, canvas: Canvas) -> list[Text]:
+    """The weights by words as a map with its numbers; of many words those round the pinned ones."""
+    rows, columns = lesson.rows.words, lesson.columns.words
+    down = around(len(rows.labels), MANY, word_of(rows.pieces, lesson.row))
+    across = around(len(columns.labels), MANY, word_of(columns.pieces, lesson.column))
+    axes = Axes([rows.labels[i] for i in down], [columns.labels[j] for j in across])
+    lines = terminal.head_map(weights[np.ix_(down, across)], axes, title="", canvas=canvas, values=True)[1:]
     for line in lines:
         line.rstrip()
+    if len(down) < len(rows.labels) or len(across) < len(columns.labels):
+        here = f"{len(down)} × {len(across)}", f"{len(rows.labels)} × {len(columns.labels)}"
+        lines = [*flowed(say(lang, "part_of_map", part=here[0], whole=here[1]), canvas, "dim"), *lines]
     return lines
+
+
+def word_of(pieces: Sequence[Sequence[int]], place: int) -> int:
+    """The number of the word that a piece is of."""
+    return next((w for w, numbers in enumerate(pieces) if place in numbers), 0)
 
 
 def drawn(station: Station, n: int, lesson: Lesson, lang: str, canvas: Canvas) -> Iterator[Text]:
@@ -243,14 +265,14 @@ def breaking(lesson: Lesson, lang: str, canvas: Canvas) -> Iterator[Text]:
     whole = {"broken_swap", "broken_positions"} & {key for key, _ in broken.done}
     yield from flowed(say(lang, "broken_whole" if whole else "broken_where"), canvas)
     before, after = lesson.weights()[h], lesson.weights_broken()[h]
-    w = next(n for n, p in enumerate(lesson.rows.words.pieces) if lesson.row in p)
+    w = word_of(lesson.rows.words.pieces, lesson.row)
     yield Text()
     yield Text(say(lang, "broken_row", row=lesson.rows.words.labels[w]), "bold")
     names = canvas.labels(lesson.columns.words.labels)
     margin, bar = max(map(cell_len, names)) + 1, max((canvas.width - 40) // 2, 8)
     titles = [say(lang, "before"), say(lang, "after")]
     yield Text(" " * (MARGIN + margin) + pad(titles[0], bar + 8) + titles[1])
-    for j in around(len(names), 16, w if lesson.part != "cross" else None):
+    for j in around(len(names), MANY, w if lesson.part != "cross" else None):
         line = Text(" " * MARGIN + pad(names[j], margin))
         for x in (before[w, j], after[w, j]):
             line.append(pad(f"{100 * x:5.1f} % ", 8)).append(pad(("█" if canvas.blocks else "#") * round(x * bar), bar))
@@ -276,7 +298,7 @@ def breaking(lesson: Lesson, lang: str, canvas: Canvas) -> Iterator[Text]:
             yield from flowed(say(lang, "broken_steps"), canvas)
     yield Text()
     yield Text(titles[1], "bold")
-    yield from heat(lesson, after, canvas)
+    yield from heat(lesson, after, lang, canvas)
 
 
 # --------------------------------------------------------------------------------------------------------------- lines

@@ -7,10 +7,10 @@ import { el, fill, number } from './dom.js';
 const SHOWN = 8;
 
 function table(heads, lines, { pinned = [-1, -1], pin = null, cells = () => "" } = {}) {
-  return el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": heads.join(" ") }, el("table", { class: "numbers" },
+  return el("table", { class: "numbers" },
     el("thead", {}, el("tr", {}, el("td"), heads.map((head, j) => el("th", { scope: "col", class: j === pinned[1] ? "pinned" : "" }, head)))),
     el("tbody", {}, lines.map(([label, numbers], i) => el("tr", {}, el("th", { scope: "row", class: i === pinned[0] ? "pinned" : "" }, label),
-      Array.from(numbers, (x, j) => el("td", { class: `${i === pinned[0] && j === pinned[1] ? "pin " : ""}${cells(i, j)}`, onclick: pin ? () => pin(i, j) : null }, number(x))))))));
+      Array.from(numbers, (x, j) => el("td", { class: `${i === pinned[0] && j === pinned[1] ? "pin " : ""}${cells(i, j)}`, onclick: pin ? () => pin(i, j) : null }, number(x)))))));
 }
 
 const firsts = (numbers) => Array.from(numbers.subarray ? numbers.subarray(0, SHOWN) : numbers.slice(0, SHOWN));

@@ -157,7 +157,7 @@ function drawing(view, at) {
   if (station === 2) {
     const three = [["q", reading.query, h, view.rows, i], ["k", reading.key, g, view.columns, j], ["v", reading.value, g, view.columns, j]];
     return el("div", {}, blocks(view), el("div", { class: "three" }, three.map(([letter, array, n, labels, pinned]) =>
-      el("div", {}, el("h4", {}, `${letter} [${labels.length}, ${lesson.width}]`), labelled(labels.map((word, w) => [word, row(array, n, w)]), { pinned })))));
+      el("div", {}, el("h3", { class: "letters" }, `${letter} [${labels.length}, ${lesson.width}]`), labelled(labels.map((word, w) => [word, row(array, n, w)]), { pinned })))));
   }
   if (station === 7) {
     const values = view.columns.map((_, n) => row(reading.value, g, n));

@@ -120,9 +120,11 @@ export function mount(root, lesson, { lang = lesson.lang, hash = false } = {}) {
       requestAnimationFrame(() => {
         const chip = top.children[v.state.row];
         pairs.scrollLeft = chip.offsetLeft - pairs.clientWidth / 2;
+        const said = parts.sentence.querySelector('[data-link][aria-pressed="true"]');
+        if (said) said.closest("ol").scrollTop = said.offsetTop - said.closest("ol").offsetTop - 80;
         link(pairs, lines, v);
       });
-      return el("div", { class: "half" }, title ? el("h3", {}, title) : null, pairs, after ? el("p", { class: "said" }, looks(v, v.state.row)) : null);
+      return el("div", { class: "half" }, title ? el("h2", { class: "quiet" }, title) : null, pairs, after ? el("p", { class: "said" }, looks(v, v.state.row)) : null);
     };
     const links = (v) => el("ol", { class: "links" }, v.rows.map((word, n) => (lesson.signs.includes(lesson.readings[0].rows[n]) && v.rows.length > lesson.signs.length ? null
       : el("li", {}, el("button", { type: "button", class: "linkish", "aria-pressed": String(n === v.state.row), "data-link": n, onclick: () => v.pin(n, strongest(v, n), `[data-link="${n}"]`) }, looks(v, n))))));
@@ -170,7 +172,7 @@ export function mount(root, lesson, { lang = lesson.lang, hash = false } = {}) {
     const zoom = { picture: (v) => picture(v, state.at), numbers: (v) => grid(v, n), sum: (v) => sum(v, n) }[state.zoom];
     const tabs = el("div", { class: "zooms", role: "group", "aria-label": t.zoom_picture }, ZOOMS.map((name, z) =>
       el("button", { type: "button", "aria-pressed": String(state.zoom === name), "data-zoom": name, onclick: () => set({ zoom: name }, `[data-zoom="${name}"]`) }, t[`zoom_${name}`], el("kbd", {}, String(z + 1)))));
-    const panel = (v, title) => el("div", { class: v.changed ? "panel new" : "panel old" }, title ? el("h3", {}, title) : null, zoom(v));
+    const panel = (v, title) => el("div", { class: v.changed ? "panel new" : "panel old", tabindex: 0, role: "region", "aria-label": title || station.title }, title ? el("h3", {}, title) : null, zoom(v));
     const body = el("div", { class: after ? "panels two" : "panels" }, panel(view, after ? t.as_it_is : ""), after ? panel(after, t.as_broken) : null);
     if (n < 3 || n > 6 || state.zoom !== "picture") body.style.opacity = String(1 - 1.4 * Math.abs(state.at - n));
     const back = el("button", { type: "button", class: "step", disabled: n === 1, onclick: () => move(n - 1) }, "←"), on = el("button", { type: "button", class: "step", disabled: n === 9, onclick: () => move(n + 1) }, "→");
@@ -180,7 +182,7 @@ export function mount(root, lesson, { lang = lesson.lang, hash = false } = {}) {
     put(parts.station, 
       el("header", {}, el("span", { class: "count" }, `${n} / 9`), el("h2", {}, station.title), back, on),
       el("p", { class: "plain" }, plain(now, n)),
-      el("div", { class: "formula" }, formula(n, { scaled: lesson.scale !== 1, masked: true })),
+      el("div", { class: "formula", tabindex: 0, role: "region", "aria-label": t.formula }, formula(n, { scaled: lesson.scale !== 1, masked: true })),
       tabs, body,
       el("div", { class: "question" }, el("p", {}, el("strong", {}, `${t.question}: `), fill(station.question, told(view))),
         el("details", { open: state.open, ontoggle: (event) => { state.open = event.target.open; } }, el("summary", {}, t.show_answer), el("p", {}, fill(station.answer, told(view))))));
