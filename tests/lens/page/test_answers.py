@@ -14,9 +14,10 @@ from polyhead.core.position import Position
 from polyhead.errors import ArgumentError, DataError
 from polyhead.lens.page import wire
 from polyhead.lens.page.answers import Answers
-from polyhead.lens.page.metrics import KEYS
 from polyhead.lens.page.scene import Scene
 from polyhead.lens.recording import Recording
+from polyhead.lens.roles.axis import Axis
+from polyhead.lens.roles.measure import measure
 from polyhead.lens.rulers import Frames, Patches, Places, Words
 from polyhead.lens.watch import watch
 from polyhead.operator import Causal, Observe
@@ -167,30 +168,42 @@ def test_thumbnails_of_a_long_map_are_of_exact_rows_and_finer_when_asked() -> No
     assert np.abs(fine - every).mean() < np.abs(quick - every).mean()
 
 
-def test_metrics_are_means_over_rows() -> None:
+def test_metrics_are_those_of_the_heads_verb() -> None:
     recording = recorded()
     answers = answers_of(recording)
+    keys = [metric["key"] for metric in told(answers, "scene.json")["metrics"]]
     table = numbers(answers, "metrics.bin")
-    scene = told(answers, "scene.json")
-    assert [metric["key"] for metric in scene["metrics"]] == [*KEYS]
-    assert table.shape == (6, 4, len(KEYS))
-    for call in CALLS:
-        p = weighted(recording, call, 0, [])
-        H, T, S = p.shape
-        column = {key: table[call, :H, n] for n, key in enumerate(KEYS)}
-        with np.errstate(divide="ignore", invalid="ignore"):
-            entropy = -np.nansum(p * np.log(p), -1)
-        np.testing.assert_allclose(column["effective"], np.exp(entropy).mean(-1), rtol=1e-4)
-        np.testing.assert_allclose(column["confidence"], p.max(-1).mean(-1), rtol=1e-4)
-        np.testing.assert_allclose(column["sinks"], p[..., sinks_of(call)].sum(-1).mean(-1), atol=1e-5)
-        if NAMES[call].endswith("cross"):
-            assert np.isnan(column["previous"]).all() and np.isnan(column["distance"]).all()
-        else:
-            previous = [p[:, i, i - 1] for i in range(1, T)]
-            np.testing.assert_allclose(column["previous"], np.mean(previous, 0), atol=1e-5)
-            far = np.abs(np.arange(S) - np.arange(T)[:, None])
-            np.testing.assert_allclose(column["distance"], (p * far).sum(-1).mean(-1), rtol=1e-4)
+    assert table.shape == (6, 4, len(keys)) and {"previous", "sink", "special", "keys", "alignment"} <= set(keys)
+    axes = {"encoder": Axis.of(SOURCE), "decoder": Axis.of(READ)}
+    for call, one in enumerate(recording):
+        rows, columns = (
+            axes["encoder" if one.part == "encoder" else "decoder"],
+            axes["decoder" if one.part == "decoder" else "encoder"],
+        )
+        wanted = measure(one, [rows], [columns])[0].numbers
+        H = one.lse.shape[1]
+        for n, key in enumerate(keys):
+            expected = wanted[key][0].numpy() if key in wanted else np.full(H, np.nan)
+            np.testing.assert_allclose(table[call, :H, n], expected, rtol=1e-5, atol=1e-6)
         assert np.isnan(table[call, H:]).all()
+        p = one.weights()[0].numpy()
+        if one.part == "encoder":  # by hand: the query that is a sign does not count
+            np.testing.assert_allclose(table[call, :H, keys.index("sink")], p[:, :8, 0].mean(-1), atol=1e-5)
+            np.testing.assert_allclose(table[call, :H, keys.index("special")], p[:, :8, 8].mean(-1), atol=1e-5)
+
+
+def test_metrics_of_some_rows_say_what_those_of_every_row_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    recording = recorded()
+    every = numbers(answers_of(recording), "metrics.bin")
+    monkeypatch.setattr("polyhead.lens.page.metrics.LOOKED_AT", 0)
+    answers = answers_of(recording)
+    some, metrics = numbers(answers, "metrics.bin"), told(answers, "scene.json")["metrics"]
+    sampled = {"keys", "confidence", "sink", "special", "itself", "previous", "next", "distance"}
+    for n, metric in enumerate(metrics):
+        if metric["key"] in sampled:
+            np.testing.assert_allclose(some[..., n], every[..., n], rtol=1e-4, atol=1e-6, err_msg=metric["key"])
+        else:
+            assert np.isnan(some[..., n]).all()
 
 
 def test_the_scene_says_which_call_is_what_and_what_its_axes_mean() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
 from time import sleep
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,8 +17,10 @@ from torch import Tensor
 from polyhead.errors import ArgumentError, PolyheadError
 from polyhead.lens.page import wire
 from polyhead.lens.page.maps import GRID, Maps, kept
+from polyhead.lens.page.metrics import of_every_row
 from polyhead.lens.page.scene import Scene, Shown
 
+T = TypeVar("T")
 HELD = 32 << 20  # bytes of answers that are remembered
 OPEN = 4  # calls whose queries and keys are held open
 YIELD = 0.0005  # seconds in which a thread that waits can begin
@@ -113,40 +115,46 @@ class Answers:
         with self.looking:
             maps = self.of(which, call)
         if maps.call.level == "rows":
-            return small(wire.picture(self.each(maps, lambda head: maps.thumb(head, fine=fine))))
+            return small(wire.picture(torch.stack(self.each(maps, lambda head: maps.thumb(head, fine=fine)))))
         found = maps.call.statistics.max_map
         found = maps.call.statistics.mean_map if found is None else found
         return None if found is None else small(wire.picture(shrunk(found[maps.row])))
 
-    def each(self, maps: Maps, look: Callable[[int], Tensor]) -> Tensor:
+    def each(self, maps: Maps, look: Callable[[int], T]) -> list[T]:
         """What is seen of every head; between two of them, others may look."""
-        found: list[Tensor] = []
+        found: list[T] = []
         for head in range(maps.size[0]):
             with self.looking:
                 found.append(look(head))
             sleep(YIELD)
-        return torch.stack(found)
+        return found
 
     def metrics(self, which: int) -> Answer | None:
+        """[calls, H, M], NaN where there is none: of a call whose rows were not kept, or are damaged."""
         scene = self.scenes[which]
-        found = [self.measured(which, call) for call in scene.calls]
-        shape = len(found), max(len(x) for x in found), max(x.shape[1] for x in found)
-        table = torch.full(shape, torch.nan)
-        for n, x in enumerate(found):
-            table[n, : x.shape[0], : x.shape[1]] = x
+        keys = [metric.key for metric in scene.metrics]
+        table = torch.full((len(scene.calls), max(call.facts.shape[1] for call in scene.calls), len(keys)), torch.nan)
+        for call in scene.calls:
+            for key, x in self.measured(which, call).items():
+                if key in keys:
+                    table[call.id, : len(x), keys.index(key)] = x.float()
         return small(wire.floats(table))
 
-    def measured(self, which: int, call: Shown) -> Tensor:
-        """The metrics [H, M] of a call; NaN where its rows were not kept, or are damaged."""
-        none = torch.full((call.facts.shape[1], 1), torch.nan)
+    def measured(self, which: int, call: Shown) -> dict[str, Tensor]:
+        """The metrics of a call's heads by key, [H] each."""
         if call.facts.level != "rows":
-            return none
+            return {}
         try:
             with self.looking:
                 maps = self.of(which, call.id)
-            return self.each(maps, maps.metrics)
+                asked = self.scenes[which].asked(call, maps.call)
+                if asked.short:
+                    return of_every_row(asked)
+            told = self.each(maps, lambda head: maps.sampled(head, asked))
         except PolyheadError:
-            return none
+            return {}
+        keys = {key for one in told for key in one}
+        return {key: torch.tensor([one.get(key, torch.nan) for one in told]) for key in keys}
 
     def whole(self, which: int, call: int, head: int) -> Answer | None:
         found = self.of(which, call, head).whole(head)

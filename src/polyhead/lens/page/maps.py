@@ -17,7 +17,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from polyhead.lens.page.metrics import KEYS, Seen, measured
+from polyhead.lens.page.metrics import Asked, of_some_rows
 from polyhead.lens.page.scene import ALL
 from polyhead.lens.recording import Call
 from polyhead.operator.answers import Grid
@@ -172,13 +172,11 @@ class Maps:
         lines[0, : len(q)], lines[1, : len(k)], lines[2, : len(told)] = q, k, q.new_tensor(told)
         return lines
 
-    def metrics(self, head: int) -> Tensor:
-        """[M], of every row or of some spread over the map; NaN where there is none."""
+    def sampled(self, head: int, asked: Asked) -> dict[str, float]:
+        """Metrics of some rows spread over the map."""
         _, T, S = self.size
         rows = spread(0, T, max(min(SAMPLE, LOOKED_AT // max(S, 1)), LEAST)).to(self.call.lse.device)
-        offset = S - T if self.call.kind == "self" else None
-        told = measured(Seen(self.head(head).weights(rows, range(S)).float(), rows, offset, self.sinks))
-        return torch.tensor([told.get(key, torch.nan) for key in KEYS])
+        return of_some_rows(asked, self.head(head).weights(rows, range(S)).float(), rows)
 
 
 def in_cells(p: Tensor, grid: Grid) -> Tensor:

@@ -1,76 +1,81 @@
-"""What a head does, in a few numbers, from exact rows of its weights."""
+"""The numbers of heads for the page's atlas: those of `polyhead heads`, of every row, or of some rows of a long map.
+
+What each number says, and which rows count, is told in lens/roles.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from polyhead.lens.recording import Call
+from polyhead.lens.roles.axis import Axis
+from polyhead.lens.roles.measure import measure
+from polyhead.lens.roles.metrics import Metric, chosen
 
-@dataclass(frozen=True)
-class Metric:
-    """A number of a head: its key, what it is called and what it says, in two languages."""
-
-    key: str
-    en: str
-    zh: str
-    about_en: str
-    about_zh: str
-    unit: str = ""
+LOOKED_AT = 1 << 24  # weights of all heads of a call that are looked at, every one
+ANY = ("confidence", "keys", "evenness", "sink", "special")
+LINE = ("previous", "next", "itself", "local", "distance")
+WORDS = ("duplicate", "prefix", "delimiter")
+GRID = ("dx", "dy", "spread", "row", "column", "diagonal")
 
 
-METRICS = (
-    Metric(
-        "effective", "keys looked at", "有效看的个数",
-        "exp of the entropy of a row, mean over rows: among how many keys a query shares its weight",
-        "每行熵的指数的平均：一个查询把权重分给大约多少个键",
-    ),
-    Metric(
-        "confidence", "largest weight", "最大权重",
-        "the largest weight of a row, mean over rows", "每行最大权重的平均",
-    ),
-    Metric(
-        "sinks", "on signs", "落在标记上",
-        "weight on special tokens, and of self-attention on the first place; it often gathers there and means little",
-        "落在特殊标记上（自注意力还有第一个位置）的权重；权重常聚在那里而含义不大",
-    ),
-    Metric("own", "on itself", "看自己", "weight on the query's own place", "落在自己位置上的权重"),
-    Metric("previous", "on the one before", "看前一个", "weight on the place before", "落在前一个位置上的权重"),
-    Metric("next", "on the one after", "看后一个", "weight on the place after", "落在后一个位置上的权重"),
-    Metric(
-        "distance", "distance", "距离",
-        "how far a query looks, in places, mean over weights", "查询看得多远（位置数），按权重平均", "places",
-    ),
-)  # fmt: skip
-KEYS = tuple(metric.key for metric in METRICS)
+def metrics_for(kinds: Collection[str], parts: Collection[str]) -> tuple[Metric, ...]:
+    """The metrics that there may be where axes are of these kinds of rulers, and calls of these parts."""
+    keys = [*ANY, *LINE]
+    keys += WORDS if "words" in kinds else ()
+    keys += GRID if "patches" in kinds else ()
+    keys += ["alignment"] if "cross" in parts else []
+    return chosen(keys)
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
-    """Rows p [t, S] of the queries `rows`; the key that query 0 stands on, None where queries and keys are of two
-    texts; and the keys that are sinks."""
+class Asked:
+    """A call, the axes of its queries and keys, and which sequence of its batch is shown."""
 
-    p: Tensor
-    rows: Tensor
-    offset: int | None
-    sinks: tuple[int, ...]
+    call: Call
+    rows: Axis
+    columns: Axis
+    row: int
+
+    @property
+    def short(self) -> bool:
+        """Whether every weight of it is looked at."""
+        _, H, T = self.call.lse.shape
+        return H * T * self.call.norms.values.shape[2] <= LOOKED_AT
 
 
-def measured(seen: Seen) -> dict[str, float]:
-    """The metrics that there are, by key."""
-    p = seen.p
-    entropy = -torch.special.xlogy(p, p).sum(1)
-    found = {"effective": entropy.exp().mean(), "confidence": p.amax(1).mean()}
-    if seen.sinks:
-        found["sinks"] = p[:, list(seen.sinks)].sum(1).mean()
-    if seen.offset is not None:
-        stands = seen.rows + seen.offset  # the key that each query stands on
-        for key, step in (("own", 0), ("previous", -1), ("next", 1)):
+def of_every_row(asked: Asked) -> dict[str, Tensor]:
+    """The metrics of all heads of a call by key, [H] each."""
+    own, _ = measure(asked.call, [asked.rows], [asked.columns])
+    return {key: x[asked.row] for key, x in own.numbers.items()}
+
+
+def of_some_rows(asked: Asked, p: Tensor, rows: Tensor) -> dict[str, float]:
+    """Those metrics of a head that some exact rows p [t, S] of the queries `rows` tell."""
+    S, T = p.shape[1], asked.call.lse.shape[2]
+    silent = torch.tensor(sorted(asked.rows.silent), device=p.device, dtype=torch.long)
+    counted = ((p > 0).sum(1) > 1) & ~torch.isin(rows, silent)
+    p, rows = p[counted], rows[counted]
+    if not len(p):
+        return {}
+    visible = p.clone()
+    visible[:, sorted(asked.columns.ends)] = 0.0
+    found = {
+        "keys": torch.special.entr(p).sum(1).exp().mean(), "confidence": visible.amax(1).mean(), "sink": p[:, 0].mean(),
+    }  # fmt: skip
+    if special := sorted(asked.columns.special):
+        found["special"] = p[:, special].sum(1).mean()
+    if asked.call.kind == "self" and asked.columns.grid is None:
+        stands = rows + S - T  # the key that each query stands on
+        for key, step in (("itself", 0), ("previous", -1), ("next", 1)):
             place = stands + step
-            there = (place >= 0) & (place < p.shape[1])
-            if bool(there.any()):
-                found[key] = p[there].gather(1, place[there, None]).mean()
-        places = torch.arange(p.shape[1], device=p.device)
+            there = (place >= 0) & (place < S)
+            if bool(there.any()) and not (asked.call.causal and step > 0):
+                found[key] = p[there].gather(1, place[there][:, None]).mean()
+        places = torch.arange(S, device=p.device)
         found["distance"] = (p * (places - stands[:, None]).abs()).sum(1).mean()
     return {key: float(x) for key, x in found.items()}

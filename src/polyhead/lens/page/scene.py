@@ -10,8 +10,10 @@ from math import ceil
 from typing import Any
 
 from polyhead.errors import DataError
-from polyhead.lens.page.metrics import METRICS
+from polyhead.lens.page.metrics import Asked, metrics_for
 from polyhead.lens.recording import Call, Facts, Recording
+from polyhead.lens.roles.axis import Axis
+from polyhead.lens.roles.metrics import Metric
 from polyhead.lens.rulers import Frames, Patches, Places, Ruler, Words, rulers_of
 
 VERSION = 1
@@ -132,6 +134,20 @@ class Scene:
         first = (0,) if call.facts.kind == "self" and S else ()
         return tuple(sorted({place for place in (*first, *signs) if place < S}))
 
+    @cached_property
+    def metrics(self) -> tuple[Metric, ...]:
+        """The numbers of heads that there may be."""
+        return metrics_for({ruler.kind for ruler in self.parts.values()}, {one.part for one in self.facts})
+
+    def asked(self, shown: Shown, call: Call) -> Asked:
+        """A call with its axes, as its heads are measured: queries are what was read, not what is written next."""
+        _, _, T, _ = shown.facts.shape
+        own = "decoder" if shown.rows == "chosen" and "decoder" in self.parts else shown.rows
+        rows, columns = Axis.of(self.parts[own]), Axis.of(self.parts[shown.columns])
+        if call.kind == "cross":
+            rows = rows.places(shown.offset, min(shown.offset + T, rows.count))
+        return Asked(call, rows, columns, self.row)
+
     # --------------------------------------------------------------------------------------------------- as JSON
 
     def told(self) -> dict[str, Any]:
@@ -145,7 +161,7 @@ class Scene:
             "level": self.recording.level,
             "parts": {name: self.told_of(name, ruler) for name, ruler in self.parts.items()},
             "calls": [self.told_of_call(call) for call in self.calls],
-            "metrics": [asdict(metric) for metric in METRICS],
+            "metrics": [asdict(metric) for metric in self.metrics],
             "missed": [asdict(one) for one in self.recording.missed],
             "batch": self.facts[0].shape[0],
             "sinks": True,
