@@ -212,10 +212,8 @@ def test_axe_finds_no_fault_at_any_station(show: Any, scheme: str, lang: str, wi
 
     page = show(learn(SOURCE), f"#lang={lang}", width=width, color_scheme=scheme)
     for station in range(1, 10):
-        for zoom in ("picture", "numbers", "sum"):
-            page.evaluate(
-                f"lesson.set({{ station: {station}, zoom: '{zoom}', scale: {str(station % 2 == 0).lower()} }})"
-            )
-            page.wait_for_timeout(30)
-            faults = Axe().run(page).response["violations"]
-            assert [(f["id"], [n["html"][:120] for n in f["nodes"]][:3]) for f in faults] == [], (station, zoom)
+        zoom = ("picture", "numbers", "sum")[(station + width) % 3]
+        page.evaluate(f"lesson.set({{ station: {station}, zoom: '{zoom}', scale: {str(station % 2 == 0).lower()} }})")
+        page.wait_for_timeout(30)
+        faults = Axe().run(page).response["violations"]
+        assert [(f["id"], [n["html"][:120] for n in f["nodes"]][:3]) for f in faults] == [], (station, zoom)

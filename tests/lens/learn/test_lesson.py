@@ -176,7 +176,11 @@ def test_the_named_cell_is_pinned_and_a_second_word_by_its_number(folder: Folder
 def test_the_pinned_cell_is_a_link_between_two_words(folder: Folder):
     lesson = learn("the cat sat on the mat.", model=folder("bert"))
     assert lesson.row != lesson.column
-    assert not {lesson.rows.labels[lesson.row], lesson.columns.labels[lesson.column]} & {"[CLS]", "[SEP]", "."}
+    for layer in (0, 1):
+        for head in (0, 1, 2):
+            lesson = learn("the cat sat on the mat.", model=folder("bert"), layer=layer, head=head)
+            pair = {lesson.rows.labels[lesson.row], lesson.columns.labels[lesson.column]}
+            assert not pair & {"[CLS]", "[SEP]", "."}
 
 
 def test_a_given_translation_is_what_the_decoder_reads(folder: Folder):

@@ -275,11 +275,15 @@ def speaks(label: str) -> bool:
     return any(unicodedata.category(c)[0] in "LN" for c in label)
 
 
+def spoken_in(text: Cut, word: int) -> bool:
+    return word not in text.words.signs and speaks(text.words.labels[word])
+
+
 def telling(weights: Array, rows: Cut, columns: Cut) -> float:
     """How clearly words look at other words, from 0 to 1; little for a head that always looks equally far."""
     own = rows.labels == columns.labels
-    named = [j for j, label in enumerate(columns.words.labels) if speaks(label) and j not in columns.words.signs]
-    looking = [i for i, label in enumerate(rows.words.labels) if speaks(label) and i not in rows.words.signs]
+    named = [j for j in range(len(columns.words.labels)) if spoken_in(columns, j)]
+    looking = [i for i in range(len(rows.words.labels)) if spoken_in(rows, i)]
     shares = [max((weights[i, j] for j in named if not own or i != j), default=0.0) for i in looking]
     if not shares:
         return 0.0
@@ -296,7 +300,7 @@ def pinned(weights: Array, rows: Cut, columns: Cut, cell: tuple[str | None, str 
     best: tuple[float, int, int] | None = None
     for i in look:
         for j in looked:
-            spoken = speaks(rows.words.labels[i]) + speaks(columns.words.labels[j]) - 2 * (own and i == j)
+            spoken = spoken_in(rows, i) + spoken_in(columns, j) - 2 * (own and i == j)
             for a in rows.words.pieces[i]:
                 for b in columns.words.pieces[j]:
                     worth = float(weights[a, b]) + (spoken if None in cell else 0)

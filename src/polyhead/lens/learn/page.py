@@ -21,7 +21,7 @@ from polyhead.lens.learn.cutting import Cut
 from polyhead.lens.learn.ending import Ending, endings
 from polyhead.lens.learn.lesson import Lesson, speaks, swapped
 from polyhead.lens.learn.said import LANGUAGES, sentences
-from polyhead.lens.learn.telling import percent
+from polyhead.lens.learn.telling import percent, small
 from polyhead.lens.learn.working import Breaks, cut_sentence, one_by_one, out_of, work
 
 MODULES = (
@@ -161,13 +161,13 @@ def data(lesson: Lesson, lang: str, around: Sequence[Read], broken: dict[str, st
         "divides": bool(np.isclose(met.scale, K**-0.5)),
         "maskKind": "none" if met.visible.all() else "causal" if causal else "some",
         "placesInside": met.bias is not None or not np.array_equal(met.query, met.asked),
-        "row": lesson.row, "column": lesson.column, "off": f"{lesson.off:.1g}", "whole": lesson.source.whole,
+        "row": lesson.row, "column": lesson.column, "off": small(lesson.off), "whole": lesson.source.whole,
         "read": len(lesson.source.ids), "apart": lesson.source.apart, "joined": ", ".join(parts),
         "signs": list(dict.fromkeys(side.words.labels[w] for side in sides for w in side.words.signs)),
         "next": bool(lesson.ending and lesson.ending.next), "rounded": size.kind == "f16",
         "swapsLeft": len(swaps) < len([read for read in around if read.kind == "swap"]), "saysBroken": broken,
         "cut": [cuts(lesson, h) for h in range(p.heads)],
-        "parallel": {"H": p.heads, "T": T, "S": S, "apart": f"{one_by_one(met):.1g}"},
+        "parallel": {"H": p.heads, "T": T, "S": S, "apart": small(one_by_one(met))},
         "askFeatures": [list(map(int, features)) for features in ask],
         "ask": coded(np.stack([columns[:, h, ask[h]].T for h in range(p.heads)]), size.kind, only),
         "askBias": None if p.query_bias is None else coded(

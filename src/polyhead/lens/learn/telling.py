@@ -50,6 +50,11 @@ def number(x: float) -> str:
     return f"{x:.4f}" if abs(x) < 1000 else f"{x:.4g}"
 
 
+def small(x: float) -> str:
+    """A small difference, as a number that nobody has to decode."""
+    return f"{float(f'{x:.1g}'):.12f}".rstrip("0").rstrip(".") if x >= 1e-12 else "0" if x == 0 else "0.000000000001"
+
+
 def linked(lesson: Lesson, lang: str, weights: Array | None = None) -> list[str]:
     """Of every word, in plain words, where it looks most: signs look at nothing that would be said."""
     weights = cast(Array, lesson.weights()[lesson.head] if weights is None else weights)

@@ -17,7 +17,7 @@ from polyhead.lens.learn.cutting import wide
 from polyhead.lens.learn.ending import Ending
 from polyhead.lens.learn.lesson import Lesson
 from polyhead.lens.learn.said import say, sentences
-from polyhead.lens.learn.telling import Station, linked, number, percent, stations, told
+from polyhead.lens.learn.telling import Station, linked, number, percent, small, stations, told
 from polyhead.lens.learn.working import cut_sentence, effective, one_by_one
 from polyhead.operator.kernels.reference import Array
 
@@ -52,36 +52,42 @@ def nine(lesson: Lesson, lang: str) -> str:
 
 
 def opening(lesson: Lesson, lang: str, canvas: Canvas) -> list[Text]:
-    """The text, the model, and who looks at whom."""
+    """The text and what the model says; who looks at whom; what one should know of the numbers."""
     part = say(lang, f"part_{lesson.part}")
     line = say(
         lang, "model_line", name=lesson.name, part=part, layer=lesson.layer, last=lesson.layers - 1, head=lesson.head,
         end=lesson.heads - 1,
     )  # fmt: skip
     lines = [Text(line, "bold") for line in folded(shown(lesson.text, canvas.encoding), canvas.width)]
-    lines += flowed(line + say(lang, "stop"), canvas)
-    if lesson.chosen:
-        lines += flowed(say(lang, "chosen"), canvas)
     if lesson.ending is not None:
         lines += flowed(said(lesson.ending, lang), canvas)
-    lines += flowed(say(lang, "agrees", off=f"{lesson.off:.1g}"), canvas)
-    if lesson.source.whole:
-        row = lesson.rows.labels[lesson.row]
-        whole, n = lesson.source.whole, len(lesson.source.ids)
-        lines += flowed(say(lang, "windowed", whole=whole, n=n, row=row), canvas)
-    if lesson.source.apart:
-        lines += flowed(say(lang, "apart"), canvas)
-    if lesson.joined:
-        lines += flowed(say(lang, "pieces_joined", words=pieces(lesson)), canvas)
-    if signs := signs_of(lesson, canvas):
-        lines += flowed(say(lang, "signs", signs=", ".join(signs)), canvas)
+    lines += flowed(line, canvas, "dim")
     lines += [Text(), *heading(say(lang, "who"), canvas)]
     if lesson.part == "cross":
         lines += flowed(say(lang, "who_cross"), canvas)
     lines += links(lesson, lang, canvas)
     lines += [Text(), *flowed(say(lang, "rows_columns"), canvas)]
     lines += heat(lesson, lesson.weights()[lesson.head], lang, canvas)
-    return [*lines, *flowed(say(lang, "why_not"), canvas, "dim")]
+    for note in notes(lesson, lang, canvas):
+        lines += hung("* ", note, canvas, "dim")
+    return lines
+
+
+def notes(lesson: Lesson, lang: str, canvas: Canvas) -> Iterator[str]:
+    """What one should know of the words and the numbers."""
+    if signs := signs_of(lesson, canvas):
+        yield say(lang, "signs", signs=", ".join(signs))
+    if lesson.source.whole:
+        whole, n = lesson.source.whole, len(lesson.source.ids)
+        yield say(lang, "windowed", whole=whole, n=n, row=lesson.rows.labels[lesson.row])
+    if lesson.source.apart:
+        yield say(lang, "apart")
+    if lesson.joined:
+        yield say(lang, "pieces_joined", words=pieces(lesson))
+    if lesson.chosen:
+        yield say(lang, "chosen")
+    yield say(lang, "agrees", off=small(lesson.off))
+    yield say(lang, "why_not")
 
 
 def pieces(lesson: Lesson) -> str:
@@ -127,7 +133,7 @@ def heat(lesson: Lesson, weights: Array, lang: str, canvas: Canvas) -> list[Text
     across = around(len(columns.labels), MANY, word_of(columns.pieces, lesson.column))
     axes = Axes([rows.labels[i] for i in down], [columns.labels[j] for j in across])
     lines = terminal.head_map(weights[np.ix_(down, across)], axes, title="", canvas=canvas, values=True)[1:]
-    for line in lines:
+    for line in lines if not canvas.colours else []:
         line.rstrip()
     if len(down) < len(rows.labels) or len(across) < len(columns.labels):
         here = f"{len(down)} × {len(across)}", f"{len(rows.labels)} × {len(columns.labels)}"
@@ -233,7 +239,7 @@ def splitting(lesson: Lesson, lang: str, canvas: Canvas) -> Iterator[Text]:
     margin = max(map(cell_len, names)) + 1
     for name in names if wide_ else []:
         yield Text(" " * MARGIN + pad(name, margin) + " ".join(blocks))
-    yield from flowed(say(lang, "split_parallel", **words | {"apart": f"{one_by_one(met):.1g}"}), canvas)
+    yield from flowed(say(lang, "split_parallel", **words | {"apart": small(one_by_one(met))}), canvas)
     yield Text()
     yield from heading(say(lang, "wrong_title"), canvas)
     S = words["S"]
