@@ -161,6 +161,22 @@ def test_no_character_acts_on_the_terminal_whatever_the_model(polyhead: Polyhead
     assert not set(answer.out) & set(ACTING)
 
 
+def test_no_word_of_a_recording_acts_on_the_terminal(polyhead: Polyhead, tmp_path: Path):
+    """Lone surrogates too, which no text that is typed can hold."""
+    from polyhead.lens.rulers import Words
+    from tests.lens.tiny import marian, ran
+
+    recording = ran(marian())[1]
+    for start in range(0, len(HOSTILE) - 9, 9):
+        recording.rulers = {"encoder": Words(tuple(HOSTILE[start : start + 9]))}
+        recording.save(tmp_path / "run")
+        for how in (["--links"], ["--head", 0], ["--layer", 0]):
+            answer = polyhead("see", "--recording", tmp_path / "run", "--part", "encoder", *how)
+            assert answer.code == 0, answer.err
+            assert not set(answer.out) & set(ACTING)
+            answer.out.encode()
+
+
 def test_what_cannot_be_meant_is_refused_in_one_sentence(polyhead: Polyhead, world: Path, tmp_path: Path):
     encoder, digits = world / "my-encoder", world / "my-digits"
     for words, told in (
