@@ -21,8 +21,8 @@ from typing import Any
 import pytest
 
 from polyhead.errors import ArgumentError
-from polyhead.lens.page import wire
-from polyhead.lens.page.server import Server, app_of, serve
+from polyhead.lens.page import bundle, wire
+from polyhead.lens.page.server import Server, app_of, sent, serve
 from polyhead.lens.rulers import Words
 from tests.hostile import HOSTILE
 from tests.lens.page.scenes import answers_of, recorded, simple
@@ -154,6 +154,13 @@ def test_no_answer_is_too_large_and_packing_is_for_who_can_unpack(ask: Asked) ->
     _, small, headers = ask(path, Accept_Encoding="gzip, br")
     assert headers["Content-Encoding"] == "gzip" and headers["Vary"] == "Accept-Encoding"
     assert len(small) < len(plain) and gzip.decompress(small) == plain
+
+
+def test_the_whole_page_travels_in_64_kilobytes() -> None:
+    page = bundle.page()
+    small = sent(page.html.encode(), "text/html", True, {"Content-Security-Policy": page.policy})
+    assert len(small.body) <= 65_536 and gzip.decompress(bytes(small.body)).decode() == page.html
+    assert small.headers["Content-Security-Policy"] == page.policy and small.headers["Content-Encoding"] == "gzip"
 
 
 def test_a_port_that_is_taken_is_one_sentence() -> None:

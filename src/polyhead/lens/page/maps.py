@@ -31,7 +31,7 @@ HELD = 0.8  # of a row's weight: how many keys hold it is told
 WHOLE = 32_000  # weights of a head that are sent at once
 SQUARE = 1 << 24  # weights of a head that are looked at for one answer
 SAMPLE, LEAST = 256, 32  # rows that metrics are measured on, at most and at least
-LOOKED_AT = 1 << 21  # weights of a head that metrics are measured on, unless its rows are longer
+SAMPLED = 1 << 20  # weights of a head that metrics are measured on, unless its rows are longer
 NORMS, NO_SINKS = 1, 2  # what a weighting adds up
 T = TypeVar("T")
 
@@ -175,7 +175,7 @@ class Maps:
     def sampled(self, head: int, asked: Asked) -> dict[str, float]:
         """Metrics of some rows spread over the map."""
         _, T, S = self.size
-        rows = spread(0, T, max(min(SAMPLE, LOOKED_AT // max(S, 1)), LEAST)).to(self.call.lse.device)
+        rows = spread(0, T, max(min(SAMPLE, SAMPLED // max(S, 1)), LEAST)).to(self.call.lse.device)
         return of_some_rows(asked, self.head(head).weights(rows, range(S)).float(), rows)
 
 

@@ -47,24 +47,24 @@ def app_of(answers: Answers, page: Page, token: str) -> FastAPI:
     def answer(given: str, path: str, request: Request) -> Response:
         if not secrets.compare_digest(given.encode("utf-8", "replace"), token.encode()):
             return Response(status_code=404)
+        packs = "gzip" in request.headers.get("accept-encoding", "")
         if not path:
-            return Response(page.html, media_type="text/html", headers={"Content-Security-Policy": page.policy})
+            return sent(page.html.encode(), "text/html", packs, {"Content-Security-Policy": page.policy})
         found = answers.get(path)
-        if found is None:
-            return Response(status_code=404)
-        return sent(found.body, found.type, "gzip" in request.headers.get("accept-encoding", ""))
+        return Response(status_code=404) if found is None else sent(found.body, found.type, packs, {})
 
     return app
 
 
-def sent(body: bytes, type: str, packs: bool) -> Response:
+def sent(body: bytes, type: str, packs: bool, headers: dict[str, str]) -> Response:
     """The answer, packed where the browser can open it and where it pays."""
     if packs and len(body) >= LEAST:
         packer = zlib.compressobj(6, zlib.DEFLATED, 31)
         small = packer.compress(body) + packer.flush()
         if len(small) < PAYS * len(body):
-            return Response(small, media_type=type, headers={"Content-Encoding": "gzip", "Vary": "Accept-Encoding"})
-    return Response(body, media_type=type)
+            packed = {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
+            return Response(small, media_type=type, headers=headers | packed)
+    return Response(body, media_type=type, headers=headers)
 
 
 class Server(uvicorn.Server):
