@@ -139,11 +139,9 @@ export function createInspector(host, app) {
 
   function list(section, kind, found, ruler, now, other) {
     const at = kind === 'key' ? now.query : now.key;
-    if (at < 0 || !found) {
-      section.hidden = true;
-      return;
-    }
-    section.hidden = false;
+    section.hidden = at < 0;
+    if (at < 0) return;
+    if (!found) return fill(section, make('p', { class: 'fine' }, say('not kept')));
     const most = found.links[0]?.[1] || 1, links = all[kind] ? found.links : found.links.slice(0, FEW);
     const title = kind === 'key' ? [make('b', { class: 'query' }, word(other, at)), ` ${say('looks at')}`] : [say('who looks at'), ' ', make('b', { class: 'key' }, word(other, at))];
     const summary = kind === 'key' ? say('hold', grouped(found.held), grouped(ruler.count), unit(ruler, found.held)) : say('received', digits(found.sum), grouped(found.held)) + (found.plain ? ` · ${say('by plain')}` : '');
@@ -179,7 +177,7 @@ export function createInspector(host, app) {
     fill(acts, make('h2', {}, say('take along')), make('div', { class: 'buttons' }, act('copy numbers', () => app.copy(text())), act('as table', () => app.open('table')), act('TSV', () => app.save('tsv')), act('SVG', () => app.save('svg')), act('PNG', () => app.save('png'))));
     const { info } = app.scene, call = app.shown().calls[state.call];
     fill(about, make('details', {}, make('summary', {}, say('why')), say('why text').split('\n').map((line) => make('p', {}, line))),
-      make('details', {}, make('summary', {}, say('provenance')), make('dl', {}, [[say('module'), call.name], [say('kernel'), `${call.kernel} (${call.route})`], [say('exactness'), call.exactness], ['torch', info.torch], [say('captured'), say('calls', info.calls.length, info.missed.length)]].map(([k, v]) => [make('dt', {}, k), make('dd', {}, v)])),
+      make('details', {}, make('summary', {}, say('provenance')), make('dl', {}, [[say('module'), call.name], [say('kernel'), `${call.kernel} (${call.route})`], [say('exactness'), call.exactness], ['torch', info.torch], [say('captured'), say('calls', info.calls.length, info.missed.length)], ...(info.batch > 1 ? [[say('batch'), say('first of', info.batch)]] : [])].map(([k, v]) => [make('dt', {}, k), make('dd', {}, v)])),
         info.missed.length ? make('ul', {}, info.missed.map((m) => make('li', {}, `${m.name}: ${m.reason}`))) : null,
         info.left_out?.length ? [make('h3', {}, say('left out')), make('ul', {}, info.left_out.map((what) => make('li', {}, what[`what_${app.language()}`] ?? what.what_en ?? String(what))))] : null));
   }

@@ -4,10 +4,10 @@ import { fill, make, percent, theme, token } from './dom.js';
 import { current, pin, preview, state } from './state.js';
 import { say } from './say.js';
 
-const STEP = 30, MOST = 160, FAINTEST = 0.02;
+const MOST = 160, FAINTEST = 0.02;
 
 export function createLines(host) {
-  let picture = null, first = 0, last = 0, from = 0, to = 0, drawing = null, marks = [], rows = [], columns = [];
+  let picture = null, first = 0, last = 0, from = 0, to = 0, drawing = null, marks = [], rows = [], columns = [], step = 30;
 
   function show(next) {
     picture = next;
@@ -16,10 +16,11 @@ export function createLines(host) {
     const window = (n, at) => n <= MOST ? [0, n] : [Math.max(0, Math.min(n - MOST, at - MOST / 2)), Math.min(n, Math.max(MOST, at + MOST / 2))];
     [first, last] = window(next.T, Math.max(0, next.rowOf(now.query)));
     [from, to] = window(next.S, Math.max(0, next.columnOf(now.key >= 0 ? now.key : now.query)));
-    const height = Math.max(last - first, to - from) * STEP + 20;
-    const start = (count) => 10 + (height - 20 - count * STEP) / 2;
+    step = Math.max(23, Math.min(30, (host.clientHeight - 100) / Math.max(last - first, to - from)));
+    const height = Math.max(last - first, to - from) * step + 20;
+    const start = (count) => 10 + (height - 20 - count * step) / 2;
     const button = (side, i, label, faint) => make('button', {
-      class: `word ${side} ${faint ? 'sign' : ''}`, style: { top: `${(side === 'who' ? start(last - first) + (i - first) * STEP : start(to - from) + (i - from) * STEP)}px` },
+      class: `word ${side} ${faint ? 'sign' : ''}`, style: { top: `${(side === 'who' ? start(last - first) + (i - first) * step : start(to - from) + (i - from) * step)}px` },
       onpointerenter: () => side === 'who' ? preview(picture.rowAt(i), -1) : preview(-1, picture.columnAt(i)),
       onpointerleave: () => preview(-1, -1),
       onfocus: (event) => event.target.matches(':focus-visible') && (side === 'who' ? preview(picture.rowAt(i), -1) : preview(-1, picture.columnAt(i))),
@@ -34,7 +35,7 @@ export function createLines(host) {
     const cut = last - first < next.T || to - from < next.S;
     fill(host, make('div', { class: 'sides' },
       make('h2', { class: 'who' }, say('looks'), make('small', {}, next.rowTitle)), make('h2', { class: 'whom' }, say('looked at'), make('small', {}, next.columnTitle)),
-      make('div', { class: 'field', style: { height: `${height}px` } }, rows, drawing, columns)),
+      make('div', { class: 'field', style: { height: `${height}px`, '--step': `${step}px` } }, rows, drawing, columns)),
     make('p', { class: 'note' }, say('faintest', percent(FAINTEST)), cut ? ' ' + say('window', MOST) : ''));
     lay(start(last - first), start(to - from));
   }
@@ -48,7 +49,7 @@ export function createLines(host) {
       for (let j = from; j < to; j++) {
         const weight = data[i * S + j];
         if (!(Math.abs(weight) >= FAINTEST) || picture.barred(i, j) || picture.hidden(j)) continue;
-        const y = a + (i - first + 0.5) * STEP, z = b + (j - from + 0.5) * STEP;
+        const y = a + (i - first + 0.5) * step, z = b + (j - from + 0.5) * step;
         const line = make('path', { d: `M0 ${y}C${width * 0.45} ${y} ${width * 0.55} ${z} ${width} ${z}`, class: apart ? (weight > 0 ? 'more' : 'less') : '', 'stroke-width': 1 + 4 * Math.abs(weight), 'stroke-opacity': Math.min(1, Math.abs(weight)) });
         marks.push([i, j, line]);
         drawing.append(line);
@@ -86,7 +87,7 @@ export function createLines(host) {
     const threads = make('g', { transform: `translate(${side} 0)`, fill: 'none', stroke: theme('ink') });
     for (const line of [...copy.children]) if (!line.classList.contains('off')) threads.append(line);
     root.append(threads);
-    const words = (list, x, anchor) => list.forEach((word) => root.append(make('text', { x, y: parseFloat(word.style.top) + STEP / 2 + 5, 'text-anchor': anchor, fill: theme('ink') }, word.lastChild.textContent)));
+    const words = (list, x, anchor) => list.forEach((word) => root.append(make('text', { x, y: parseFloat(word.style.top) + step / 2 + 5, 'text-anchor': anchor, fill: theme('ink') }, word.lastChild.textContent)));
     words(rows, side - 8, 'end');
     words(columns, side + width + 8, 'start');
     return root;

@@ -238,7 +238,7 @@ function build() {
   parts.empty = make('p', { class: 'empty', hidden: true }, say('not kept'));
   parts.middle = make('main', { class: 'middle', 'aria-label': say('what region'), tabindex: -1 }, parts.sentence,
     make('div', { class: 'controls' }, parts.tabs, parts.weighting, make('label', { class: 'check' }, parts.sinks, say('hide sinks'))),
-    make('div', { class: 'panes' }, Object.values(parts.hosts), parts.empty), parts.footer = make('footer', { class: 'scale' }, make('div', { class: 'legend-box' }, parts.legend), make('label', { class: 'pick' }, make('span', {}, say('colours')), parts.scale), parts.sampled));
+    parts.panes = make('div', { class: 'panes' }, Object.values(parts.hosts), parts.empty), parts.footer = make('footer', { class: 'scale' }, make('div', { class: 'legend-box' }, parts.legend), make('label', { class: 'pick' }, make('span', {}, say('colours')), parts.scale), parts.sampled));
   const inspectHost = make('aside', { class: 'right', 'aria-label': say('which region') });
   parts.toast = make('div', { class: 'toast', role: 'status' });
   const narrow = make('nav', { class: 'narrow', 'aria-label': say('narrow') }, [['left', 'where'], ['middle', 'what'], ['right', 'which']].map(([region, name]) => make('button', { 'data-region': region, onclick: () => goTo(region) }, say(name))));
@@ -252,6 +252,8 @@ function build() {
   parts.atlas = createAtlas(atlasHost, app);
   parts.inspector = createInspector(inspectHost, app);
   parts.footer.append(parts.map.zooms);
+  watcher.disconnect();
+  watcher.observe(parts.panes);
   parts.finder = createFinder(app);
   parts.help = createHelp();
   app.parts = parts;
@@ -345,6 +347,8 @@ async function paint(view) {
   }
 }
 
+const watcher = new ResizeObserver(() => resized());
+
 function resized() {
   if (!app.scene || !parts.map) return;
   const view = viewNow();
@@ -432,7 +436,7 @@ async function opening() {
     const [, H, M] = metrics.shape, of = (h) => metrics.values[(call * H + h) * M + sure];
     for (let h = 1; h < calls[call].heads; h++) if (of(h) > of(head)) head = h;
   }
-  return { call, head, query: rows.kind === 'patches' ? (rows.part.before ?? 0) + Math.floor(rows.part.rows / 2) * rows.part.columns + Math.floor(rows.part.columns / 2) : -1, scale: long ? 'log' : 'sqrt' };
+  return { call, head, lang: ['en', 'zh'].includes(app.scene.info.language) ? app.scene.info.language : '', query: rows.kind === 'patches' ? (rows.part.before ?? 0) + Math.floor(rows.part.rows / 2) * rows.part.columns + Math.floor(rows.part.columns / 2) : -1, scale: long ? 'log' : 'sqrt' };
 }
 
 async function start() {
@@ -443,7 +447,6 @@ async function start() {
     listen(show);
     build();
     show(new Set(['lang', 'order']));
-    new ResizeObserver(() => resized()).observe(parts.middle);
     matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => show(new Set(['theme'])));
   } catch (error) {
     fill(root, make('p', { class: 'empty' }, say('failed', error.message)));

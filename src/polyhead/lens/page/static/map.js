@@ -266,7 +266,7 @@ export function createMap(host, app) {
       context.fillText(plain(text), px, py);
     };
     for (let i = Math.ceil(y0 / skip) * skip; i < y1; i += skip) {
-      if (Math.abs(i - row) < skip * 0.9 && i !== row && indexed) continue;
+      if (indexed && row >= 0 && Math.abs(i - row) * zy < 15 && (i !== row || numbered(picture.rows, skip))) continue;
       context.fillStyle = i === row ? theme('query') : picture.rowFaint(i) ? theme('soft') : theme('ink');
       word(numbered(picture.rows, skip) ? grouped(i) : picture.rowLabel(i), left - 7, to(i + 0.5), left - 32, i === row);
     }
@@ -297,6 +297,7 @@ export function createMap(host, app) {
       if (!numbered(picture.columns, across)) name(j, false);
       else {
         context.fillStyle = theme('ink');
+        context.font = WORDS_FONT;
         context.textAlign = j ? 'center' : 'left';
         context.fillText(grouped(j), at(j + 0.5), top - 14);
         context.fillRect(at(j + 0.5) - 0.5, top - 5, 1, 4);
@@ -436,7 +437,7 @@ export function legend(canvas, apart, value) {
   context.font = `11px ${theme('face')}`;
   context.fillStyle = theme('soft');
   context.textAlign = 'center';
-  const few = width < 230;
+  const few = width < (apart === true ? 290 : 230);
   const ticks = few ? (apart === true ? [-1, 0, 1] : [0, state.scale === 'log' ? 0.01 : 0.25, 1]) : apart === true ? [-1, -0.25, 0, 0.25, 1] : state.scale === 'log' ? [0, 0.001, 0.01, 0.1, 1] : state.scale === 'sqrt' ? [0, 0.05, 0.25, 0.5, 1] : [0, 0.25, 0.5, 0.75, 1];
   for (const tick of ticks) {
     const px = 8 + place(tick, state.scale, apart) * (width - 16);

@@ -20,7 +20,7 @@ export function overlay(context, image, part, weights, x, y, width, height, smoo
   lit.height = part.rows;
   const dots = lit.getContext('2d'), shade = dots.createImageData(part.columns, part.rows);
   values.forEach((value, n) => { // the ends of the ramp: dark over what is not looked at, a glow over what is
-    const p = place(value, state.scale) / most, cover = 0.7 * (1 - p) ** 1.2, glow = 0.3 * p ** 2, alpha = Math.max(1e-3, cover + glow);
+    const p = place(value, state.scale) / most, cover = 0.7 * (1 - p) ** 1.2, glow = 0.4 * p ** 1.6, alpha = Math.max(1e-3, cover + glow);
     shade.data.set([glow / alpha * 254, (cover * 18 + glow * 232) / alpha, (cover * 52 + glow * 56) / alpha, alpha * 255], n * 4);
   });
   dots.putImageData(shade, 0, 0);

@@ -9,7 +9,7 @@ const BLOCK = 256;
 
 // The words of one ruler. `role` says whether they look ("query"), are looked at ("key"), or both ("both").
 export function createRibbon(ruler, role) {
-  const blocks = [], made = new Map(), text = make('div', { class: 'ribbon', role: 'group', 'aria-label': say(role === 'query' ? 'looks' : role === 'key' ? 'looked at' : 'text') });
+  const blocks = [], made = new Map(), text = make('div', { class: `ribbon ${ruler.count <= 80 ? 'short' : ''}`, role: 'group', 'aria-label': say(role === 'query' ? 'looks' : role === 'key' ? 'looked at' : 'text') });
   let heat = new Map(), query = -1, key = -1, faint = () => false;
   const watcher = new IntersectionObserver((seen) => {
     for (const entry of seen) if (entry.isIntersecting) build(Number(entry.target.dataset.n));
