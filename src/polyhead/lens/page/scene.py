@@ -26,7 +26,7 @@ TITLES = {
     "decoder": ("what was written so far", "已写出的内容"),
     "chosen": ("what is written next", "接下来写出的内容"),
 }
-ALONE = {  # where a model has one part only
+ALONE = {  # where a model has one part only, and of images and sounds always
     "words": ("text", "文本"),
     "patches": ("image", "图像"),
     "frames": ("sound", "声音"),
@@ -170,7 +170,7 @@ class Scene:
 
     def told_of(self, name: str, ruler: Ruler) -> dict[str, Any]:
         """A part of the scene: what its ruler means, without its labels."""
-        en, zh = TITLES[name] if len(self.parts) > 1 else ALONE[ruler.kind]
+        en, zh = ALONE[ruler.kind] if len(self.parts) == 1 or ruler.kind in ("patches", "frames") else TITLES[name]
         told: dict[str, Any] = {"kind": ruler.kind, "count": ruler.count, "title": {"en": en, "zh": zh}}
         match ruler:
             case Words() if len(ruler.text) > LONGEST_TEXT:
