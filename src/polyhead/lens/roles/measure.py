@@ -73,9 +73,9 @@ def measure(
     wish = Observe(links=links_of(ask, record), entropy=True, distance=ask.line or call.kind == "cross", mass=ask.parts)
     own = told(ask, record.observe(wish), level, record)
     drawn = chance.random(record.request, seed)
-    wish = Observe(links=wish.links, distance=wish.distance)
+    wish = Observe(links=wish.links, distance=call.kind == "cross")
     lucky = told(ask, drawn.observe(wish), level, drawn)
-    return own, Measured(told(ask, plain, level, even).numbers | lucky.numbers, lucky.offsets)
+    return own, Measured(lucky.numbers | told(ask, plain, level, even).numbers, lucky.offsets)
 
 
 def links_of(ask: Ask, record: Record) -> int:
