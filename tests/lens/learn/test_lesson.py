@@ -15,7 +15,7 @@ import transformers
 
 from polyhead.errors import ArgumentError, DataError
 from polyhead.lens.learn.caught import Part, caught, place_of, without_places
-from polyhead.lens.learn.ending import Breaker, ending
+from polyhead.lens.learn.ending import Breaker, ending, pushes
 from polyhead.lens.learn.lesson import learn
 from polyhead.lens.learn.working import Breaks, cut_sentence, effective, one_by_one, summed, work
 from polyhead.lens.watch import shown
@@ -162,6 +162,21 @@ def test_cutting_the_sentence_loses_what_goes_across(folder: Folder):
     np.testing.assert_allclose(found.crosses, across / S)
     assert found.pairs == half**2 + (S - half) ** 2 and found.of == S * S
     assert (found.lost[0] < half) != (found.lost[1] < half)
+
+
+@pytest.mark.parametrize("kind", ["translator", "gpt2", "llama"])
+def test_what_a_head_pushes_is_its_part_times_the_words(folder: Folder, kind: str):
+    lesson = learn(text_of(kind), model=folder(kind), part="decoder", layer=1, head=1)
+    found = pushes(lesson.loaded, lesson.working.parts)
+    assert found is not None
+    weight = cast(Any, lesson.loaded.model).head.weight.detach().double().numpy()
+    for i in range(len(lesson.rows.ids)):
+        scores = np.sort(lesson.working.parts[1, i] @ weight.T)
+        up, down = ([value for _, value in end] for end in found[1][i])
+        np.testing.assert_allclose(up, scores[::-1][:3], rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(down, scores[:3], rtol=1e-4, atol=1e-4)
+    encoder = learn("the cat sat.", model=folder("bert"))
+    assert pushes(encoder.loaded, encoder.working.parts) is None
 
 
 # -------------------------------------------------------------------------------------------------------- what is given

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from polyhead.lens.learn.working import Breaks
 from polyhead.lens.watch import Watcher, shown
 from polyhead.operator import Causal, attention
+from polyhead.operator.kernels.reference import Array
 from polyhead.tasks.asking import Asking
 from polyhead.tasks.load import Loaded
 from polyhead.tasks.translator import Translator
@@ -85,3 +86,21 @@ def likeliest(loaded: Loaded, ids: Sequence[int]) -> Ending:
     top = scores.softmax(-1).topk(min(NEXT, len(scores)))
     words = [loaded.tokenizer.decode([int(id)]) for id in top.indices]
     return Ending("", next=list(zip(words, top.values.tolist(), strict=True)))
+
+
+def pushes(loaded: Loaded, parts: Array) -> list[list[tuple[list[tuple[str, float]], list[tuple[str, float]]]]] | None:
+    """What each head's part [H, T, D] of an output would do to the scores of the words if it went straight to them: by
+    head and row, the words that it raises most and lowers most. None where the model's head chooses no words."""
+    weight = getattr(loaded.model.head, "weight", None)
+    if loaded.family.does not in ("translation", "text to text", "next word") or not isinstance(weight, Tensor):
+        return None
+    words = getattr(loaded.tokenizer, "target", loaded.tokenizer)
+    scores = torch.from_numpy(parts).to(weight) @ weight.T  # [H, T, V]
+    most = min(NEXT, scores.shape[-1])
+    ends = scores.topk(most), scores.topk(most, largest=False)
+
+    def named(end: Any, h: int, i: int) -> list[tuple[str, float]]:
+        ids, values = end.indices[h, i].tolist(), end.values[h, i].tolist()
+        return [(words.decode([id]).strip() or words.token(id), value) for id, value in zip(ids, values, strict=True)]
+
+    return [[(named(ends[0], h, i), named(ends[1], h, i)) for i in range(parts.shape[1])] for h in range(len(parts))]

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from polyhead.errors import ArgumentError
 from polyhead.lens.learn.caught import Caught, caught, place_of, without_places
 from polyhead.lens.learn.cutting import Cut
-from polyhead.lens.learn.ending import Ending, endings
+from polyhead.lens.learn.ending import Ending, endings, pushes
 from polyhead.lens.learn.lesson import Lesson, speaks, swapped
 from polyhead.lens.learn.said import LANGUAGES, sentences
-from polyhead.lens.learn.telling import percent, small
+from polyhead.lens.learn.telling import percent, pushing, small
 from polyhead.lens.learn.working import Breaks, cut_sentence, one_by_one, out_of, work
 
 MODULES = (
@@ -167,6 +167,7 @@ def data(lesson: Lesson, lang: str, around: Sequence[Read], broken: dict[str, st
         "next": bool(lesson.ending and lesson.ending.next), "rounded": size.kind == "f16",
         "swapsLeft": len(swaps) < len([read for read in around if read.kind == "swap"]), "saysBroken": broken,
         "cut": [cuts(lesson, h) for h in range(p.heads)],
+        "pushes": None if lesson.part == "encoder" else pushing_all(lesson),
         "parallel": {"H": p.heads, "T": T, "S": S, "apart": small(one_by_one(met))},
         "askFeatures": [list(map(int, features)) for features in ask],
         "ask": coded(np.stack([columns[:, h, ask[h]].T for h in range(p.heads)]), size.kind, only),
@@ -199,6 +200,12 @@ def reading(read: Read, lesson: Lesson, size: Size, out: Sequence[int]) -> dict[
         "bias": None if met.bias is None else coded(met.bias, size.kind, head),
         "rest": None if head is None else coded(rest[:, out], size.kind),
     }  # fmt: skip
+
+
+def pushing_all(lesson: Lesson) -> list[list[list[str]]] | None:
+    """By head and row, which words the head's part would raise and lower, ready to be read."""
+    found = pushes(lesson.loaded, lesson.working.parts)
+    return None if found is None else [[[", ".join(pushing(end)) for end in ends] for ends in rows] for rows in found]
 
 
 def kept_ask(lesson: Lesson, size: Size) -> list[list[int]]:

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from polyhead.lens.learn.ending import pushes
 from polyhead.lens.learn.lesson import Lesson
 from polyhead.lens.learn.said import filled, say, sentences
 from polyhead.lens.learn.working import Sum, summed
@@ -118,6 +119,20 @@ def plain_of(lesson: Lesson, lang: str, place: int) -> str:
     return filled(said, **told(lesson, lang))
 
 
+def pushed(lesson: Lesson, lang: str) -> str:
+    """What the head's part would do to the words' scores, as a sentence; nothing where it leads to no words."""
+    h, i = lesson.head, lesson.row
+    found = None if lesson.part == "encoder" else pushes(lesson.loaded, lesson.working.parts[h : h + 1, i : i + 1])
+    if found is None:
+        return ""
+    up, down = (", ".join(pushing(end)) for end in found[0][0])
+    return say(lang, "pushes", row=lesson.rows.labels[i], head=h, up=up, down=down)
+
+
+def pushing(end: Sequence[tuple[str, float]]) -> list[str]:
+    return [f"“{word}” {value:+.2f}" for word, value in end]
+
+
 def stations(lesson: Lesson, lang: str) -> list[Station]:
     """All nine, in their order."""
     met, w, p, h = lesson.caught, lesson.working, lesson.caught.projections, lesson.head
@@ -180,7 +195,7 @@ def stations(lesson: Lesson, lang: str) -> list[Station]:
          + f"{say(lang, 'weight')}: {number(powers[j])} / {number(powers.sum())} = {number(w.weights[h, i, j])}"),
         (say(lang, "worked_value", row=row, c=v + 1), summed(w.weights[h, i], met.value[g, :, v]), columns, ""),
         (say(lang, "worked_out", row=row, c=f + 1), summed(w.parts[:, i, f], np.ones(p.heads), more=out_bias),
-         [say(lang, "head_n", head=n) for n in range(p.heads)], ""),
+         [say(lang, "head_n", head=n) for n in range(p.heads)], pushed(lesson, lang)),
         (say(lang, "worked_add", row=row, c=f + 1), None, [],
          f"{number(met.stream[i, f])} + {number(w.output[i, f])} = {number(w.after[i, f])}"),
     ]  # fmt: skip

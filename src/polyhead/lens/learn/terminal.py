@@ -223,7 +223,7 @@ def worked(station: Station, lang: str, canvas: Canvas) -> Iterator[Text]:
             yield Text(" " * (MARGIN + 2) + pad(name, width) + blank + f"{number(value):>10}", "dim")
         yield Text(" " * (MARGIN + 2) + pad(say(lang, "total"), width) + blank + f"{number(total.total):>10}", "bold")
     if station.after:
-        yield from indented(station.after, canvas, "bold")
+        yield from indented(station.after, canvas, "" if len(station.after) > 60 else "bold")
 
 
 def splitting(lesson: Lesson, lang: str, canvas: Canvas) -> Iterator[Text]:

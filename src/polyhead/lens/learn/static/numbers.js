@@ -2,7 +2,7 @@
 
 import { largest, part, summed } from './attention.js';
 import { row } from './arrays.js';
-import { el, fill, number } from './dom.js';
+import { el, fill, number, visible } from './dom.js';
 
 const SHOWN = 8;
 
@@ -76,10 +76,10 @@ export function pinned(view, station) {
       const f = view.feature(i);
       if (reading.rest) { // what the other heads wrote is known as one number
         const mine = view.off(h) ? 0 : part(lesson, view.all[h][i], h)[f], rest = row(reading.rest, i)[f];
-        return { about: fill(t.worked_out, { ...words, c: lesson.outFeatures[f] + 1 }), sum: { terms: [{ at: h, left: mine, right: null, product: mine }], others: lesson.heads - 1, rest, more: null, total: mine + rest }, label: (n) => fill(t.head_n, { head: n }) };
+        return { about: fill(t.worked_out, { ...words, c: lesson.outFeatures[f] + 1 }), sum: { terms: [{ at: h, left: mine, right: null, product: mine }], others: lesson.heads - 1, rest, more: null, total: mine + rest }, label: (n) => fill(t.head_n, { head: n }), note: pushed(view) };
       }
       const parts = view.all.map((found, n) => (view.off(n) ? 0 : part(lesson, found[i], n)[f]));
-      return { about: fill(t.worked_out, { ...words, c: lesson.outFeatures[f] + 1 }), sum: summed(parts, null, lesson.outBias ? lesson.outBias.numbers[f] : null), label: (n) => fill(t.head_n, { head: n }) };
+      return { about: fill(t.worked_out, { ...words, c: lesson.outFeatures[f] + 1 }), sum: summed(parts, null, lesson.outBias ? lesson.outBias.numbers[f] : null), label: (n) => fill(t.head_n, { head: n }), note: pushed(view) };
     }
     case 9: {
       const f = view.feature(i), was = view.stream(i)[f], adds = view.output(i)[f];
@@ -89,9 +89,15 @@ export function pinned(view, station) {
   }
 }
 
+// What the head's part would do to the words' scores, which is known of the unbroken layer alone.
+function pushed({ lesson, changed, state, t, words }) {
+  const ends = changed ? null : lesson.pushes?.[state.head][state.row];
+  return ends ? fill(t.pushes, { ...words, up: visible(ends[0]), down: visible(ends[1]) }).replaceAll("·", " ") : "";
+}
+
 export function sum(view, station) {
   const { t } = view;
-  const { about, sum: total, label, after } = pinned(view, station);
+  const { about, sum: total, label, after, note } = pinned(view, station);
   if (station === 1) return grid(view, 1);
   const lines = total ? [
     ...total.terms.map(({ at, left, right, product }) => el("tr", {}, el("th", { scope: "row" }, label(at)), el("td", {}, right === null ? "" : `${number(left)} × ${number(right)}`), el("td", {}, number(product)))),
@@ -99,5 +105,5 @@ export function sum(view, station) {
     total.more !== null ? el("tr", { class: "others" }, el("th", { scope: "row" }, t.bias), el("td"), el("td", {}, number(total.more))) : null,
     el("tr", { class: "total" }, el("th", { scope: "row" }, t.total), el("td"), el("td", {}, number(total.total))),
   ] : [];
-  return el("div", { class: "worked" }, about ? el("p", {}, about) : null, lines.length ? el("table", { class: "sum" }, el("tbody", {}, lines)) : null, after ? el("p", { class: "result" }, after) : null);
+  return el("div", { class: "worked" }, about ? el("p", {}, about) : null, lines.length ? el("table", { class: "sum" }, el("tbody", {}, lines)) : null, after ? el("p", { class: "result" }, after) : null, note ? el("p", { class: "note" }, note) : null);
 }
