@@ -19,7 +19,9 @@ export function createAtlas(host, app) {
   const watcher = new IntersectionObserver((seen) => {
     for (const entry of seen) if (entry.isIntersecting) {
       watcher.unobserve(entry.target);
-      paintCall(Number(entry.target.dataset.call));
+      const call = Number(entry.target.dataset.call);
+      if (call === state.call) paintCall(call);
+      else app.first.then(() => paintCall(call));
     }
   }, { root: host, rootMargin: '200px' });
   const buttons = new Map();

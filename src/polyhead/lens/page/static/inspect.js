@@ -100,7 +100,7 @@ export function createInspector(host, app) {
     if (who && whom) {
       const rank = row?.links.findIndex(([i]) => i === now.key);
       fill(readout, make('p', { class: 'said' }, who, ` ${say('looks at')} `, whom),
-        make('p', { class: 'big' }, barred ? '—' : hidden ? '—' : value === undefined || Number.isNaN(value) ? '…' : signed(value)),
+        make('p', { class: 'big' }, barred ? '—' : hidden ? '—' : value === undefined || Number.isNaN(value) ? (row?.links.length > 1 ? `< ${percent(row.links.at(-1)[1])}` : '—') : signed(value)),
         make('p', { class: 'fine' }, barred ? say('barred') : hidden ? say('is hidden') : state.side === 'd' ? (Number.isNaN(value) ? say('in one only') : app.both(now.query, now.key).map((w, n) => `${'AB'[n]} ${percent(w)}`).join(' · ')) : value === undefined ? say('beyond 64') : [app.measure(), rank >= 0 ? ` · ${say('rank', rank + 1, grouped(columns.count))}` : '']));
     } else if (who) {
       const best = row?.links[0];

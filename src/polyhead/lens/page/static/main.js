@@ -16,6 +16,7 @@ import { shown } from './tokens.js';
 
 const root = document.getElementById('page');
 const app = { scene: null, second: null, language, address };
+app.first = new Promise((done) => { app.painted = done; }); // when there is a picture; the small ones wait for it
 let parts = {}, pairs = null, drawn = '', drawTurn = 0;
 
 // ---- what is chosen
@@ -56,7 +57,10 @@ app.strongest = async (scene, kind, at) => {
   return { sum, held: kind === 'row' ? held : T, links: links.slice(0, 64) };
 };
 
-app.metrics = async () => [await app.scene.metrics(), app.scene.info.metrics ?? []];
+app.metrics = async () => {
+  if (state.order === 'layer') await app.first;
+  return [await app.scene.metrics(), app.scene.info.metrics ?? []];
+};
 
 app.measure = () => [say(state.weighting ? 'by norm' : 'by weight'), state.sinks ? say('sinks hidden') : ''].filter(Boolean).join(' · ');
 
@@ -73,7 +77,9 @@ app.sentence = () => {
 // What the map shows: the weights if they can be held, tiles otherwise, or the difference of two recordings.
 async function pictureNow() {
   const scene = app.shown(), call = scene.calls[state.call], [rows, columns] = scene.axes(state.call);
-  await Promise.all([rows.load(0, Math.min(rows.count, 400)), columns.load(0, Math.min(columns.count, 400))]);
+  const labels = Promise.all([rows.load(0, Math.min(rows.count, 400)), columns.load(0, Math.min(columns.count, 400))]);
+  if (scene.small(state.call)) await labels;
+  else labels.then(() => parts.map.resize()); // numbers stand along its axes, so the picture does not wait
   const name = `${scene.prefix}${state.call}/${app.weighting()}`;
   const base = {
     name, T: call.queries, S: call.keys, causal: call.causal, rows, columns, rowTitle: app.titleOf(rows), columnTitle: app.titleOf(columns),
@@ -331,6 +337,7 @@ async function paint(view) {
   parts.empty.hidden = true;
   try {
     const picture = await pictureNow();
+    setTimeout(app.painted, 50);
     if (turn !== drawTurn) return;
     parts.picture = picture;
     parts.empty.hidden = !picture.absent || (view !== 'map' && view !== 'lines');
@@ -430,8 +437,9 @@ async function opening() {
   const { calls } = app.scene, cross = calls.map((call, id) => [call, id]).filter(([call]) => call.part === 'cross');
   const long = calls[0].queries * calls[0].keys > 250000;
   const call = cross.length ? cross[Math.max(0, cross.length - 2)][1] : Math.floor(calls.length / 2);
-  const [rows] = app.scene.axes(call), metrics = await app.scene.metrics().catch(() => null), sure = (app.scene.info.metrics ?? []).findIndex((metric) => metric.key === 'confidence');
+  const [rows] = app.scene.axes(call), soon = new Promise((done) => setTimeout(done, 600)), sure = (app.scene.info.metrics ?? []).findIndex((metric) => metric.key === 'confidence');
   let head = 0; // of a translation, the head that is surest of where it looks
+  const metrics = cross.length && !long ? await Promise.race([app.scene.metrics().catch(() => null), soon]) : null;
   if (cross.length && metrics && sure >= 0) {
     const [, H, M] = metrics.shape, of = (h) => metrics.values[(call * H + h) * M + sure];
     for (let h = 1; h < calls[call].heads; h++) if (of(h) > of(head)) head = h;

@@ -201,7 +201,7 @@ export function createMap(host, app) {
           if (found?.values) {
             const drawn = coloured(found);
             context.drawImage(drawn, at(j * side), to(i * side), drawn.width * 2 ** step * zx, drawn.height * 2 ** step * zy);
-          } else if (found === undefined && (step === level || step === coarsest)) {
+          } else if (found === undefined && (step === level || (step === coarsest && level < coarsest - 1))) {
             missing++;
             fetchTile(path);
           }
