@@ -69,7 +69,8 @@ def test_what_cannot_be_seen_is_refused_in_one_sentence(polyhead: Polyhead, mode
     refused(polyhead("see", "-m", model, SOURCE, "--layer", 9), "layers are 0 to 1", "9")
     refused(polyhead("see", "-m", model, SOURCE, "--head", 4), "heads 0 to 3, but head is 4")
     refused(polyhead("see", "-m", model, SOURCE, "雨", "--translation", TARGET), "one sentence")
-    refused(polyhead("see", "-m", model, "雨" * 80, "--translation", TARGET), "at most 64")
+    for n in (80, 2000):
+        refused(polyhead("see", "-m", model, "雨" * n, "--translation", TARGET), "at most 64")
 
 
 def test_options_that_would_be_ignored_are_refused(polyhead: Polyhead, model: Path):
@@ -181,6 +182,7 @@ def test_what_cannot_be_meant_is_refused_in_one_sentence(polyhead: Polyhead, wor
     encoder, digits = world / "my-encoder", world / "my-digits"
     for words, told in (
         ([], "Give a TEXT"),
+        ([encoder], "is a model; give it something to read, with --text"),
         ([encoder, "--text", "a", "--image", "b"], "Give one kind of thing to see; found --text and --image"),
         ([encoder, "more", "--text", "a"], "before it stands one model; found"),
         ([encoder, "--recording", "a"], "before it stands nothing; found"),

@@ -77,7 +77,7 @@ def see(
     beam: options.Beam = None,
     device: options.Device = "auto",
 ) -> None:
-    """See what every head looked at: which words of the source, for each word of the translation.
+    """See what every head of a model looked at: which words, patches or moments, for each word that it read or wrote.
 
     With a text alone, the shipped translator's heads are drawn here. With a model and --text, --image or --audio, or
     with --recording, a page opens in the browser, answered by this machine and to this machine alone; --layer, --head,
@@ -103,6 +103,8 @@ def see(
             "Give a TEXT, or a model with --text, --image or --audio, or --recording FILE. See polyhead see --help."
         )
     name, things = next(iter(given.items()), ("TEXT", list(words or [])))
+    if name == "TEXT" and is_model(things[0]):
+        raise ArgumentError(f"{things[0]} is a model; give it something to read, with --text, --image or --audio.")
     if given and len(words or []) > (0 if name == "--recording" else 1):
         raise ArgumentError(
             f"{name} is what is seen, so before it stands {'nothing' if name == '--recording' else 'one model'};"
@@ -156,6 +158,14 @@ def see(
             keep(each, save)
         if drawn or save is None:
             draw(each, part, layer=layer, head=head, links=links, values=values)
+
+
+def is_model(text: str | Path) -> bool:
+    """Whether a text is rather the folder of a model."""
+    try:
+        return (Path(text) / "config.json").is_file()
+    except (OSError, ValueError):  # too long for a name, or with a character that none has
+        return False
 
 
 def draw(
