@@ -77,6 +77,19 @@ def test_the_table_says_the_weights_of_the_recording(look: Look):
         np.testing.assert_allclose(shown, due.numpy(), atol=1.6e-3)  # sent as float16, shown to 3 places
 
 
+def test_several_heads_are_shown_as_their_mean_and_strangers_are_left_out(look: Look):
+    weights = translated().recording["decoder.blocks.1.cross"].weights()[0].double()
+    seen = look("text", "call=6&head=2&heads=6.2,6.5,0.1&view=table&weighting=0")
+    assert "mean of 2 heads" in seen.text("#sentence")
+    cells = seen.page.locator(".matrix tbody tr").evaluate_all(
+        "rows => rows.map(row => [...row.querySelectorAll('td')].map(cell => parseFloat(cell.textContent)))"
+    )
+    np.testing.assert_allclose(np.array(cells), weights[[2, 5]].mean(0).numpy(), atol=1.6e-3)
+    seen.page.locator(".head[data-call='6'][data-head='7']").click(modifiers=["Shift"])
+    seen.settle()
+    assert "mean of 3 heads" in seen.text("#sentence")
+
+
 def test_the_inspector_names_the_strongest_links_both_ways(look: Look):
     weights = translated().recording["encoder.blocks.1.attn"].weights()[0, 3]
     seen = look("text", "call=1&head=3&query=4&key=2&weighting=0")

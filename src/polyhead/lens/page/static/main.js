@@ -27,7 +27,8 @@ app.language = language;
 app.titleOf = (ruler) => ruler.part.title ? ` ${told(ruler.part.title)}` : ruler.name in { encoder: 1, decoder: 1 } ? ` ${partName(ruler.name)}` : '';
 
 app.chosen = () => {
-  const found = state.heads.split(',').map((name) => name.split('.').map(Number)).filter(([c, h]) => app.scene.calls[c] && h >= 0 && h < app.scene.calls[c].heads);
+  const { calls } = app.scene, here = calls[state.call], same = (call) => call && ['rows', 'columns', 'queries', 'keys'].every((name) => call[name] === here[name]);
+  const found = state.heads.split(',').map((name) => name.split('.').map(Number)).filter(([c, h]) => same(calls[c]) && h >= 0 && h < calls[c].heads);
   return found.length > 1 ? found : [[state.call, state.head]];
 };
 
@@ -223,8 +224,8 @@ function build() {
   const { info } = app.scene;
   document.title = `${shown(info.title ?? '').slice(0, 60)} · polyhead`;
   const icon = (sign, name, act, more = {}) => make('button', { class: 'icon', 'aria-label': say(name), title: say(name), onclick: act, ...more }, sign);
-  parts.undo = icon('↶', 'undo', undo);
-  parts.redo = icon('↷', 'redo', redo);
+  parts.undo = icon('↶', 'undo', undo, { class: 'icon past' });
+  parts.redo = icon('↷', 'redo', redo, { class: 'icon past' });
   const side = (name, value) => make('button', { 'data-side': value, title: value === 'd' ? say('is difference') : titled((value ? app.second : app.scene).info.title), onclick: () => pin({ side: value }) }, say(name));
   const compare = app.second && make('div', { class: 'segments', role: 'group', 'aria-label': say('compare') }, side('first', ''), side('second', 'b'), side('difference', 'd'));
   const header = make('header', { class: 'top' }, make('a', { class: 'skip', href: '#' , onclick: (event) => { event.preventDefault(); parts.map.canvas.offsetParent ? parts.map.canvas.focus() : parts.middle.focus(); } }, say('skip')),
