@@ -110,12 +110,8 @@ def texts(loaded: Loaded, inputs: Sequence[str]) -> tuple[Iterator[Trial], int]:
     """A text each; one longer than the model reads becomes several."""
     most, tokenizer = loaded.config.max_len, loaded.tokenizer
     readings = [tokenizer.read(clean(text)) for text in inputs]
-    windows = [
-        (readings[i], part)
-        for i in range(len(readings))
-        if readings[i].ids
-        for part in windows_of(readings[i], most, of=i)
-    ]
+    worded = [i for i, reading in enumerate(readings) if any(of is not None for of in reading.texts)]
+    windows = [(readings[i], part) for i in worded for part in windows_of(readings[i], most, of=i)]
     if not windows:
         raise DataError("There is nothing to read in empty texts; give at least one with words.")
 
@@ -174,8 +170,13 @@ def aim(
 
 def words_loss(scores: Tensor, words: Tensor) -> Tensor:
     """The mean cross-entropy [n] of scores [n, T, V] for words [T]."""
-    each = F.cross_entropy(scores.float().transpose(1, 2), words.expand(len(scores), -1), reduction="none")
+    each = F.cross_entropy(wide(scores).transpose(1, 2), words.expand(len(scores), -1), reduction="none")
     return each.mean(1)
+
+
+def wide(x: Tensor) -> Tensor:
+    """In float32 at least."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def own_choice(scores: Callable[[int], Tensor]) -> Loss:
@@ -184,7 +185,7 @@ def own_choice(scores: Callable[[int], Tensor]) -> Loss:
         chosen = scores(1).argmax(-1).flatten()
 
     def loss(found: Tensor) -> Tensor:
-        found = found.float() if found.dim() == 3 else found.float()[:, None]
+        found = found if found.dim() == 3 else found[:, None]
         return words_loss(found, chosen)
 
     return loss
@@ -192,7 +193,7 @@ def own_choice(scores: Callable[[int], Tensor]) -> Loss:
 
 def vector(loaded: Loaded, model: Any, x: Tensor) -> Tensor:
     """One vector of length 1 for each text or image [n, D], as `embed` gathers it."""
-    found = (model.decode(x, fresh()) if hasattr(model, "decode") else model.encode(x)).float()
+    found = wide(model.decode(x, fresh()) if hasattr(model, "decode") else model.encode(x))
     match gathering(loaded).pooling if loaded.family.reads == "text" else "first":
         case "mean":
             found = found.mean(1)

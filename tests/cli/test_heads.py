@@ -1,0 +1,83 @@
+"""`polyhead heads`: a table, JSON and TSV of the same numbers, and one sentence for what cannot be."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import polyhead as library
+from tests.cli.conftest import Polyhead, refused
+from tests.inputs.test_conllu import row
+from tests.tasks.words import in_folder
+
+TEXTS = ["the cat sat on the mat, and the dog ran.", "not good", "where is the red house"]
+FEW = ("--resamples", 20, "--ablation", "none")
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bert")
+    in_folder(folder, "BertModel")
+    (folder / "lines.txt").write_text("\n".join(TEXTS) + "\n\n", encoding="utf-8")
+    return folder
+
+
+def test_json_and_tsv_are_the_numbers_of_the_function(polyhead: Polyhead, bert: Path, tmp_path: Path) -> None:
+    wanted = library.heads(bert, TEXTS, ablate=None, resamples=20)
+    told = json.loads(polyhead("heads", bert, bert / "lines.txt", *FEW, "--json").out)
+    assert [metric["key"] for metric in told["metrics"]] == [*wanted.keys]
+    values = np.array(told["values"], np.float64)
+    np.testing.assert_allclose(values, wanted.values, rtol=1e-4, atol=1e-6)
+    answer = polyhead(
+        "heads", bert, bert / "lines.txt", *FEW, "--tsv", "--sort", "previous", "-o", tmp_path / "out.tsv"
+    )
+    assert (answer.code, answer.out) == (0, "")
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "out.tsv").read_text("utf-8")), delimiter="\t"))
+    previous = [float(each["value"]) for each in rows if each["metric"] == "previous"]
+    assert previous == sorted(previous, reverse=True) and len(previous) == 6
+    assert {each["inputs"] for each in rows if each["metric"] == "entropy"} == {"3"}
+
+
+def test_the_table_has_a_line_for_each_head_within_80_columns(polyhead: Polyhead, bert: Path) -> None:
+    answer = polyhead("heads", bert, "--text", TEXTS[0], "-t", TEXTS[1], *FEW, "--sort", "special")
+    assert answer.code == 0 and max(map(len, answer.lines)) <= 80
+    heads = [line for line in answer.lines if line.startswith("enc ")]
+    assert len(heads) == 6
+    head = next(line for line in answer.lines if line.startswith("head ")).split()
+    column = [float(line[8:].split()[head.index("special") - 1]) for line in heads]
+    assert column == sorted(column, reverse=True)
+    wide = polyhead("heads", bert, "-t", TEXTS[0], *FEW, "--all")
+    assert all(name in wide.out for name in ("entropy", "keys", "local", "import"))
+    one = polyhead("heads", bert, "-t", TEXTS[0], *FEW, "--metric", "keys")
+    assert next(line for line in one.lines if line.startswith("head ")).split()[:2] == ["head", "keys"]
+
+
+def test_a_treebank_adds_grammar(polyhead: Polyhead, bert: Path, tmp_path: Path) -> None:
+    tree = [row("1", "the", "2", "det"), row("2", "cat", "3", "nsubj"), row("3", "sat", "0", "root")]
+    (tmp_path / "tree.conllu").write_text("\n".join([*tree, "", ""]) * 60, encoding="utf-8")
+    answer = polyhead("heads", bert, "-t", TEXTS[0], *FEW, "--conllu", tmp_path / "tree.conllu")
+    assert "60 sentences of a treebank" in answer.out and "nsubj" in answer.out
+    told = json.loads(polyhead("heads", bert, *FEW, "-t", "a", "--conllu", tmp_path / "tree.conllu", "--json").out)
+    assert told["syntax"]["relations"] == {"det": 60, "nsubj": 60}
+    assert told["syntax"]["baseline"] == [[100.0, 100.0], [100.0, 100.0]]
+
+
+def test_what_cannot_be_is_one_sentence(polyhead: Polyhead, bert: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.conllu").write_text("no tree\n", encoding="utf-8")
+    for words, said in (
+        ((bert, "--sort", "previos"), "Did you mean 'previous'?"),
+        ((bert, "-t", TEXTS[0], *FEW, "--sort", "row"), "'row' was not measured here"),
+        ((bert, bert / "lines.txt", "-t", "x"), "FILE or --text"),
+        ((bert, "--json", "--tsv"), "--json or --tsv"),
+        ((bert, tmp_path / "none.txt"), "none.txt cannot be read"),
+        ((bert, "-t", ""), "nothing to read"),
+        ((bert, "--conllu", tmp_path / "bad.conllu"), "bad.conllu line 1 has 1 columns"),
+        ((bert, "--prefix-offset", "3"), "prefix_offset must be 1 or -1"),
+        ((tmp_path / "nowhere",), "There is no model"),
+    ):
+        refused(polyhead("heads", *words), said)
