@@ -214,7 +214,7 @@ def test_a_given_translation_is_what_the_decoder_reads(folder: Folder):
         ({"part": "cross", "mask": True}, "no later"),
         ({"temperature": 0}, "above 0"),
         ({"temperature": float("nan")}, "above 0"),
-        ({"heads_off": [7]}, "7 is to be off"),
+        ({"heads_off": [7]}, "head 7 is to be off"),
         ({"swap": ("吃", "吃")}, "two different words"),
         ({"swap": ("吃", "雨")}, "swap is '雨'"),
     ],

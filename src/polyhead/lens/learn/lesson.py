@@ -259,14 +259,14 @@ def chosen(
         words = merge(working.weights, rows.words.pieces, columns.words.pieces)
         for h in range(heads) if head is None else [head]:
             found.append((telling(words[h], rows, columns), number, h, met, working))
-    _, layer, head, met, working = max(found, key=lambda each: each[0])
+    best, layer, head, met, working = max(found, key=lambda each: each[0])
     row, column = pinned(working.weights[head], rows, columns, cell)
     apart = off(met, working)
     assert apart < AGREE, f"{place_of(part, layer)}: off by {apart}"
     name = str(loaded.folder.name if loaded.folder else type(loaded.model).__name__)
     return Lesson(
-        text, name, part, layer, count, head, rows, columns, row, column, met, working, apart, None in place, None,
-        None, source, loaded, given,
+        text, name, part, layer, count, head, rows, columns, row, column, met, working, apart,
+        None in place and best > 0, None, None, source, loaded, given,
     )  # fmt: skip
 
 
@@ -381,6 +381,6 @@ def done_by(
         done.append(("broken_temperature", {"temperature": breaks.temperature}))
     for head in breaks.heads_off:
         if not 0 <= head < lesson.heads:
-            raise ArgumentError(f"The layer has heads 0 to {lesson.heads - 1}, but {head} is to be off.")
+            raise ArgumentError(f"The layer has heads 0 to {lesson.heads - 1}, but head {head} is to be off.")
         done.append(("broken_head", {"head": head}))
     return done

@@ -240,11 +240,11 @@ def splitting(lesson: Lesson, lang: str, canvas: Canvas) -> Iterator[Text]:
     for name in names if wide_ else []:
         yield Text(" " * MARGIN + pad(name, margin) + " ".join(blocks))
     yield from flowed(say(lang, "split_parallel", **words | {"apart": small(one_by_one(met))}), canvas)
+    S = words["S"]
+    if S < 2:  # nothing to cut
+        return
     yield Text()
     yield from heading(say(lang, "wrong_title"), canvas)
-    S = words["S"]
-    if S < 2:
-        return
     cut = cut_sentence(met, lesson.working, h, 2, lesson.speaking)
     parts = " | ".join(" ".join(canvas.labels([lesson.columns.labels[j] for j in group])) for group in cut.groups)
     sentences_ = [
