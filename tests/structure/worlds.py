@@ -137,6 +137,17 @@ def train(folder: Path) -> None:
         (folder / f"{name}.toml").write_text(head + rest + f"[data]\n{length}" + how.format(data), encoding="utf-8")
 
 
+def heads(folder: Path) -> None:
+    evaluate(folder)
+    in_folder(folder / "my-encoder", "BertModel")
+    (folder / "sentences.txt").write_text(SENTENCES, encoding="utf-8")
+    (folder / "pairs.tsv").write_text("我爱 吃\tI love eating\n雨\train\n", encoding="utf-8")
+    (folder / "links.txt").write_text("0-0 0-1 1p2\n0-0\n", encoding="utf-8")
+    words = (("the", 2, "det"), ("cat", 3, "nsubj"), ("sat", 0, "root"))
+    rows = [f"{i}\t{form}\t_\t_\t_\t_\t{head}\t{of}\t_\t_\n" for i, (form, head, of) in enumerate(words, 1)]
+    (folder / "treebank.conllu").write_text(("".join(rows) + "\n") * 3, encoding="utf-8")
+
+
 #  verb -> what makes its world
 WORLDS: dict[str, Callable[[Path], object]] = {
     "answer": answer,
@@ -145,6 +156,7 @@ WORLDS: dict[str, Callable[[Path], object]] = {
     "complete": complete,
     "embed": embed,
     "evaluate": evaluate,
+    "heads": heads,
     "info": info,
     "learn": learn,
     "see": see,

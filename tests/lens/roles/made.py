@@ -17,7 +17,7 @@ def call_of(
     weights: Tensor, *, kind: Literal["self", "cross"] = "self", rule: Rule | None = None, name: str = "made"
 ) -> Call:
     """A call [B, H, T, S] with these weights, in float64: queries are their logarithms, keys the unit vectors."""
-    B, H, T, S = weights.shape
+    B, H, _, S = weights.shape
     query = weights.double().log().clamp(min=NOTHING)
     key = torch.eye(S, dtype=torch.float64).expand(B, H, S, S)
     value = torch.zeros(B, H, S, 1, dtype=torch.float64)

@@ -117,7 +117,7 @@ def test_copying_is_the_share_of_the_rise_that_the_attended_token_has(tmp_path: 
     found = influence.copying(loaded, trial, calls, axes, words)
     caught: dict[str, torch.Tensor] = {}
     for name, module in influence.layers(loaded.model).items():
-        module.value.register_forward_hook(lambda m, i, o, name=name: caught.update({name: o[0].detach()}))
+        module.value.register_forward_hook(lambda m, i, o, name=name: caught.update({name: o[0].detach()}))  # pyright: ignore
     with torch.no_grad():
         trial.run()
     for name, call in calls.items():

@@ -1,4 +1,4 @@
-"""Heads against a treebank: pieces are joined, offsets are beaten, and heads are judged on what they were not chosen by."""
+"""Heads against a treebank: pieces are joined, offsets beaten, and heads judged on what they were not chosen by."""
 
 from __future__ import annotations
 
