@@ -182,6 +182,24 @@ def test_a_sound_plays_with_its_words_in_time(look: Look):
     assert seen.selection()["query"] == str(widest)
 
 
+def test_every_head_stands_in_a_table_with_what_its_metrics_mean(look: Look):
+    seen = look("text", "view=heads")
+    seen.page.wait_for_selector(".sortable th:nth-child(5)")
+    head = seen.page.locator(".sortable thead th").all_inner_texts()
+    column = next(n for n, name in enumerate(head) if name.startswith("confidence"))
+    seen.page.locator(".sort").nth(column).click()
+    rows = seen.page.locator(".sortable tbody tr").evaluate_all(
+        "rows => rows.map(row => [...row.cells].map(cell => cell.textContent))"
+    )
+    assert len(rows) == 9 * 8  # attentions of the translator, heads
+    told = [float(row[column]) for row in rows]
+    assert told == sorted(told, reverse=True) and 0 < told[-1] and told[0] <= 1
+    assert seen.page.locator(".meanings dt").count() == len(head) - 3
+    seen.page.locator(".go").first.click()
+    seen.settle()
+    assert seen.selection()["head"] == rows[0][2]
+
+
 def test_two_recordings_are_laid_side_by_side(look: Look):
     seen = look("both", "call=1&head=3&view=map")
     seen.page.get_by_role("button", name="A − B").click()

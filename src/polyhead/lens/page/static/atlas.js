@@ -36,6 +36,7 @@ export function createAtlas(host, app) {
     fill(orders, make('option', { value: 'layer' }, say('layer')), make('option', { value: 'alike' }, say('alike')),
       infos.map((metric, m) => make('option', { value: `m${m}`, title: told(metric, 'about') }, told(metric))));
     show(new Set(['order']));
+    if (app.view() === 'heads') app.parts?.table.show('heads');
   });
 
   const value = (call, head, m) => metrics ? metrics.values[(call * metrics.shape[1] + head) * metrics.shape[2] + m] : NaN;
@@ -195,7 +196,7 @@ export function createAtlas(host, app) {
   // Every head with every metric, to be sorted.
   function table() {
     const rows = scene().calls.flatMap((call, id) => Array.from({ length: call.heads }, (_, head) => [partName(call.part), call.layer, head, ...infos.map((_, m) => value(id, head, m)), id]));
-    return { title: say('all heads of the model'), head: [say('part'), say('layer'), say('head word'), ...infos.map((metric) => told(metric) + (metric.unit ? ` (${metric.unit})` : ''))], about: [null, null, null, ...infos.map((metric) => told(metric, 'about'))], rows, go: (row) => pin({ call: row.at(-1), head: row[2], heads: '' }) };
+    return { title: say('all heads of the model'), head: [say('part'), say('layer'), say('head word'), ...infos.map((metric) => told(metric) + (metric.unit ? ` (${metric.unit})` : ''))], about: [null, null, null, ...infos.map((metric) => told(metric, 'about'))], infos, rows, go: (row) => pin({ call: row.at(-1), head: row[2], heads: '' }) };
   }
 
   return { show, table };

@@ -5,7 +5,6 @@ import { say } from './say.js';
 
 const held = document.getElementById('answers');
 const ANSWERS = held ? JSON.parse(held.textContent) : null;
-export const offline = ANSWERS !== null;
 
 // In a notebook the window round this one hands in a port, through which it asks Python; numbers tell answers apart.
 const PORT = document.querySelector('meta[name="answers"][content="port"]') && new Promise((ready) => {
@@ -32,7 +31,9 @@ export async function get(path, signal) {
     return new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream('deflate'))).arrayBuffer();
   }
   if (PORT) return (await PORT)(path);
-  const answer = await fetch(path, { signal });
+  const answer = await fetch(path, { signal }).catch((error) => {
+    throw error.name === 'AbortError' ? error : new Error(say('gone'));
+  });
   if (answer.status === 404) return null;
   if (!answer.ok) throw new Error(`${path}: ${answer.status}`);
   return answer.arrayBuffer();

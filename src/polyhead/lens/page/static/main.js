@@ -419,6 +419,12 @@ addEventListener('pointerdown', () => { app.byKey = false; });
 
 // ---- begin
 
+addEventListener('unhandledrejection', (event) => {
+  event.preventDefault();
+  console.error(event.reason);
+  if (app.scene) app.tell(say('failed', event.reason?.message ?? String(event.reason)));
+});
+
 function mended(found) {
   const { calls } = app.scene, next = { ...found };
   if (!calls[next.call]) next.call = 0;

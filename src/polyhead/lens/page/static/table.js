@@ -68,7 +68,8 @@ export function createTable(host, app) {
     const here = (row) => row.at(-1) === state.call && row[2] === state.head;
     fill(host, make('h2', { class: 'large' }, table.title), make('p', { class: 'note' }, say('sort hint')), metrics > 1 && scatter(table),
       make('table', { class: 'sortable' }, make('thead', {}, make('tr', {}, table.head.map(heading))),
-        make('tbody', {}, table.rows.slice(0, 1200).map((row) => make('tr', { class: here(row) ? 'chosen' : '', onclick: () => table.go(row) }, row.slice(0, -1).map((value, n) => make('td', {}, n === 2 ? make('button', { class: 'go', 'aria-pressed': here(row), 'aria-label': say('layer head', row[1], value) }, value) : n > 2 ? (Number.isNaN(value) ? '—' : digits(value)) : value)))))));
+        make('tbody', {}, table.rows.slice(0, 1200).map((row) => make('tr', { class: here(row) ? 'chosen' : '', onclick: () => table.go(row) }, row.slice(0, -1).map((value, n) => make('td', {}, n === 2 ? make('button', { class: 'go', 'aria-pressed': here(row), 'aria-label': say('layer head', row[1], value) }, value) : n > 2 ? (Number.isNaN(value) ? '—' : digits(value)) : value)))))),
+      metrics > 0 && make('details', {}, make('summary', {}, say('metrics mean')), make('dl', { class: 'meanings' }, table.infos.map((metric, n) => [make('dt', {}, table.head[n + 3]), make('dd', {}, table.about[n + 3], metric.formula && make('code', {}, metric.formula), metric.source && make('small', {}, metric.source))]))));
   }
 
   let across = 3, upwards = 4;
