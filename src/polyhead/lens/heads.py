@@ -18,7 +18,7 @@ from polyhead.lens.roles import chance, influence
 from polyhead.lens.roles.alignment import Alignment, aer
 from polyhead.lens.roles.axis import Axis
 from polyhead.lens.roles.measure import Measured, measure
-from polyhead.lens.roles.metrics import BY_KEY, METRICS, Metric
+from polyhead.lens.roles.metrics import METRICS, Metric
 from polyhead.lens.roles.result import Attention, Heads
 from polyhead.lens.roles.syntax import Syntax, syntax
 from polyhead.lens.roles.tally import Numbers, Tally, estimate
@@ -186,7 +186,8 @@ def played(
     for trial in kept:
         book.put("ablation", influence.ablation(loaded, trial, means))
         tell()
-    return said(loaded, words is not None, vectors, ablate, shift)
+    alone = ["one input: no intervals, and roles rest on it alone"] if spoken == 1 else []
+    return said(loaded, words is not None, vectors, ablate, shift) + alone
 
 
 def readable(loaded: Loaded, call: Call) -> bool:
@@ -370,6 +371,3 @@ def attentions(calls: Any) -> tuple[Attention, ...]:
         counts[part] = counts.get(part, -1) + 1
         found.append(Attention(call.name, call.kind, part, counts[part], call.lse.shape[1]))
     return tuple(found)
-
-
-assert set(REPEATED) <= set(BY_KEY)

@@ -10,7 +10,7 @@ from rich.text import Text
 from polyhead.lens.draw.canvas import Canvas
 from polyhead.lens.draw.labels import pad, shown
 from polyhead.lens.roles.metrics import BY_KEY, CONFIDENT, Metric, chosen
-from polyhead.lens.roles.result import Attention, Heads
+from polyhead.lens.roles.result import Heads
 from polyhead.lens.roles.syntax import MARGIN
 
 WIDTH = 7  # cells of a column, and one between
@@ -167,12 +167,8 @@ def grammar(heads: Heads, canvas: Canvas) -> Text:
             way = f"head {arrow} dependent" if best.direction == "head to dependent" else f"dependent {arrow} head"
             interval = f"{best.score:.0f} [{best.low:.0f}, {best.high:.0f}]"
             out.append(
-                f"{pad(shown(name, canvas.encoding), 13)} {pad(way, 17)} {pad(label(calls[best.call], best.head), 9)}"
+                f"{pad(shown(name, canvas.encoding), 13)} {pad(way, 17)} {pad(calls[best.call].label(best.head), 9)}"
                 f" {pad(interval, 15, 'right')}  {best.baseline:.0f} ({best.offset:+d})"
             )
             out.append("  syntactic\n" if best.syntactic else "\n")
     return out
-
-
-def label(call: Attention, head: int) -> str:
-    return call.label(head)
