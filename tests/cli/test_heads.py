@@ -53,6 +53,8 @@ def test_the_table_has_a_line_for_each_head_within_80_columns(polyhead: Polyhead
     assert column == sorted(column, reverse=True)
     wide = polyhead("heads", bert, "-t", TEXTS[0], *FEW, "--all")
     assert all(name in wide.out for name in ("entropy", "keys", "local", "import"))
+    assert "one input: no intervals" in wide.out
+    assert {str(span.style) for span in library.heads(bert, TEXTS[:1], ablate=None).draw().spans} == {"bold"}
     one = polyhead("heads", bert, "-t", TEXTS[0], *FEW, "--metric", "keys")
     assert next(line for line in one.lines if line.startswith("head ")).split()[:2] == ["head", "keys"]
 

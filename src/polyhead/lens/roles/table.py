@@ -80,7 +80,7 @@ def table(heads: Heads, *, sort: str | None, columns: Sequence[str] | None, ever
     last = max(map(len, roles.values()))
     room = canvas.width - named - 1 - (last + 1 if last else 0)
     some = fitting(heads, columns, every, room, sort)
-    out = Text(f"{shown(heads.model, canvas.encoding)}\n", "bold")
+    out = Text().append(f"{shown(heads.model, canvas.encoding)}\n", "bold")
     for note in heads.notes:
         out.append(f"{shown(note, canvas.encoding)}\n")
     out.append("\n" + pad("head", named))
