@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     )
     from polyhead.generation.beam import Beam
     from polyhead.generation.search import Greedy, Sample
-    from polyhead.lens.learn.lesson import learn
+    from polyhead.lens.figures.figure import figure
     from polyhead.lens.heads import heads
+    from polyhead.lens.learn.lesson import learn
+    from polyhead.lens.notebook.show import show
     from polyhead.lens.recording import Recording
     from polyhead.lens.see import see
     from polyhead.lens.watch import watch
@@ -68,6 +70,8 @@ _HOME = {
     "transcribe": "tasks.transcribe",
     "evaluate": "tasks.evaluate",
     "see": "lens.see",
+    "figure": "lens.figures.figure",
+    "show": "lens.notebook.show",
     "learn": "lens.learn.lesson",
     "heads": "lens.heads",
     "info": "tasks.info",
@@ -143,6 +147,7 @@ __all__ = [
     "embed",
     "evaluate",
     "explain",
+    "figure",
     "heads",
     "info",
     "learn",
@@ -150,6 +155,7 @@ __all__ = [
     "rows",
     "save",
     "see",
+    "show",
     "summarize",
     "train",
     "transcribe",

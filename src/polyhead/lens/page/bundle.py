@@ -19,6 +19,8 @@ CLOSED = (
     " form-action 'none'"
 )
 
+META = '<meta http-equiv="Content-Security-Policy" content="{}">\n'
+
 
 @dataclass(frozen=True)
 class Page:
@@ -32,16 +34,19 @@ class Page:
     policy: str
 
 
-def page(answers: Mapping[str, bytes] | None = None) -> Page:
-    """The page that asks its server, or, with `answers` by their paths, a page that needs none and asks nobody."""
+def page(answers: Mapping[str, bytes] | None = None, *, port: bool = False) -> Page:
+    """The page that asks its server, or, with `answers` by their paths, a page that needs none and asks nobody, or one
+    that asks through a `port`, which the window round it hands in."""
     style = (STATIC / "style.css").read_text(encoding="utf-8")
     script = joined("main.js")
     policy = CLOSED.format(digest(script), digest(style))
-    if answers is None:
+    if port:
+        said, data = f'{META.format(policy)}<meta name="answers" content="port">\n', ""
+    elif answers is None:
         policy += "; connect-src 'self'"
         said, data = "", ""
     else:
-        said = f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        said = META.format(policy)
         data = f'<script type="application/json" id="answers">{embedded(answers)}</script>\n'
     html = (STATIC / "index.html").read_text(encoding="utf-8")
     for mark, text in {

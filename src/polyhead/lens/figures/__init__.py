@@ -1,0 +1,1 @@
+"""Figures for papers, slides and saved notebooks: a recording becomes PNG, SVG or TSV."""

@@ -1,0 +1,198 @@
+"""Figures: every number is the recording's own, text stays text, and whatever a token holds is only data."""
+
+from __future__ import annotations
+
+import struct
+import sys
+import xml.etree.ElementTree as XML
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import polyhead
+from polyhead.errors import ArgumentError, DataError, MissingExtra
+from polyhead.lens.figures import fonts
+from polyhead.lens.figures.bitmap import colours, png
+from polyhead.lens.rulers import Frames, Patches, Ruler, Words
+from polyhead.lens.rulers import png as thumbnail
+
+SVG = "{http://www.w3.org/2000/svg}"
+HOSTILE = (
+    "</text><script>alert(1)</script>",
+    "<img onerror=x>",
+    "${x}",
+    "]]>",
+    "\u2028",
+    "\u202eabc",
+    "\x1b[2J",
+    "\ud800",
+    "$x^2$",
+)
+
+
+class Model(torch.nn.Module):
+    def __init__(self, causal: bool = False) -> None:
+        super().__init__()
+        self.attention = torch.nn.MultiheadAttention(16, 4, batch_first=True)
+        self.causal = causal
+
+    def forward(self, query: torch.Tensor, memory: torch.Tensor) -> torch.Tensor:
+        return self.attention(query, memory, memory, need_weights=False)[0]
+
+
+def recorded(T: int, S: int | None = None, **rulers: Ruler | list[str]) -> polyhead.Recording:
+    torch.manual_seed(T)
+    model = Model()
+    x = 3 * torch.randn(1, T, 16)
+    with polyhead.watch(model) as recording:
+        model(x, x if S is None else 3 * torch.randn(1, S, 16))
+    recording.rulers.update(rulers)
+    return recording
+
+
+def words(*labels: str) -> Words:
+    return Words(labels)
+
+
+def texts(svg: str) -> list[str]:
+    return [each.text or "" for each in XML.fromstring(svg).iter(f"{SVG}text")]
+
+
+def table(tsv: str) -> list[dict[str, str]]:
+    names, *lines = [line.split("\t") for line in tsv.splitlines()]
+    return [dict(zip(names, line, strict=True)) for line in lines]
+
+
+def test_the_table_of_a_map_has_the_weights_of_the_recording_with_their_words() -> None:
+    recording = recorded(3, encoder=words("我", "爱", "苹果"))
+    exact = recording["attention"].weights()[0, 2]
+    lines = table(polyhead.figure(recording, head=2).tsv)
+    labels = [(line["query_label"], line["key_label"]) for line in lines[:4]]
+    assert labels == [
+        ("我", "我"),
+        ("我", "爱"),
+        ("我", "苹果"),
+        ("爱", "我"),
+    ]
+    np.testing.assert_allclose([float(line["weight"]) for line in lines], exact.flatten().numpy(), rtol=1e-5)
+
+
+def test_by_norms_each_row_sums_to_one() -> None:
+    recording = recorded(5)
+    call = recording["attention"]
+    expected = call.weights()[0, 1] * call.norms.values[0, 1]
+    found = [float(line["weight"]) for line in table(polyhead.figure(recording, head=1, weighting="norm").tsv)]
+    np.testing.assert_allclose(found, (expected / expected.sum(1, keepdim=True)).flatten().numpy(), rtol=1e-5)
+
+
+def test_links_without_a_head_are_the_mean_of_all() -> None:
+    recording = recorded(4)
+    found = [float(line["weight"]) for line in table(polyhead.figure(recording, "links").tsv)]
+    np.testing.assert_allclose(found, recording["attention"].weights()[0].mean(0).flatten().numpy(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["heads", "map", "links"])
+def test_hostile_tokens_stay_data(kind: str) -> None:
+    recording = recorded(len(HOSTILE), encoder=words(*HOSTILE))
+    one = polyhead.figure(recording, kind, head=None if kind == "heads" else 0)  # pyright: ignore[reportArgumentType]
+    root = XML.fromstring(one.svg.encode("utf-8"))
+    kinds = {each.tag.removeprefix(SVG) for each in root.iter()}
+    assert kinds <= {"svg", "title", "desc", "rect", "path", "text", "image"}
+    assert not any(c in one.svg + one.tsv for c in "\x1b\u202e\u2028\ud800")
+    assert {len(line.split("\t")) for line in one.tsv.splitlines()} == {8}
+    assert one.png()[:4] == b"\x89PNG"  # where $ is no mathematics
+
+
+def test_svg_has_a_title_a_description_and_text_and_asks_for_nothing() -> None:
+    one = polyhead.figure(recorded(3, encoder=words("雨", "b", "c")), head=0, language="zh")
+    root = XML.fromstring(one.svg)
+    assert root.findtext(f"{SVG}title") == one.title and root.findtext(f"{SVG}desc") == one.description
+    assert "行是看的一方" in one.description and "雨" in texts(one.svg) and root.get("role") == "img"
+    assert not [x for x in one.svg.replace("http://www.w3.org/2000/svg", "").split('"') if x.startswith("http")]
+
+
+def test_a_long_map_is_cells_of_exact_rows_and_says_so() -> None:
+    recording = recorded(700)
+    one = polyhead.figure(recording, "map", head=3)
+    assert "700 × 700" in one.description and len(one.svg) < 400_000
+    exact = recording["attention"].weights(rows=[2])[0, 3, 0]  # the row that stands for 0 to 3
+    found = [float(line["weight"]) for line in table(one.tsv)[:175]]
+    np.testing.assert_allclose(found, exact.unflatten(0, (175, 4)).amax(1).numpy(), rtol=1e-4)
+
+
+def test_a_picture_lifts_its_veil_where_a_patch_is_looked_at() -> None:
+    patches = Patches(2, 3, ("[CLS]",), thumbnail(np.full((20, 30, 3), 120, np.uint8))[0], (30, 20))
+    recording = recorded(7, encoder=patches)
+    one = polyhead.figure(recording, "picture", head=1, query=4)
+    found = [float(line["weight"]) for line in table(one.tsv)]
+    np.testing.assert_allclose(found, recording["attention"].weights(rows=[4])[0, 1, 0].numpy(), rtol=1e-5)
+    assert one.svg.count("<image") == 3 and one.png()  # the picture alone, and under its veil
+
+
+def test_words_look_at_stretches_of_a_sound() -> None:
+    recording = recorded(3, 50, decoder=words("a", "b", "c"), encoder=Frames(0.02, 50, 0.6))
+    one = polyhead.figure(recording, head=0)
+    exact = recording["attention"].weights()[0, 0, :, :30]
+    np.testing.assert_allclose([float(x["weight"]) for x in table(one.tsv)], exact.flatten().numpy(), rtol=1e-5)
+    assert "after the end of the sound" in one.description
+
+
+def test_files_are_written_as_their_ending_says(tmp_path: Path) -> None:
+    one = polyhead.figure(recorded(3))
+    for name in ("x.png", "x.svg", "x.tsv"):
+        one.save(tmp_path / name)
+    assert (tmp_path / "x.svg").read_text("utf-8") == one.svg and (tmp_path / "x.tsv").read_text("utf-8") == one.tsv
+    width, height = struct.unpack(">2I", (tmp_path / "x.png").read_bytes()[16:24])
+    assert (width, height) == (2 * one.drawing.width, int(2 * one.drawing.height))
+    with pytest.raises(ArgumentError, match=r"\.png, \.svg or \.tsv; found x\.jpg"):
+        one.save(tmp_path / "x.jpg")
+
+
+def test_a_font_without_the_glyphs_is_one_sentence_and_the_svg_still_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = polyhead.figure(recorded(2, encoder=words("苹", "b")), head=0)
+    monkeypatch.setattr(fonts, "installed", list)
+    with pytest.raises(DataError, match=r"No installed font has the characters 苹, .* save as \.svg"):
+        one.png()
+    assert [*one._repr_mimebundle_()] == ["image/svg+xml", "text/plain"]
+
+
+def test_without_matplotlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = polyhead.figure(recorded(2))
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(MissingExtra, match=r"polyhead\[plot\]"):
+        one.png()
+    assert "image/svg+xml" in one._repr_mimebundle_()
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"head": 9}, "heads 0 to 3, but head is 9"),
+        ({"kind": "mapp"}, "Did you mean 'map'"),
+        ({"kind": "map"}, "choose a head"),
+        ({"kind": "picture"}, "without a picture"),
+        ({"kind": "sound"}, "frames of a sound"),
+        ({"kind": "roles"}, "what `heads` measured"),
+        ({"head": 0, "query": 1}, "has none"),
+        ({"call": "atention"}, "was not recorded"),
+        ({"call": 5}, "calls 0 to 0"),
+    ],
+)
+def test_what_cannot_be_drawn_is_one_sentence(asked: dict[str, object], said: str) -> None:
+    with pytest.raises(ArgumentError, match=said):
+        polyhead.figure(recorded(3), **asked)  # pyright: ignore[reportArgumentType]
+
+
+def test_colours_rise_in_lightness_and_a_png_says_its_pixels() -> None:
+    ramp = colours(np.linspace(0, 1, 50)).astype(float) @ [0.2126, 0.7152, 0.0722]
+    assert (np.diff(ramp) > 0).all()
+    pixels = np.random.default_rng(0).integers(0, 255, (900, 2, 4)).astype(np.uint8)
+    body = png(pixels)
+    data = body[body.index(b"IDAT") + 4 :]
+    assert (
+        np.frombuffer(zlib.decompressobj().decompress(data), np.uint8).reshape(900, 9)[:, 1:].tobytes()
+        == pixels.tobytes()
+    )
