@@ -179,11 +179,28 @@ def test_without_matplotlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) 
         ({"head": 0, "query": 1}, "has none"),
         ({"call": "atention"}, "was not recorded"),
         ({"call": 5}, "calls 0 to 0"),
+        ({"weighting": "norm"}, "choose a layer"),
     ],
 )
 def test_what_cannot_be_drawn_is_one_sentence(asked: dict[str, object], said: str) -> None:
     with pytest.raises(ArgumentError, match=said):
         polyhead.figure(recorded(3), **asked)  # pyright: ignore[reportArgumentType]
+
+
+def test_bars_of_roles_have_every_number_that_was_measured() -> None:
+    found = polyhead.heads([recorded(7), recorded(9)], ablate=None)
+    made = polyhead.figure(found, metric="distance")
+    measured = [row for row in found.rows(sort="distance") if row.metric == "distance"]
+    lines = made.tsv.splitlines()
+    assert len(lines) == 1 + len(measured) == 5
+    places = lines[0].split("\t")
+    for line, row in zip(lines[1:], measured, strict=True):
+        told = dict(zip(places, line.split("\t"), strict=True))
+        assert float(told["value"]) == pytest.approx(row.value, rel=1e-5) and int(told["head"]) == row.head
+    assert [f"{row.value:.3g}" for row in measured] == [
+        text for text in texts(made.svg) if text.replace(".", "").isdigit()
+    ]
+    assert ".." not in made.svg
 
 
 def test_colours_rise_in_lightness_and_a_png_says_its_pixels() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from polyhead.lens.draw.labels import shown
@@ -34,9 +36,9 @@ def bars(heads: Heads, metric: str, language: Language) -> tuple[Drawing, list[N
     )
     top = max([x for x in reach if not np.isnan(x)], default=1.0) or 1.0
     about = what.about_zh if language == "zh" else what.about_en
-    told = [about + ("。" if language == "zh" else "."), said("roles", language, inputs)]
+    told = [about.rstrip(".。") + ("。" if language == "zh" else "."), said("roles", language, inputs)]
     name = what.zh if language == "zh" else what.en
-    drawing, y = sheet.headed(f"{shown(heads.model)}: {name}", told, "", WIDE, language)
+    drawing, y = sheet.headed(f"{shown(Path(heads.model).name or heads.model)}: {name}", told, "", WIDE, language)
     labels = [heads.calls[c].label(h) for c, h in order]
     x = EDGE + max((width_of(label) for label in labels), default=0.0) + 12
     room = WIDE - EDGE - 74 - x

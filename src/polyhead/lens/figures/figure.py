@@ -139,6 +139,7 @@ def figure(
     seen = of if isinstance(of, Seen) else see(recording=of, by_words=by_words)
     looking = Looking(seen, weighting, language)
     if kind in (None, "heads") and call is None and layer is None and head is None:
+        only(weighting == "weight", "the sheet of a whole recording shows plain weights; choose a layer for others")
         calls = last([each for each in seen.scene.calls if part is None or each.facts.part == seen.known(part)])
         return Figure(*head_sheet(looking, calls))
     chosen = choose(seen, call, part, layer)
