@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from polyhead.lens.see import see
 from tests.cli.conftest import ACTING, Polyhead, refused
 from tests.hostile import HOSTILE
 
@@ -141,6 +142,17 @@ def test_a_page_is_written_as_one_file(polyhead: Polyhead, world: Path, tmp_path
     assert answer.code == 0 and "b/thumbs/1.bin" not in file.read_text("utf-8")
 
 
+def test_a_figure_is_drawn_into_a_file(polyhead: Polyhead, world: Path, tmp_path: Path):
+    file = tmp_path / "map.tsv"
+    answer = polyhead("see", world / "my-encoder", "--text", TEXT, "--layer", 1, "--head", 2, "--figure", file)
+    assert (answer.code, answer.out, answer.err) == (0, "", f"Drawn into {file}.\n")
+    seen = see(TEXT, model=world / "my-encoder")
+    weights = seen.weights("encoder", layer=1)[2]
+    head, *lines = (line.split("\t") for line in file.read_text("utf-8").splitlines())
+    told = [float(line[head.index("weight")]) for line in lines]
+    assert told == pytest.approx(weights.ravel().tolist(), rel=1e-4, abs=1e-6)
+
+
 def test_a_page_is_served_and_the_browser_told(polyhead: Polyhead, world: Path, monkeypatch: pytest.MonkeyPatch):
     """Up to where it would answer; tests/lens/page/test_server.py goes on from there."""
     from polyhead.lens.page import server
@@ -196,6 +208,8 @@ def test_what_cannot_be_meant_is_refused_in_one_sentence(polyhead: Polyhead, wor
         ([encoder, "--text", "a", "--layer", 9], "layers are 0 to 1, but layer is 9"),
         ([encoder, "--text", "a", "--layer", 0, "--html", tmp_path / "x.html"], "draw here; leave them out for a page"),
         ([encoder, "--text", "a", "--html", tmp_path / "x.html", "--port", 8000], "leave these out"),
+        ([encoder, "--text", "a", "--figure", tmp_path / "x.png", "--links"], "leave out --links"),
+        ([encoder, "--text", "a", "--figure", tmp_path / "x.gif"], "is written as .png, .svg or .tsv"),
         ([encoder, "--text", "a", "--html-size", 3], "is of the file that --html names"),
         ([encoder, "--text", "a", "--html", tmp_path / "none" / "x.html"], "There is no folder"),
         ([encoder, "--text", "a", "--save", tmp_path / "none" / "x"], "There is no folder"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -52,6 +52,10 @@ def see(
     save: Annotated[
         Path | None, typer.Option("--save", metavar="FILE", help="Keep the recording, to be seen again.")
     ] = None,
+    picture: Annotated[
+        Path | None,
+        typer.Option("--figure", metavar="FILE", help="Draw into a file instead: .png, .svg, or .tsv for its numbers."),
+    ] = None,
     part: Annotated[
         Literal["cross", "encoder", "decoder"] | None,
         typer.Option(
@@ -93,6 +97,7 @@ def see(
         polyhead see my-digits --image seven.png --layer 0
         polyhead see my-hearer --audio speech.wav --save speech.safetensors
         polyhead see --recording speech.safetensors
+        polyhead see --recording speech.safetensors --layer 0 --figure heads.svg
     """
     named = {"--text": text, "--image": image, "--audio": audio, "--recording": recording}
     given = {name: list(values) for name, values in named.items() if values}
@@ -116,20 +121,27 @@ def see(
         raise ArgumentError(f"--translation belongs to one sentence, but there are {len(things)}.")
     if drawn and paged:
         raise ArgumentError("--part, --layer, --head, --links and --values draw here; leave them out for a page.")
+    if picture is not None and (paged or links or len(things) > 1):
+        raise ArgumentError("--figure draws one thing into a file; leave out --links, --html, --port and --no-browser.")
     if html is not None and (port is not None or no_browser):
         raise ArgumentError("--html writes a file, which needs no --port and no --no-browser; leave these out.")
     if most is not None and html is None:
         raise ArgumentError("--html-size is of the file that --html names; give that too.")
-    page = paged or not (drawn or save or name == "TEXT")
+    page = paged or not (drawn or save or picture or name == "TEXT")
     if (page or save) and len(things) > (1 if save else 2):
         raise ArgumentError(
             f"{'--save keeps one recording' if save else 'A page shows one thing, or compares two'};"
             f" found {len(things)} of {name}"
         )
 
-    for path in (html, save):
+    for path in (html, save, picture):
         if path is not None and not path.resolve().parent.is_dir():
             raise ArgumentError(f"There is no folder {path.parent} for {path.name}; make it, or choose another.")
+
+    if picture is not None:
+        from polyhead.lens.figures.figure import ending
+
+        ending(picture)
 
     from polyhead.lens.see import see as look
 
@@ -156,8 +168,18 @@ def see(
             say(note)
         if save is not None:
             keep(each, save)
-        if drawn or save is None:
+        if picture is not None:
+            into(each, picture, part, layer=layer, head=head, values=values, by_words=not pieces)
+        elif drawn or save is None:
             draw(each, part, layer=layer, head=head, links=links, values=values)
+
+
+def into(seen: Seen, path: Path, part: Literal["cross", "encoder", "decoder"] | None, **chosen: Any) -> None:
+    """The same as a figure in a file."""
+    from polyhead.lens.figures.figure import figure
+
+    figure(seen, part=part, **chosen).save(path)
+    say(f"Drawn into {path}.")
 
 
 def is_model(text: str | Path) -> bool:
