@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from polyhead.lens.capture import masks
+from polyhead.lens.capture.marks import memory
 from polyhead.lens.capture.sighting import Sighting, Unseen
 from polyhead.operator.rules import DenseBias
 
@@ -36,6 +37,33 @@ class Trail:
     term: Tensor | None = None
     hidden: Tensor | None = None
     lost: str = ""  # what was done to them that cannot be told
+
+    def whole(self, x: Tensor) -> bool:
+        """Whether a tensor in the memory of the scores is all of them, with its keys along the last axis."""
+        (N, T, _), S = self.left.shape, self.right.shape[2]
+        turned = x.dim() > 1 and min(x.shape[-2:]) > 1 and x.stride(-1) > x.stride(-2)
+        return x.numel() == N * T * S and not turned
+
+    def beside(self, x: Tensor) -> Trail:
+        """The same, with terms that were added when heads had no axis of their own [B H, ...], as x has one now."""
+        N = self.left.shape[0]
+        if x.dim() != 4:
+            return self
+
+        def four(y: Tensor | None) -> Tensor | None:
+            return y if y is None or y.dim() != 3 or len(y) != N else y.unflatten(0, x.shape[:2])
+
+        return replace(self, term=four(self.term), hidden=four(self.hidden))
+
+    def apart(self, place: int) -> Trail:
+        """The same, with copies of what lies in this memory, which is about to be written to."""
+
+        def own(x: Tensor | None) -> Tensor | None:
+            return x.clone() if x is not None and memory(x) == place else x
+
+        left, right = own(self.left), own(self.right)
+        assert left is not None and right is not None
+        return replace(self, left=left, right=right, term=own(self.term), hidden=own(self.hidden))
 
     def times(self, x: Any) -> Trail:
         number = number_of(x)
@@ -120,16 +148,27 @@ def begun(name: str, args: Sequence[Any], how: Mapping[str, Any]) -> Trail | Non
     return None
 
 
-def followed(trail: Trail, name: str, args: Sequence[Any], how: Mapping[str, Any], first: bool) -> Trail:
-    """The trail after one more operation on its scores, which were its first argument or another."""
-    step = STEPS.get(name)
+def followed(trail: Trail, name: str, args: Sequence[Any], how: Mapping[str, Any], n: int) -> Trail:
+    """The trail after one more operation on its scores, which were its argument n."""
+    step, first = STEPS.get(name), n == 0
+    if name == "copy" and onto_itself(*args[:2]):  # as scores[...] += x ends
+        return trail
     if step is None:
         return replace(trail, lost=f"scores go through {name}")
+    if not trail.whole(args[n]):
+        return replace(trail, lost=f"a part of the scores goes through {name}")
     if not first and name in ("mul", "add"):
         args = [args[1], args[0]]
     elif not first and name != "where":
         return replace(trail, lost=f"scores go through {name}")
-    return step(trail, args, how)
+    try:
+        return step(trail.beside(args[n]), args, how)
+    except RuntimeError:  # they do not fit as the terms and factors of scores do; perhaps these are none
+        return replace(trail, lost=f"scores go through {name} in a way that polyhead cannot follow")
+
+
+def onto_itself(x: Tensor, y: Tensor) -> bool:
+    return (x.data_ptr(), x.shape, x.stride()) == (y.data_ptr(), y.shape, y.stride())
 
 
 def sighting(trail: Trail, scores: Tensor, dim: int, heads: int | None) -> Sighting:
@@ -140,7 +179,7 @@ def sighting(trail: Trail, scores: Tensor, dim: int, heads: int | None) -> Sight
         raise Unseen("its softmax is not over the last axis")
     T, S = scores.shape[-2:]
     N = scores.numel() // (T * S) if T * S else 0
-    if (trail.left.shape[0], trail.left.shape[1], trail.right.shape[2]) != (N, T, S):
+    if not trail.whole(scores) or (trail.left.shape[0], trail.left.shape[1], trail.right.shape[2]) != (N, T, S):
         raise Unseen("its scores are turned before the softmax")
     lead = scores.shape[:-2]
     H = lead[-1] if len(lead) > 1 else heads if heads and N % heads == 0 else 1
@@ -154,7 +193,7 @@ def sighting(trail: Trail, scores: Tensor, dim: int, heads: int | None) -> Sight
         x = x.flatten(0, -4)
         return x if len(x) in (1, N // H) else x.repeat(N // H // len(x), 1, 1, 1)
 
-    rule, bias = None, None
+    trail, rule, bias = trail.beside(scores), None, None
     if trail.term is not None:
         how = {"queries": T, "keys": S, "batch": N // H}
         rule, bias = masks.read(four(trail.term), causal=False, **how, device=scores.device)

@@ -37,5 +37,17 @@ class Marks(Generic[T]):
         for at in [at for at, (ref, _) in self.known.items() if ref.expired()]:
             del self.known[at]
 
+    def items(self) -> list[tuple[int, T]]:
+        """The marks on memory that lives."""
+        return [(at, what) for at, (ref, what) in self.known.items() if not ref.expired()]
+
+    def change(self, at: int, what: T) -> None:
+        """Another mark on memory that has one."""
+        self.known[at] = self.known[at][0], what
+
+    def drop(self, at: int) -> None:
+        """Forget what was known of this memory."""
+        self.known.pop(at, None)
+
     def clear(self) -> None:
         self.known.clear()

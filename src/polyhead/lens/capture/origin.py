@@ -22,7 +22,7 @@ class Origin:
     def __init__(self) -> None:
         self.made: dict[int, int] = {}  # memory -> the operation that made it, by the clock
         self.copied: dict[int, int] = {}  # memory -> that of which it is a copy
-        self.read: dict[nn.Module, set[int]] = {}
+        self.read: dict[nn.Module, dict[int, int]] = {}  # memory -> how many rows
         self.crossed: set[nn.Module] = set()
 
     def note(self, made: Tensor, clock: int, copy_of: Tensor | None) -> None:
@@ -40,14 +40,18 @@ class Origin:
         place = self.copied.get(place, place)
         for entered in running.stack[-2:]:
             if self.made.get(place, 0) <= entered.since:
-                self.read.setdefault(entered.module, set()).add(place)
+                self.read.setdefault(entered.module, {})[place] = rows.shape[0]
 
-    def kind(self, running: Running) -> Literal["self", "cross"]:
-        """Of the attention that the running module computes now; a module that crossed once is one that does."""
+    def kind(self, running: Running, queries: int, keys: int) -> Literal["self", "cross"]:
+        """Of the attention that the running module computes now; a module that crossed once is one that does.
+
+        Rows that are neither queries nor keys, such as those of a table of distances, do not count.
+        """
         module = running.now
         if module is None:
             return "self"
-        if len(self.read.pop(module, ())) > 1:
+        counts = self.read.pop(module, {}).values()
+        if sum(0 in (n % max(queries, 1), n % max(keys, 1)) for n in counts) > 1:
             self.crossed.add(module)
         tail = f"{running.names[module]}.{type(module).__name__}".lower().split(".")[-4:]
         named = any(part in each for each in tail for part in NAMES)
