@@ -76,6 +76,14 @@ def test_numbers_that_do_not_hide_are_kept_as_a_bias(mask: tuple[Tensor, tuple[i
     assert torch.equal(written(rule, bias, B, H, T, S), numbers.masked_fill(~visible, -torch.inf).expand(B, H, T, S))
 
 
+def test_low_numbers_that_differ_are_a_bias_though_whole_rows_are_low() -> None:
+    low = torch.randn(5, 7, generator=torch.Generator().manual_seed(0)) - 12_000
+    for told in (low, low.masked_fill(torch.ones(5, 7, dtype=torch.bool).triu(3), -1e9)):
+        rule, bias = read(told, causal=False, queries=5, keys=7, batch=1, device=torch.device("cpu"))
+        wanted = told.masked_fill(told < -1e6, -torch.inf)
+        assert rule is None and torch.equal(written(rule, bias, 1, 1, 5, 7)[0, 0], wanted)
+
+
 T, S = 6, 8
 CAUSAL = torch.ones(T, S, dtype=torch.bool).tril(S - T)
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from polyhead.operator.rules import Bias, Causal, Dense, DenseBias, Lengths, Rule, Window, four
 
 ROWS = 512  # that are compared together
+LOWEST = -6e4  # what nobody means as a number, whatever else stands there
 FAR = -1e4  # what hides: people write so much, and more, for minus infinity
 
 
@@ -26,10 +27,21 @@ def read(
     past = torch.ones(queries, keys, dtype=torch.bool, device=device).tril() if causal else None
     if mask.dtype == torch.bool:
         return visible_as_rule(mask if past is None else mask & past, queries, keys), None
-    hidden = mask <= FAR if past is None else (mask <= FAR) | ~past
+    hidden = far(mask) if past is None else far(mask) | ~past
     if bool(mask.masked_fill(hidden, 0.0).any()):
         return None, DenseBias(mask.masked_fill(hidden, -torch.inf))
     return visible_as_rule(~hidden, queries, keys), None
+
+
+def far(mask: Tensor) -> Tensor:
+    """Where a float mask hides: by one number that people write for minus infinity, or by numbers far below it.
+
+    Numbers between that differ from place to place are a bias, such as that of distance in a long text.
+    """
+    found = mask <= FAR
+    highest = mask.masked_fill(~found, -torch.inf).max() if found.any() else None
+    differ = highest is not None and bool(highest > LOWEST) and bool(mask.min() != highest)
+    return mask <= LOWEST if differ else found
 
 
 def merged(one: Rule | None, other: Rule | None) -> Rule | None:
