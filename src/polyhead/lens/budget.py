@@ -41,12 +41,13 @@ class Purse:
 def bytes_of(call: Call) -> int:
     """The memory that a call keeps alive."""
     pieces = {x.untyped_storage().data_ptr(): x.untyped_storage().nbytes() for x in tensors_of(call)}
-    return sum(pieces.values())
+    return sum(pieces.values()) + (0 if call.backward is None else call.backward.due)
 
 
 def tensors_of(call: Call) -> Iterator[Tensor]:
     yield from (call.lse, call.norms.values)
     yield from told(call.statistics)
+    yield from () if call.backward is None else (call.backward.value,)
     if isinstance(call.kept, Request):
         yield from call.kept.held
     elif isinstance(call.kept, Inputs):

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from polyhead.errors import ArgumentError, DataError, did_you_mean
+from polyhead.lens.backward import Backward, Target, slopes
 from polyhead.lens.inputs import Inputs
 from polyhead.lens.rulers import Ruler
 from polyhead.operator import Causal, Observe, Record, Statistics
 from polyhead.operator.record import checked
-from polyhead.operator.request import Request
+from polyhead.operator.request import Request, chosen
 
 Level = Literal["summary", "rows", "inputs"]
 Route = Literal["polyhead", "fused", "flex", "explicit", "native"]
@@ -45,8 +46,9 @@ class Norms:
 class Facts:
     """What is known of a call without reading its tensors; T queries look at S keys.
 
-    causal  whether a rule of the call hides later keys, where its rules were kept.
-    shape   (B, H, T, S).
+    causal     whether a rule of the call hides later keys, where its rules were kept.
+    shape      (B, H, T, S).
+    gradients  whether a backward pass came by.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Facts:
     norms_after: bool
     causal: bool
     shape: tuple[int, int, int, int]
+    gradients: bool = False
 
     @property
     def part(self) -> Part:
@@ -94,6 +97,7 @@ class Call:
     route       how it was seen: "polyhead", our own layer; "fused", a kernel of PyTorch's that never writes weights
                 out; "flex", FlexAttention; "explicit", a softmax that somebody wrote out; "native", a fast path of
                 PyTorch's that shows no queries, which were made again.
+    backward    its values, and what a backward pass said of its output, where that was asked for.
     """
 
     name: str
@@ -106,6 +110,7 @@ class Call:
     kept: Request | Inputs | None
     replayed: float | None = None
     route: Route = "polyhead"
+    backward: Backward | None = None
 
     @property
     def level(self) -> Level:
@@ -131,7 +136,7 @@ class Call:
         B, H, T = self.lse.shape
         return Facts(
             self.name, self.kind, self.kernel, self.route, self.level, self.exactness, self.norms.after, self.causal,
-            (B, H, T, self.norms.values.shape[2]),
+            (B, H, T, self.norms.values.shape[2]), self.backward is not None and self.backward.output is not None,
         )  # fmt: skip
 
     @cached_property
@@ -155,6 +160,38 @@ class Call:
     ) -> Tensor:
         """The exact softmax weights [B, H, rows, columns] of the chosen rows and columns (all, where None)."""
         return self.record.weights(rows, columns)
+
+    def gradients(
+        self, rows: Sequence[int] | Tensor | None = None, columns: Sequence[int] | Tensor | None = None
+    ) -> Tensor:
+        """d target / d weight [B, H, rows, columns] of the chosen rows and columns (all, where None), at the cost of
+        those: how much the target would rise for each weight that is added there.
+
+        Whether a query may look there does not matter to it. Raises ArgumentError where no gradient was recorded.
+        """
+        heard = self.backward
+        if heard is None or heard.output is None:
+            raise ArgumentError(
+                f"{self.name} has no gradients: "
+                + (
+                    "record with watch(model, gradients=True)"
+                    if heard is None
+                    else "no backward pass reached it; call backward() on what the model gave"
+                )
+            )
+        T, S = heard.output.shape[2], heard.value.shape[2]
+        some, others = (
+            chosen(name, x, n, heard.value.device) for name, x, n in (("rows", rows, T), ("columns", columns, S))
+        )
+        return slopes(heard.output.index_select(2, some), heard.value.index_select(2, others), self.lse.dtype)
+
+    def weights_times_gradients(
+        self, rows: Sequence[int] | Tensor | None = None, columns: Sequence[int] | Tensor | None = None
+    ) -> Tensor:
+        """`weights` times `gradients`, [B, H, rows, columns]: above 0 what raises the target, below 0 what lowers it, as
+        far as a straight line tells; 0 where a query may not look. Raises ArgumentError."""
+        p, slope = self.weights(rows, columns), self.gradients(rows, columns)
+        return (p * slope).masked_fill(p == 0, 0.0)  # whatever is in values that nobody may see
 
     def observe(self, observe: Observe) -> Statistics:
         """What `observe` would have told in the run, asked later."""
@@ -203,6 +240,8 @@ class Recording:
              Words(...)}, or lists of words; "chosen" may hold the words that a decoder chose next at each place. `see`
              fills them, else they are yours to fill; they are saved with the recording.
     missed   attention that ran and of which nothing is known.
+    target   what the gradients are of, in two languages, or why there are none; None: whatever `backward()` was called
+             on. `see` fills it, else it is yours to fill.
     version  of torch, which computed it.
     model    the one that was watched and replays its layers; a file keeps none.
     entries  the name of each call, and a way to it.
@@ -214,6 +253,7 @@ class Recording:
     version: str = torch.__version__
     model: nn.Module | None = None
     entries: list[tuple[str, Callable[[], Call]]] = field(default_factory=list[tuple[str, Callable[[], Call]]])
+    target: Target | None = None
 
     def __getitem__(self, name: str) -> Call:
         """The last call of the attention with this name, such as `decoder.blocks.2.cross`."""

@@ -11,6 +11,7 @@ import struct
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -24,6 +25,7 @@ from torch import Tensor
 from polyhead.errors import DataError, WriteError
 from polyhead.files import whole, writable
 from polyhead.lens import rulers
+from polyhead.lens.backward import Backward, Target
 from polyhead.lens.inputs import Inputs
 from polyhead.lens.recording import LEVELS, Call, Facts, Level, Missed, Norms, Recording, Route, Stored
 from polyhead.operator.record_file import (
@@ -43,7 +45,8 @@ from polyhead.operator.record_file import (
 )
 from polyhead.operator.request import Request
 
-FORMAT = "polyhead.recording", "4"
+FORMAT = "polyhead.recording", "5"
+OLDER = ("4",)  # formats that are read too: 4 knew no gradients
 TYPES = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64",
     torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL",
@@ -51,6 +54,7 @@ TYPES = {
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 HEAD = 100_000_000  # bytes that readers of safetensors accept as a head
 RULERS = "rulers"  # where the pictures and sounds of rulers lie, as calls lie under their numbers
+VALUE, GRADIENT = "backward.value", "backward.output"
 FILL = "fill"  # a few bytes after a call, so that the next begins at a multiple of 8: the format allows no holes
 
 
@@ -109,6 +113,7 @@ class Writer:
             "rulers": told,
             "checksums": {name: checksum(x) for name, x in media.items()},
             "missed": [[one.name, one.reason] for one in recording.missed],
+            "target": None if recording.target is None else asdict(recording.target),
             "calls": self.calls,
         }
         words = {"format": "pt", FORMAT[0]: FORMAT[1], **sealed("run", run)}
@@ -135,7 +140,7 @@ def load(path: Path) -> Recording:
     with reading(path):
         file = cast(Any, safe_open)(path, framework="pt")
         told: dict[str, str] = file.metadata() or {}
-        if told.get(FORMAT[0]) != FORMAT[1]:
+        if told.get(FORMAT[0]) not in (FORMAT[1], *OLDER):
             raise DataError(f"{path} is not a recording that this version of polyhead wrote; save the recording again")
         run = opened("run", told)
         held: dict[str, list[str]] = {}
@@ -151,7 +156,9 @@ def load(path: Path) -> Recording:
         media = {name.partition("/")[2]: file.get_tensor(name) for name in held.get(RULERS, [])}
         unchanged(media, run["checksums"])
         found = cast(dict[str, Any], rulers.unfolded(run["rulers"], media))
-        return Recording(run["level"], found, missed, run["torch"], entries=entries)
+        target = run.get("target")
+        aim = None if target is None else Target(str(target["en"]), str(target["zh"]), bool(target["there"]))
+        return Recording(run["level"], found, missed, run["torch"], entries=entries, target=aim)
 
 
 class InFile(Stored):
@@ -188,6 +195,7 @@ class InFile(Stored):
             return Facts(
                 told["name"], told["kind"], told["kernel"], route_of(told["route"]), level, told["exactness"],
                 told["norms_after"], kept is not None and is_causal(kept["rule"]), (B, H, T, S),
+                f"{place}/{GRADIENT}" in self.held,
             )  # fmt: skip
 
 
@@ -228,6 +236,9 @@ def folded(call: Call) -> tuple[dict[str, Any], dict[str, Tensor]]:
     }
     if isinstance(kept, Request):
         facts["rows"] = folded_request(kept, tensors)
+    heard = call.backward
+    if heard is not None and heard.output is not None:
+        tensors |= {VALUE: heard.value, GRADIENT: heard.output}
     if isinstance(kept, Inputs):
         tensors |= {f"inputs.{name}": x for name, x in kept.tensors.items()} | {"sums": kept.sums}
         facts["inputs"] = {
@@ -272,7 +283,24 @@ def unfolded(facts: dict[str, Any], tensors: Mapping[str, Tensor]) -> Call:
         kept,
         facts["replayed"],
         route_of(facts["route"]),
+        heard_of(tensors, kept),
     )
+
+
+def heard_of(tensors: Mapping[str, Tensor], kept: Request | Inputs | None) -> Backward | None:
+    """What a backward pass said of a call, if one came by; raises ValueError where it does not fit the call."""
+    if GRADIENT not in tensors:
+        return None
+    value, output = tensors[VALUE], tensors[GRADIENT]
+    if not (
+        isinstance(kept, Request)
+        and value.dim() == output.dim() == 4
+        and value.shape[:3] == kept.key.shape[:3]
+        and output.shape[:3] == kept.query.shape[:3]
+        and value.shape[3] == output.shape[3]
+    ):
+        raise ValueError(f"a gradient of {list(output.shape)} and values of {list(value.shape)} do not fit the call")
+    return Backward(value, output)
 
 
 def route_of(told: object) -> Route:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from polyhead.core.attention import Attention, CrossAttention
 from polyhead.core.run import watching
 from polyhead.errors import ArgumentError, did_you_mean
+from polyhead.lens.backward import Backward
 from polyhead.lens.budget import Purse
 from polyhead.lens.capture.inventory import attentions
 from polyhead.lens.capture.kept import Held
@@ -41,6 +42,7 @@ class Watcher:
     outer: Watcher | None = None  # who looked on already when this one came
     reach: Reach = field(default_factory=Reach)
     attending: bool = False  # whether a call is being computed that will be told
+    gradients: bool = False  # whether backward passes are listened to
 
     def see(self, at: nn.Module, place: str, x: Tensor) -> Tensor:
         if self.outer is not None:
@@ -60,6 +62,11 @@ class Watcher:
             return attention(query, key, value, **how)
         for each in watchers:
             each.fits(at, query, key)
+            if each.gradients and how.get("dropout"):
+                raise ArgumentError(
+                    f"{each.names[getattr(at, 'original', at)]} drops some weights out, so that gradients of the others"
+                    " are not those of what is shown; call model.eval() first, or watch without gradients"
+                )
         first, *others = watchers
         self.attending = True
         try:
@@ -67,10 +74,11 @@ class Watcher:
         finally:
             self.attending = False
         record = record.detached()
-        first.note(at, record)
+        first.note(at, record, output)
         for each in others:
             observe = each.asked(key.shape[2])
-            each.note(at, replace(record, statistics=Statistics() if observe is None else record.observe(observe)))
+            told = Statistics() if observe is None else record.observe(observe)
+            each.note(at, replace(record, statistics=told), output)
         return output
 
     def busy(self) -> bool:
@@ -93,7 +101,7 @@ class Watcher:
         """This one, and those who looked on already."""
         return [self, *([] if self.outer is None else self.outer.all())]
 
-    def note(self, at: nn.Module, record: Record) -> None:
+    def note(self, at: nn.Module, record: Record, output: Tensor) -> None:
         """Keep of a call of this layer what the level asks."""
         layer = getattr(at, "original", at)
         name, query, value = self.names[layer], record.request.query, record.request.value
@@ -105,7 +113,8 @@ class Watcher:
                 self.keep(call)
             case "rows":
                 kept = replace(record.request.without_values(), bias=settled(record.request.bias))
-                self.keep(replace(call, kept=kept))
+                heard = Backward(value).follow(output) if self.gradients else None
+                self.keep(replace(call, kept=kept, backward=heard))
             case "inputs":
                 self.open[at] = replace(call, kept=self.inputs(at, name, record))
 
@@ -143,6 +152,7 @@ def watch(
     into: str | Path | None = None,
     layers: str | Sequence[str] | None = None,
     budget: int | None = None,
+    gradients: bool = False,
 ) -> Iterator[Recording]:
     """Record every attention call of a model that runs inside the block, polyhead's or anybody's.
 
@@ -160,6 +170,8 @@ def watch(
     into     a file that calls are written to as they are made, so that memory does not grow with the run. It appears,
              and the calls can be read, when the block ends well; a run that fails or is killed leaves none.
     layers   only attention of these names, such as "encoder.*" or ["*.0.attn", "*.1.attn"].
+    gradients  listen to backward passes too, inside the block or after it, so that `call.gradients` can be had: values
+             and gradients of outputs are kept, about as much as queries and keys. polyhead's own models only.
     budget   bytes that calls may take in memory. When the first call shows that they would take more, the run stops
              before it goes on, with what they would take.
 
@@ -167,6 +179,7 @@ def watch(
     `into`, where a rule is code; and for `into` WriteError.
     """
     check_wishes(model, level, observe, budget)
+    check_gradients(gradients, level, into)
     chosen = (layers,) if isinstance(layers, str) else layers
 
     def wanted(name: str) -> bool:
@@ -193,7 +206,9 @@ def watch(
                 recording.entries.append((name, lambda: held.call))
 
         with ExitStack() as eyes:
-            watcher = Watcher(names, lambda call: hold(Held(call)), level, observe)
+            watcher = Watcher(
+                names, lambda call: hold(Held(call)), level, observe, reach=Reach.of_model(model), gradients=gradients
+            )
             eyes.enter_context(shown(watcher))
             if theirs and level != "inputs":  # there is no running a layer of theirs again
                 onlooker = Onlooker(
@@ -202,6 +217,8 @@ def watch(
                 eyes.enter_context(onlooker.looking_on(recording.missed))
             yield recording
         check(recording, model)
+        if gradients:
+            check_followed(recording)
         if writer is not None:
             writer.finish(recording)
             recording.entries = load(writer.path).entries
@@ -218,6 +235,33 @@ def check_wishes(model: object, level: str, observe: object, budget: object) -> 
     if budget is not None and not (type(budget) is int and budget > 0):
         raise ArgumentError(
             f"budget must be a number of bytes above 0, such as 2_000_000_000, or None; found {budget!r}"
+        )
+
+
+def check_gradients(gradients: object, level: str, into: object) -> None:
+    """Refuse gradients where there would be nothing to multiply them with, or no place to put them."""
+    if not isinstance(gradients, bool):
+        raise ArgumentError(f"gradients must be True or False; found {gradients!r}")
+    if gradients and level != "rows":
+        raise ArgumentError(f"gradients are of exact weights, which level='{level}' does not keep; use level='rows'")
+    if gradients and into is not None:
+        raise ArgumentError(
+            "gradients come after the calls, when these lie in a file already; leave out into=, and call"
+            " recording.save when the backward pass is over"
+        )
+
+
+def check_followed(recording: Recording) -> None:
+    """Refuse to wait for gradients that cannot come."""
+    heard = [call.backward for call in recording]
+    if not any(heard):
+        raise ArgumentError(
+            "gradients of weights are told by polyhead's own layers, and none of these ran; watch without gradients"
+        )
+    if not any(each.due for each in heard if each is not None):
+        raise ArgumentError(
+            "no gradient can come, for the model ran without: not within torch.no_grad or torch.inference_mode, and some"
+            " parameter before the attention must require gradients"
         )
 
 
