@@ -1,22 +1,50 @@
-"""How far values reach: their norms after a layer's last projection, which is looked at once however often it runs."""
+"""How far values reach: their norms after a layer's last projection, which is worked out once however often it runs.
+
+What a projection does to lengths is remembered as long as its model lives, from one watch to the next. Whether a weight
+is still the one that was worked out is not taken on trust: its product with a fixed random vector is compared bit by
+bit, at the first call of every watch and whenever its version has moved.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from polyhead.lens.recording import Norms
 from polyhead.operator.norms import lengths, roots
 
 
-class Reach:
-    """What the projections of a run do to lengths, by the memory of their weights."""
+@dataclass(eq=False)
+class Root:
+    """What one projection does to lengths, and by what it is known again."""
 
-    def __init__(self) -> None:
-        self.known: dict[tuple[int, int], tuple[StorageWeakRef, int | None, Tensor]] = {}
+    storage: StorageWeakRef
+    mark: Tensor  # [D]
+    roots: Tensor  # [H, K, K] float64
+    version: int | None = None  # of the weight when its mark was last taken
+
+
+Known = dict[tuple[int, int], Root]  # by the memory of a weight and its heads
+KNOWN: WeakKeyDictionary[nn.Module, Known] = WeakKeyDictionary()
+
+
+@dataclass(eq=False)
+class Reach:
+    """What the projections of a run do to lengths. known: those of earlier runs of the same model."""
+
+    known: Known = field(default_factory=Known)
+    sure: set[tuple[int, int]] = field(default_factory=set[tuple[int, int]])
+
+    @classmethod
+    def of_model(cls, model: nn.Module) -> Reach:
+        """One that knows what earlier watches of a model worked out."""
+        return cls(KNOWN.setdefault(model, {}))
 
     def norms(self, value: Tensor, weight: Tensor | None, heads: int) -> Norms:
         """Of value [B, G, S, K] after weight [D, H K]; the values' own, and said so, where there is no such weight."""
@@ -27,16 +55,32 @@ class Reach:
         return Norms(own.repeat_interleave(heads // value.shape[1], 1), after=False)
 
     def of(self, weight: Tensor, heads: int, dtype: torch.dtype) -> Tensor:
-        """The roots of a weight as it is now."""
-        place = weight.data_ptr(), heads
-        version = None if weight.is_inference() else weight._version
-        held, then, found = self.known.get(place, (None, None, None))
-        if held is None or held.expired() or found is None or version is None or then != version:
-            found = roots(weight, heads)
-            self.known[place] = StorageWeakRef(weight.untyped_storage()), version, found
-        return found.to(torch.promote_types(torch.promote_types(dtype, weight.dtype), torch.float32))
+        """The roots of a weight as it is now, [H, K, K]."""
+        place, weight = (weight.data_ptr(), heads), weight.detach()
+        root, version = self.known.get(place), None if weight.is_inference() else weight._version
+        if root is None or place not in self.sure or version is None or version != root.version:
+            mark = marked(weight)
+            if root is None or root.storage.expired() or not torch.equal(mark, root.mark):
+                root = Root(StorageWeakRef(weight.untyped_storage()), mark, roots(weight, heads))
+                self.known[place] = root
+            root.version = version
+            self.sure.add(place)
+        return root.roots.to(torch.promote_types(torch.promote_types(dtype, weight.dtype), torch.float32))
 
 
 def fits(weight: Tensor, heads: int, width: int) -> bool:
     """Whether a weight [D, H K] can be that of the last projection."""
     return weight.dim() == 2 and weight.is_floating_point() and 0 < width and weight.shape[1] == heads * width
+
+
+def marked(weight: Tensor) -> Tensor:
+    """The product of a weight [D, N] with a random vector, [D]: one that differs differs here."""
+    wide = torch.promote_types(weight.dtype, torch.float32)
+    with torch.autocast(weight.device.type, enabled=False):
+        return weight.to(wide) @ vector(weight.shape[1]).to(weight.device, wide)
+
+
+@cache
+def vector(n: int) -> Tensor:
+    """Between 1 and 2, so that each entry of a weight counts, [n]; its generator is its own."""
+    return 1 + torch.rand(n, generator=torch.Generator().manual_seed(0), device="cpu")

@@ -14,6 +14,7 @@ from polyhead.errors import ArgumentError
 from polyhead.operator.rules import check_tensor
 
 linalg = cast(Any, torch.linalg)
+AT_ONCE = 1 << 20  # numbers that are projected at once
 
 
 @torch.no_grad()
@@ -51,12 +52,15 @@ def roots(output_weight: Tensor, heads: int) -> Tensor:
 @torch.no_grad()
 def lengths(value: Tensor, roots: Tensor) -> Tensor:
     """||v^T roots_h|| of every query head and key, in the dtype of the roots: value [B, G, S, K] -> [B, H, S]."""
-    B, G, S, _ = value.shape
+    B, G, S, K = value.shape
     H = len(roots)
     norms = roots.new_empty(B, H, S)
+    most = max(AT_ONCE // max(B * S * K, 1), 1)  # heads at once, so that little more than the answer is in memory
     with torch.autocast(value.device.type, enabled=False):
-        for h in range(H):  # one head at a time, so that little more than the answer is in memory
-            norms[:, h] = linalg.vector_norm(value[:, h * G // H].to(roots.dtype) @ roots[h], dim=-1)  # [B, S]
+        for start in range(0, H, most):
+            some = slice(start, min(start + most, H))
+            read = value[:, some] if G == H else value[:, [h * G // H for h in range(H)[some]]]  # [B, h, S, K]
+            norms[:, some] = linalg.vector_norm(read.to(roots.dtype) @ roots[some], dim=-1)
     return norms
 
 
