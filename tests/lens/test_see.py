@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from polyhead.errors import ArgumentError, DataError
+from polyhead.families.wiring import EncoderDecoder
 from polyhead.generation import Hypothesis
 from polyhead.lens.see import START, Part, see
 from polyhead.tasks.load import load
@@ -63,13 +64,13 @@ def found(monkeypatch: pytest.MonkeyPatch, tokens: list[int], *, finished: bool)
     answer = [[Hypothesis(tokens, None, finished)]]
     monkeypatch.setattr(Translator, "batch", lambda self, ids, **how: answer)
     read: list[torch.Tensor] = []
-    forward = torch.nn.Module.__call__
+    decode = EncoderDecoder.decode
 
-    def call(module: torch.nn.Module, *given: Any, **how: Any) -> Any:
-        read.extend(given[1:2] if type(module).__name__ == "EncoderDecoder" else [])
-        return forward(module, *given, **how)
+    def spied(model: EncoderDecoder, ids: torch.Tensor, run: Any) -> torch.Tensor:
+        read.append(ids)
+        return decode(model, ids, run)
 
-    monkeypatch.setattr(torch.nn.Module, "__call__", call)
+    monkeypatch.setattr(EncoderDecoder, "decode", spied)
     return read
 
 

@@ -22,9 +22,8 @@ from polyhead.lens.roles.metrics import METRICS, Metric
 from polyhead.lens.roles.result import Attention, Heads
 from polyhead.lens.roles.syntax import Syntax, syntax
 from polyhead.lens.roles.tally import Numbers, Tally, estimate
-from polyhead.lens.roles.trials import Trial, part_of, trials
+from polyhead.lens.roles.trials import Trial, trials
 from polyhead.lens.rulers import rulers_of
-from polyhead.lens.watch import watch
 from polyhead.operator import Record
 from polyhead.tasks.device import Device
 from polyhead.tasks.load import Loaded, ready
@@ -156,10 +155,8 @@ def played(
     reads_words = loaded.family.reads in ("text", "pair")
     vectors, spoken = False, 0
     for number, trial in enumerate(shown):
-        with watch(loaded.model) as recording, torch.no_grad():
-            trial.run()
-        calls = {call.name: call for call in recording}
-        axes = {name: trial.axes[part_of(call)] for name, call in calls.items()}
+        calls = {call.name: call for call in trial.one.watched()}
+        axes = {name: trial.axes[call.part] for name, call in calls.items()}
         for name, call in calls.items():
             rows, columns = axes[name]
             own, lucky = measure(call, [rows], [columns], shift=shift, seed=number)
@@ -195,7 +192,7 @@ def readable(loaded: Loaded, call: Call) -> bool:
     if loaded.family.reads == "text":
         return True
     sides = loaded.tokenizer
-    return part_of(call) == "decoder" or (part_of(call) == "cross" and sides.source is sides.target)
+    return call.part == "decoder" or (call.part == "cross" and sides.source is sides.target)
 
 
 def said(loaded: Loaded, words: bool, vectors: bool, ablate: str | None, shift: int) -> list[str]:
@@ -203,6 +200,7 @@ def said(loaded: Loaded, words: bool, vectors: bool, ablate: str | None, shift: 
     does = loaded.family.does
     loss = "of the vector, how far it moves; the model has no loss" if vectors else {
         "labels": "of the label that the model itself chooses",
+        "image labels": "of the label that the model itself chooses",
         "place labels": "of the labels that the model itself chooses",
         "hidden words": "of guessing words that were hidden",
         "next word": "of the next word",

@@ -1,15 +1,15 @@
-"""A loaded model reads a text, an image or a sound while it is watched: a recording leaves, with rulers on its axes."""
+"""A text, an image or a sound goes in; a pass of a loaded model over it comes out, with rulers on its axes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from polyhead.core import Run
 from polyhead.errors import DataError
 from polyhead.inputs.excerpts import Excerpts
 from polyhead.inputs.image import Images, open_image
@@ -17,71 +17,77 @@ from polyhead.inputs.pair import spelled
 from polyhead.inputs.text import clean
 from polyhead.inputs.tokenizer import Piece
 from polyhead.lens.axes import START
-from polyhead.lens.recording import Recording
+from polyhead.lens.passes import Pass
 from polyhead.lens.rulers import Frames, Patches, Words, heard, png, seen_mel
-from polyhead.lens.watch import watch
 from polyhead.tasks.asking import Asking, asking, tasks_of
 from polyhead.tasks.decoding import chosen_search
 from polyhead.tasks.hearing.transcriber import Transcriber
 from polyhead.tasks.load import Loaded
+from polyhead.tasks.text_to_text import start_of
 from polyhead.tasks.transcribe import taken
 from polyhead.tasks.translator import Translator
 
 
-@dataclass(frozen=True)
-class Looked:
-    """What was recorded of a run. source: what was read, in words; target: what was written, None where nothing is;
-    notes: what a person should know of it."""
-
-    recording: Recording
-    source: str
-    target: str | None = None
-    notes: tuple[str, ...] = ()
-
-
-def read_text(loaded: Loaded, text: str) -> Looked:
+def read_text(loaded: Loaded, text: str) -> Pass:
     """A model that only reads: an encoder, or a decoder over a text that is there."""
-    model: Any = loaded.model
-    encodes = hasattr(model, "encode")
-    text = clean(text) if encodes else text
+    text = clean(text) if hasattr(loaded.model, "encode") else text
     reading = loaded.tokenizer.read(text)
     if not text.strip() or not reading.ids:
         raise DataError("There is nothing to see in an empty text; give a sentence.")
     fitting(reading.pieces, loaded.config.max_len)
-    ids, kinds = (torch.tensor([x], device=loaded.device) for x in (reading.ids, reading.kinds))  # [1, T]
-    with watch(model) as recording, torch.inference_mode():
-        model.encode(ids, Run(), kinds=kinds) if encodes else model.decode(ids, Run())
-    recording.rulers = {"encoder" if encodes else "decoder": Words.of(text, reading.pieces)}
-    return Looked(recording, text)
+    return text_of(loaded, text, reading.pieces, reading.kinds)
+
+
+def text_of(loaded: Loaded, text: str, pieces: Sequence[Piece], kinds: Sequence[int] | None = None) -> Pass:
+    """A text, or a part of it, whose pieces are known."""
+    encodes = hasattr(loaded.model, "encode")
+    part, ids = "encoder" if encodes else "decoder", ids_of(pieces)
+    return Pass(
+        loaded, (row(loaded, ids),), {part: Words.of(text, pieces)}, {part: ids},
+        kinds=row(loaded, kinds) if encodes and kinds is not None else None, source=text,
+    )  # fmt: skip
 
 
 def answer_text(
-    loaded: Loaded, text: str, *, answer: str | None = None, beam: int | None = None, prefix: str | None = None
-) -> Looked:
+    loaded: Loaded, text: str, *, answer: str | None = None, beam: int | None = None, prefix: str | None = None,
+    translator: Translator | None = None,
+) -> Pass:  # fmt: skip
     """A model that reads one text and writes another, or reads the answer that is given as if it wrote it.
 
-    The model reads the very tokens that the search found, as it did when it chose them.
+    The model reads the very tokens that the search found, as it did when it chose them. translator: what `answering`
+    gave, where many texts are answered alike.
     """
     text, answer = clean(text), None if answer is None else clean(answer)
     if not text or answer == "":
         raise DataError("There is nothing to see in an empty text; give a sentence.")
-    said = asked(loaded, prefix)
-    source, longest, sides = said.of(text), loaded.config.max_len, loaded.tokenizer
+    translator = translator or answering(loaded, beam=beam, prefix=prefix)
+    source, longest, sides = translator.asking.of(text), loaded.config.max_len, loaded.tokenizer
     source_pieces = fitting(sides.source.pieces(source), longest)
-    source_ids = [piece.id for piece in source_pieces]
-    translator = Translator(loaded, search=chosen_search(loaded, None, beam, task=said.settings), said=said)
     if answer is None:
-        [[found, *_]] = translator.batch([source_ids])
+        [[found, *_]] = translator.batch([ids_of(source_pieces)])
         end = [loaded.config.eos_id] if found.finished else []
         answer, pieces = spelled(sides.target, found.tokens + end)
     else:
         pieces = fitting(sides.target.pieces(answer), longest)
-    read = [translator.start_id, *(piece.id for piece in pieces[:-1])]  # before each choice of the decoder
-    with watch(loaded.model) as recording, torch.inference_mode():
-        loaded.model(*(torch.tensor([ids], device=loaded.device) for ids in (source_ids, read)))  # [1, S], [1, T]
-    chosen = Words.of(answer, pieces)
-    recording.rulers = {"encoder": Words.of(source, source_pieces), "decoder": after(START, chosen), "chosen": chosen}
-    return Looked(recording, source, answer)
+    return pair_of(loaded, source, source_pieces, answer, pieces)
+
+
+def answering(loaded: Loaded, *, beam: int | None = None, prefix: str | None = None) -> Translator:
+    """What answers texts, asked as the folder wants it or by the prefix."""
+    said = asked(loaded, prefix)
+    return Translator(loaded, search=chosen_search(loaded, None, beam, task=said.settings), said=said)
+
+
+def pair_of(loaded: Loaded, source: str, source_pieces: Sequence[Piece], answer: str, pieces: Sequence[Piece]) -> Pass:
+    """A text and its answer, whose pieces are known."""
+    ids, chosen = ids_of(source_pieces), ids_of(pieces)
+    read = (start_of(loaded), *chosen[:-1])  # before each choice of the decoder
+    words = Words.of(answer, pieces)
+    return Pass(
+        loaded, (row(loaded, ids), row(loaded, read)),
+        {"encoder": Words.of(source, source_pieces), "decoder": after(START, words), "chosen": words},
+        {"encoder": ids, "decoder": read, "chosen": chosen}, source=source, target=answer,
+    )  # fmt: skip
 
 
 def asked(loaded: Loaded, prefix: str | None) -> Asking:
@@ -99,23 +105,22 @@ def after(first: str, words: Words) -> Words:
     return Words((first, *words.labels[:-1]), words.text, ((0, 0), *words.places[:-1]), signs)
 
 
-def fitting(pieces: list[Piece], longest: int | None) -> list[Piece]:
+def fitting(pieces: Sequence[Piece], longest: int | None) -> Sequence[Piece]:
     if longest is not None and len(pieces) > longest:
         raise DataError(f"The text has {len(pieces)} tokens, but the model reads at most {longest}.")
     return pieces
 
 
-def read_image(loaded: Loaded, image: Any) -> Looked:
-    """A model of images, over one: a file, a PIL image or an array."""
+def read_image(loaded: Loaded, image: Any, *, media: bool = True) -> Pass:
+    """A model of images, over one: a file, a PIL image or an array. media: whether the ruler shows it."""
     model: Any = loaded.model
     assert loaded.images is not None
-    with watch(model) as recording, torch.inference_mode():
-        model.encode(loaded.images.pixels(image).to(loaded.device))
     (height, width), (tall, wide) = loaded.config.image_size, loaded.config.patch_size
     before = ("[CLS]",) if model.embed.second is None else ("[CLS]", "[DISTILLED]")
-    picture, size = png(framed(loaded.images, image))
-    recording.rulers = {"encoder": Patches(height // tall, width // wide, before, picture, size)}
-    return Looked(recording, Path(image).name if isinstance(image, str | Path) else "image")
+    pixels = loaded.images.pixels(image).to(loaded.device)
+    picture, size = png(framed(loaded.images, image)) if media else (b"", (0, 0))
+    ruler = Patches(height // tall, width // wide, before, picture, size)
+    return Pass(loaded, (pixels,), {"encoder": ruler}, source=named(image, "image"))
 
 
 def framed(images: Images, image: Any) -> Any:
@@ -133,36 +138,50 @@ def framed(images: Images, image: Any) -> Any:
     return opened.crop((round(left), round(top), round(left + wide), round(top + tall)))
 
 
-def read_sound(loaded: Loaded, sound: Any, *, rate: int | None = None, language: str | None = None) -> Looked:
-    """A model of speech, over as much of a sound as it hears at once: it writes down what is said, and is then watched
-    while it reads the very tokens that it wrote."""
-    hear = Transcriber(loaded, language=language)
-    sounds, model, config = hear.sounds, loaded.model, loaded.config
+def read_sound(
+    loaded: Loaded, sound: Any, *, rate: int | None = None, language: str | None = None,
+    hear: Transcriber | None = None, media: bool = True,
+) -> Pass:  # fmt: skip
+    """A model of speech, over as much of a sound as it hears at once: it writes down what is said, and then reads the
+    very tokens that it wrote. hear: a transcriber that was made before. media: whether the ruler can be listened to."""
+    hear = hear or Transcriber(loaded, language=language)
+    sounds = hear.sounds
     name, samples = taken(sound, sounds, rate, 1)
     seconds, samples = len(samples) / sounds.sampling_rate, samples[: sounds.n_samples]
     found = hear([(name, samples)])[0]
     tokens = [token for segment in found.segments for token in hear.words(segment.tokens)]
     signs = hear.signs.prompt(found.language, hear.task, times=False)
     picture = Excerpts(sounds, samples).picture(0)  # [bands, frames]
-    written: Any = model
-    with watch(model) as recording, torch.inference_mode():
-        memory = written.encode(picture[None].to(loaded.device, hear.dtype))  # [1, S, D]
-        written.decode(torch.tensor([[*signs, *tokens]], device=loaded.device), Run(memory=memory))
     text, pieces = spelled(hear.tokenizer, tokens)
     ahead = [Piece(id, hear.tokenizer.token(id), 0, 0) for id in signs]
     end = Piece(hear.signs.end, hear.tokenizer.token(hear.signs.end), len(text), len(text))
-    recording.rulers = {
-        "encoder": Frames(
-            hear.step, config.n_frames, len(samples) / sounds.sampling_rate, heard(samples, sounds.sampling_rate),
-            seen_mel(picture),
-        ),
-        "decoder": Words.of(text, [*ahead, *pieces]),
-        "chosen": Words.of(text, [*ahead[1:], *pieces, end]),
-    }  # fmt: skip
-    shown = Path(name).name if isinstance(sound, str | Path) else "sound"
-    return Looked(recording, shown, text.strip(), tuple(told(seconds, float(sounds.chunk_length), tokens)))
+    read, chosen = [*ahead, *pieces], [*ahead[1:], *pieces, end]
+    frames = Frames(hear.step, loaded.config.n_frames, len(samples) / sounds.sampling_rate)
+    if media:
+        frames = replace(frames, sound=heard(samples, sounds.sampling_rate), mel=seen_mel(picture))
+    return Pass(
+        loaded, (picture[None].to(loaded.device, hear.dtype), row(loaded, ids_of(read))),
+        {"encoder": frames, "decoder": Words.of(text, read), "chosen": Words.of(text, chosen)},
+        {"decoder": ids_of(read), "chosen": ids_of(chosen)},
+        first=len(signs) - 1, source=named(sound, "sound"), target=text.strip(),
+        notes=tuple(told(seconds, float(sounds.chunk_length), tokens)),
+    )  # fmt: skip
 
 
 def told(seconds: float, most: float, tokens: Sequence[int]) -> list[str]:
     notes = [f"The sound lasts {seconds:,.1f} seconds; the first {most:.0f} are shown."] if seconds > most else []
     return notes if tokens else [*notes, "No words were heard."]
+
+
+def ids_of(pieces: Sequence[Piece]) -> tuple[int, ...]:
+    return tuple(piece.id for piece in pieces)
+
+
+def row(loaded: Loaded, ids: Sequence[int]) -> Tensor:
+    """[1, T], where the model is."""
+    return torch.tensor([[*ids]], device=loaded.device)
+
+
+def named(given: Any, otherwise: str) -> str:
+    """What an image or a sound is called: its file's name, and not where that lies."""
+    return Path(given).name if isinstance(given, str | Path) else otherwise

@@ -20,8 +20,9 @@ from polyhead.lens.draw.canvas import Canvas
 from polyhead.lens.draw.labels import shown
 from polyhead.lens.draw.terminal import Axes
 from polyhead.lens.draw.words import merge
-from polyhead.lens.looking import Looked, answer_text, read_image, read_sound, read_text
+from polyhead.lens.looking import answer_text, read_image, read_sound, read_text
 from polyhead.lens.page.scene import Scene, Shown
+from polyhead.lens.passes import Pass
 from polyhead.lens.recording import Part, Recording
 from polyhead.tasks.device import Device
 from polyhead.tasks.load import Loaded, ready
@@ -252,14 +253,14 @@ def see(
     fits(loaded, what, {"translation": translation, "beam": beam, "prefix": prefix})
     match reads:
         case "image":
-            looked = read_image(loaded, image)
+            one = read_image(loaded, image)
         case "sound":
-            looked = read_sound(loaded, audio, rate=rate, language=language)
+            one = read_sound(loaded, audio, rate=rate, language=language)
         case "pair":
-            looked = answer_text(loaded, text or "", answer=translation, beam=beam, prefix=prefix)
+            one = answer_text(loaded, text or "", answer=translation, beam=beam, prefix=prefix)
         case "text":
-            looked = read_text(loaded, text or "")
-    return seen_of(looked, loaded, by_words)
+            one = read_text(loaded, text or "")
+    return seen_of(one, by_words)
 
 
 def fits(loaded: Loaded, what: str, answers: dict[str, Any]) -> None:
@@ -286,6 +287,6 @@ def of_recording(recording: Recording | str | Path, *, by_words: bool) -> Seen:
     return Seen(name, None, recording, by_words)
 
 
-def seen_of(looked: Looked, loaded: Loaded, by_words: bool) -> Seen:
-    model = loaded.folder.name if loaded.folder else loaded.family.architecture
-    return Seen(looked.source, looked.target, looked.recording, by_words, looked.notes, model)
+def seen_of(one: Pass, by_words: bool) -> Seen:
+    model = one.loaded.folder.name if one.loaded.folder else one.loaded.family.architecture
+    return Seen(one.source, one.target, one.watched(), by_words, one.notes, model)

@@ -11,8 +11,7 @@ import torch
 
 from polyhead import load
 from polyhead.lens.roles import influence
-from polyhead.lens.roles.trials import Trial, part_of, trials
-from polyhead.lens.watch import watch
+from polyhead.lens.roles.trials import Trial, trials
 from polyhead.tasks.load import Loaded
 from tests.cli.conftest import write_model
 from tests.tasks.words import decoder_in_folder, in_folder
@@ -107,10 +106,8 @@ def test_copying_is_the_share_of_the_rise_that_the_attended_token_has(tmp_path: 
     """With loops over rows, from weights and values that are rebuilt from the layer itself."""
     loaded, shown = made(tmp_path, "decoder")
     trial = next(each for each in shown if not each.spoken)
-    with watch(loaded.model) as recording, torch.no_grad():
-        trial.run()
-    calls = {call.name: call for call in recording}
-    axes = {name: trial.axes[part_of(call)] for name, call in calls.items()}
+    calls = {call.name: call for call in trial.one.watched()}
+    axes = {name: trial.axes[call.part] for name, call in calls.items()}
     words = influence.unembedding(loaded)
     assert words is not None
     words = words.detach()
@@ -119,7 +116,7 @@ def test_copying_is_the_share_of_the_rise_that_the_attended_token_has(tmp_path: 
     for name, module in influence.layers(loaded.model).items():
         module.value.register_forward_hook(lambda m, i, o, name=name: caught.update({name: o[0].detach()}))  # pyright: ignore
     with torch.no_grad():
-        trial.run()
+        trial.one.vectors()
     for name, call in calls.items():
         axis, module = axes[name][1], influence.layers(loaded.model)[name]
         assert axis.ids is not None
@@ -147,10 +144,7 @@ def test_a_head_that_writes_the_token_it_looks_at_copies_and_its_opposite_does_n
     loaded, shown = made(tmp_path, "decoder")
     trial = next(each for each in shown if not each.spoken)
     [name, *_] = influence.layers(loaded.model)
-    call: Any = None
-    with watch(loaded.model) as recording, torch.no_grad():
-        trial.run()
-    call = recording[name]
+    call: Any = trial.one.watched()[name]
     axis = trial.axes["decoder"][1]
     assert axis.ids is not None
     module = influence.layers(loaded.model)[name]
@@ -161,7 +155,7 @@ def test_a_head_that_writes_the_token_it_looks_at_copies_and_its_opposite_does_n
     says: list[torch.Tensor] = []
     module.out.register_forward_hook(lambda m, i, o: says.append(i[0][0].detach().double()))
     with torch.no_grad():
-        trial.run()
+        trial.one.vectors()
     own = says[0][:, :width] @ module.out.weight[:, :width].detach().double().T  # [T, D]
     aims = [[i for i in range(axis.count) if axis.ids[int(best[0, i])] == id] for id in candidates]
     for id, rows in zip(candidates, aims, strict=True):

@@ -12,7 +12,6 @@ import torch
 from polyhead import load
 from polyhead.inputs.conllu import Sentence, Word
 from polyhead.lens.roles.syntax import DIRECTIONS, Pairs, groups_of, judged, strongest, syntax
-from polyhead.operator import Causal
 from tests.lens.roles.made import call_of, drawn
 from tests.tasks.words import decoder_in_folder, in_folder
 
@@ -103,10 +102,3 @@ def test_a_models_scores_are_those_of_its_eager_attention(tmp_path: Path, kind: 
                         hits.setdefault((d, layer, head, each.relation), []).append(int(np.argmax(looked)) == aim)
     for (d, layer, head, relation), some in hits.items():
         assert found.scores[d, layer, head, found.relations.index(relation)] == pytest.approx(100 * np.mean(some))
-
-
-def test_causal_rules_are_seen() -> None:
-    from polyhead.lens.roles.syntax import sees_later
-
-    P = drawn(1, 1, 4, 4, hidden=torch.ones(4, 4).triu(1).bool())
-    assert not sees_later(call_of(P, rule=Causal())) and sees_later(call_of(P))

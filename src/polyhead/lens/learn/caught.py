@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -16,12 +16,12 @@ from polyhead.core.position import Position
 from polyhead.core.run import Run
 from polyhead.core.stack import Stack
 from polyhead.errors import ArgumentError
-from polyhead.lens.recording import Call
+from polyhead.lens.passes import vectors
+from polyhead.lens.recording import Call, Part
 from polyhead.lens.watch import Watcher, shown, watch
 from polyhead.operator.kernels import reference
 from polyhead.operator.kernels.reference import Array, Mask
 
-Part = Literal["encoder", "decoder", "cross"]
 PLACES = {"encoder": "encoder.blocks.{}.attn", "decoder": "decoder.blocks.{}.attn", "cross": "decoder.blocks.{}.cross"}
 
 
@@ -112,7 +112,7 @@ def caught(model: nn.Module, given: tuple[list[int], ...], part: Part, layer: in
     catcher = Catcher({}, lambda call: None, wanted={block, attention})
     device = next(model.parameters()).device
     with shown(catcher), watch(model, layers=place_of(part, layer)) as recording, torch.inference_mode():
-        model(*(torch.tensor([ids], device=device) for ids in given))
+        vectors(model, [torch.tensor([ids], device=device) for ids in given])
     seen = {place: x for (at, place), x in catcher.found.items() if at is attention}
     of_block = {place: x for (at, place), x in catcher.found.items() if at is block}
     post = block.add == block.post

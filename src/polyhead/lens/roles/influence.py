@@ -168,7 +168,7 @@ def copying(
         return z
 
     with hand_on(loaded.model, note):
-        trial.run()
+        trial.one.vectors()
     found: dict[str, tuple[Numbers, float]] = {}
     modules = layers(loaded.model)
     for name, (rows, columns) in axes.items():

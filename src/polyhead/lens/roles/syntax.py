@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,10 +18,9 @@ from torch import Tensor
 
 from polyhead.errors import DataError
 from polyhead.inputs.conllu import Sentence, Word
+from polyhead.lens.looking import text_of
 from polyhead.lens.recording import Call
 from polyhead.lens.roles.tally import Numbers, bounds, draws
-from polyhead.lens.watch import watch
-from polyhead.operator import Causal
 from polyhead.tasks.load import Loaded
 
 Direction = Literal["dependent to head", "head to dependent"]
@@ -151,12 +150,6 @@ def strongest(call: Call, groups: Sequence[Sequence[int]]) -> Tensor:
     return found
 
 
-def sees_later(call: Call) -> bool:
-    """Whether a query may see keys behind its own place."""
-    rule = call.record.request.rule
-    return rule is None or not any(isinstance(part, Causal) for part in rule.parts())
-
-
 def read(pairs: Pairs, number: int, sentence: Sentence, groups: Sequence[Sequence[int]], calls: Sequence[Call]) -> None:
     """Add what the heads of one run found in its sentence."""
     words = sentence.words
@@ -168,7 +161,7 @@ def read(pairs: Pairs, number: int, sentence: Sentence, groups: Sequence[Sequenc
         return
     dependents, heads = np.array(chosen), np.array([words[i].head for i in chosen])
     best = torch.cat([strongest(call, groups) for call in calls]).numpy()  # [heads of all calls, W]
-    later = np.concatenate([np.full(call.lse.shape[1], sees_later(call)) for call in calls])
+    later = np.concatenate([np.full(call.lse.shape[1], not call.causal) for call in calls])
     found = np.stack([best[:, dependents] == heads, best[:, heads] == dependents], 1)  # [heads, 2, pairs]
     pairs.found.append(np.transpose(found, (2, 1, 0)))
     if later.all():
@@ -186,7 +179,6 @@ def syntax(
 ) -> Syntax:
     """Every self-attention head of a model of texts against the sentences of a treebank. Raises DataError."""
     pairs, sizes, number, left_out = Pairs(), dict[str, int](), 0, 0
-    model: Any = loaded.model
     tokenizer = loaded.tokenizer if loaded.family.reads == "text" else loaded.tokenizer.source
     for each in sentences:
         tell()
@@ -194,13 +186,7 @@ def syntax(
         if len(pieces) > loaded.config.max_len:
             left_out += 1
             continue
-        ids = torch.tensor([[piece.id for piece in pieces]], device=loaded.device)
-        with watch(model) as recording, torch.no_grad():
-            if loaded.family.reads == "text" and hasattr(model, "decode"):
-                model(ids)
-            else:
-                model.encode(ids)
-        calls = [call for call in recording if call.kind == "self"]
+        calls = [*text_of(loaded, each.text, pieces).watched()]
         sizes = {call.name: call.lse.shape[1] for call in calls}
         read(pairs, number, each, groups_of(each.words, [(piece.start, piece.end) for piece in pieces]), calls)
         number += 1
