@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.lens.learn.conftest import folder as folder
+
 if "POLYHEAD_PAGE" not in os.environ:  # set by `make page`, which installs the browser
     collect_ignore_glob = ["test_*.py"]
 else:

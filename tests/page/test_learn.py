@@ -13,7 +13,7 @@ from polyhead.lens.learn.caught import caught, without_places
 from polyhead.lens.learn.lesson import Lesson, learn, swapped
 from polyhead.lens.learn.working import Breaks, Working, work
 from tests.hostile import HOSTILE
-from tests.lens.learn.worlds import KINDS, PARTS, text_of
+from tests.lens.learn.worlds import PARTS, text_of
 
 Browser = Any
 Page = Any
@@ -25,19 +25,6 @@ STAGES = """() => {
         found: v.all.map(list), output: list(rows.map(v.output)), stream: list(rows.map(v.stream)),
         out: v.lesson.outFeatures };
 }"""
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    made: dict[str, Path] = {}
-
-    def folder(kind: str) -> Path:
-        if kind not in made:
-            made[kind] = tmp_path_factory.mktemp("learn") / kind
-            KINDS[kind](made[kind])
-        return made[kind]
-
-    return folder
 
 
 @pytest.fixture
@@ -82,8 +69,8 @@ def agree(page: Page, working: Working, head: int, stream: Any, rtol: float = 1e
 
 
 @pytest.mark.parametrize(("kind", "part"), PARTS)
-def test_the_browser_works_the_same_numbers(show: Any, folders: Any, kind: str, part: Any):
-    lesson = learn(text_of(kind), model=folders(kind), part=part)
+def test_the_browser_works_the_same_numbers(show: Any, folder: Any, kind: str, part: Any):
+    lesson = learn(text_of(kind), model=folder(kind), part=part)
     page = show(lesson)
     met = lesson.caught
     agree(page, lesson.working, lesson.head, met.stream)
@@ -113,19 +100,24 @@ def test_a_head_off_and_two_words_swapped_are_as_python_has_them(show: Any):
     assert page.locator(".pairs.new .top .chip").first.inner_text() == "苹果"
 
 
-def test_worked_sums_total_what_python_says(show: Any):
+def test_worked_sums_total_what_python_says(show: Any, folder: Any):
     from polyhead.lens.learn.telling import stations
 
-    lesson = learn(SOURCE)
-    page = show(lesson)
-    for place, station in enumerate(stations(lesson, "en"), 1):
-        found = page.evaluate(f"(({{ sum, value }}) => ({{ sum, value }}))(lesson.pinned({place}))")
-        if station.sum is not None:
-            np.testing.assert_allclose(found["sum"]["total"], station.sum.total, rtol=1e-4)
-            assert found["sum"]["others"] == station.sum.others
-            for term, (at, _, product) in zip(found["sum"]["terms"], station.sum.terms, strict=True):
-                assert term["at"] == at
-                np.testing.assert_allclose(term["product"], product, rtol=1e-4, atol=1e-6)
+    for lesson in (
+        learn(SOURCE),
+        learn("the cat sat.", model=folder("qwen3")),
+        learn("the cat.", model=folder("t5"), part="cross"),
+    ):
+        page = show(lesson)
+        for place, station in enumerate(stations(lesson, "en"), 1):
+            found = page.evaluate(f"lesson.pinned({place}).filter((one) => one.sum)")
+            for one, due in zip(found, [one for one in station.worked if one.sum], strict=True):
+                assert one["about"] == due.about
+                np.testing.assert_allclose(one["sum"]["total"], due.sum.total, rtol=1e-4, atol=1e-6)
+                assert one["sum"]["others"] == due.sum.others
+                for term, (at, _, product) in zip(one["sum"]["terms"], due.sum.terms, strict=True):
+                    assert term["at"] == at
+                    np.testing.assert_allclose(term["product"], product, rtol=1e-4, atol=1e-6)
 
 
 def test_it_goes_by_keys_alone(show: Any):
@@ -135,6 +127,9 @@ def test_it_goes_by_keys_alone(show: Any):
     assert page.inner_text(".station h2") == "How well do they fit?"
     page.keyboard.press("3")
     assert page.locator("table.sum").count() == 1
+    page.keyboard.press("ArrowLeft")
+    assert page.locator("table.sum").count() == 3  # a query, a key, a value
+    page.keyboard.press("ArrowRight")
     head = page.evaluate("lesson.state.head")
     page.keyboard.press("]")
     assert page.evaluate("lesson.state.head") == head + 1
@@ -187,11 +182,11 @@ def test_no_width_makes_the_page_wider_than_its_window(show: Any, width: int):
             assert page.evaluate("document.documentElement.scrollWidth") <= width, (station, zoom)
 
 
-def test_hostile_words_are_words(show: Any, folders: Any):
+def test_hostile_words_are_words(show: Any, folder: Any):
     for token in HOSTILE:
         if token.strip() and not any("\ud800" <= c <= "\udfff" for c in token):
-            page = show(learn(f"雨 {token[:40]} 雨", model=folders("translator")))
-            assert page.locator("#room img, #room iframe, #room script").count() == 0
+            page = show(learn(f"雨 {token[:40]} 雨", model=folder("translator")))
+            assert page.locator("#page img, #page iframe, #page script").count() == 0
 
 
 def test_themes_and_languages_change_what_is_seen(show: Any):

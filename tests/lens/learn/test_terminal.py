@@ -57,15 +57,17 @@ def test_worked_sums_are_the_numbers_of_their_stations(folder: Folder):
         lesson = learn(text_of(kind), model=folder(kind), part=part)
         met, w, h, i, j = lesson.caught, lesson.working, lesson.head, lesson.row, lesson.column
         every = stations(lesson, "en")
-        totals: list[Any] = [station.sum.total if station.sum else None for station in every]
+        sums = [[one.sum.total for one in station.worked if one.sum] for station in every]
         g = h // (met.projections.heads // met.projections.key_heads)
-        assert np.isclose(totals[1], met.asked[h, i]).any()  # a feature of the query as projected
-        np.testing.assert_allclose(totals[2], met.query[h, i] @ met.key[g, j])
-        np.testing.assert_allclose(np.exp(w.scaled[h, i][w.visible[h, i]]).sum() / totals[5], 1, rtol=1e-9) if np.abs(
-            w.scaled[h, i]
-        ).max() <= 30 else None
-        assert np.isclose(totals[6], w.found[h, i]).any()
-        assert np.isclose(totals[7], w.output[i]).any()
+        for total, made in zip(sums[1], (met.asked[h, i], met.offered[g, j], met.value[g, j]), strict=True):
+            assert np.isclose(total, made, rtol=1e-9).any()  # a feature as it is projected
+        best = np.abs(met.query[h, i] * met.key[g, j]).argmax()  # the one whose product counts most
+        np.testing.assert_allclose(sums[1][:2], [met.asked[h, i, best], met.offered[g, j, best]])
+        np.testing.assert_allclose(sums[2], met.query[h, i] @ met.key[g, j])
+        if np.abs(w.scaled[h, i]).max() <= 30:
+            np.testing.assert_allclose(np.exp(w.scaled[h, i][w.visible[h, i]]).sum() / sums[5][0], 1, rtol=1e-9)
+        assert np.isclose(sums[6], w.found[h, i]).any()
+        assert np.isclose(sums[7], w.output[i]).any()
 
 
 def test_plain_words_name_the_largest_weight(folder: Folder):
@@ -135,7 +137,9 @@ def test_every_sentence_is_used_somewhere():
     here = Path(say.__code__.co_filename).parent
     code = "".join(file.read_text("utf-8") for file in [*here.glob("*.py"), *here.glob("static/*.js")])
     for key in sentences("en").keys():
-        stem = next((s for s in ("broken_", "part_", "theme_", "zoom_", "switch_") if key.startswith(s)), None)
+        stem = next(
+            (s for s in ("broken_", "part_", "theme_", "zoom_", "switch_", "worked_") if key.startswith(s)), None
+        )
         assert key in code or (stem is not None and stem in code), key
 
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib.resources import files
 from itertools import combinations
 from typing import Any
 
@@ -23,18 +20,8 @@ from polyhead.lens.learn.lesson import Lesson, speaks, swapped
 from polyhead.lens.learn.said import LANGUAGES, sentences
 from polyhead.lens.learn.telling import percent, pushing, small
 from polyhead.lens.learn.working import Breaks, cut_sentence, one_by_one, out_of, work
+from polyhead.lens.page.bundle import lesson_page
 
-MODULES = (
-    "arrays",
-    "attention",
-    "dom",
-    "colours",
-    "formula",
-    "pictures",
-    "numbers",
-    "ribbon",
-    "main",
-)  # as they import
 LARGEST = 1_900_000  # bytes of the file
 SWAPS = 28  # pairs of words, at most
 
@@ -70,6 +57,15 @@ def html(lesson: Lesson, lang: str) -> str:
         f"The page of this lesson would be larger than {LARGEST / 1e6:.1f} MB: the model has {lesson.caught.x.shape[1]}"
         f" features and the text {len(lesson.source.ids)} pieces; give a shorter text."
     )
+
+
+def assembled(held: dict[str, Any]) -> str:
+    return lesson_page(as_json(held)).html
+
+
+def as_json(held: dict[str, Any]) -> bytes:
+    """A lesson as JSON; a character that none can be sent as is written as its number."""
+    return json.dumps(held, separators=(",", ":")).encode("ascii")
 
 
 # ------------------------------------------------------------------------------------------------------- what it holds
@@ -132,10 +128,10 @@ def spoken(lesson: Lesson) -> dict[str, str]:
     if lesson.part == "encoder":
         every["mask"] = Breaks(mask=not hidden)
     found = {name: endings(lesson.loaded, [lesson.source.ids], layer, breaks)[0] for name, breaks in every.items()}
-    return {name: told(end) for name, end in found.items() if end is not None}
+    return {name: spelled(end) for name, end in found.items() if end is not None}
 
 
-def told(end: Ending | None) -> str:
+def spelled(end: Ending | None) -> str:
     if end is None:
         return ""
     return end.text or ", ".join(f"{word} {percent(p)}" for word, p in end.next)
@@ -148,8 +144,7 @@ def data(lesson: Lesson, lang: str, around: Sequence[Read], broken: dict[str, st
     swaps = [read for read in around if read.kind == "swap"][: size.swaps]
     rest = [read for read in around if read.kind != "swap"]
     has = [size.heads or h == lesson.head for h in range(p.heads)]
-    ask, out, only = kept_ask(lesson, size), kept_out(lesson, size), None if size.heads else lesson.head
-    columns = p.query.reshape(-1, p.heads, K)  # [D, H, K]
+    out, only = kept_out(lesson, size), None if size.heads else lesson.head
     sides = [lesson.rows] if lesson.rows is lesson.columns else [lesson.rows, lesson.columns]
     parts = ["|".join(side.labels[i] for i in n) for side in sides for n in side.words.pieces if len(n) > 1]
     causal = np.array_equal(met.visible[0], np.tril(np.ones((T, S), bool)))
@@ -169,10 +164,7 @@ def data(lesson: Lesson, lang: str, around: Sequence[Read], broken: dict[str, st
         "cut": [cuts(lesson, h) for h in range(p.heads)],
         "pushes": None if lesson.part == "encoder" else pushing_all(lesson),
         "parallel": {"H": p.heads, "T": T, "S": S, "apart": small(one_by_one(met))},
-        "askFeatures": [list(map(int, features)) for features in ask],
-        "ask": coded(np.stack([columns[:, h, ask[h]].T for h in range(p.heads)]), size.kind, only),
-        "askBias": None if p.query_bias is None else coded(
-            np.stack([p.query_bias[h * K + np.asarray(ask[h])] for h in range(p.heads)]), "f32"),
+        "projections": projected(lesson, size),
         "outFeatures": list(map(int, out)), "out": coded(out_of(met)[:, :, out], size.kind, only),
         "gram": None if len(out) == p.out.shape[1] else coded(
             np.stack([w @ w.T for w in out_of(met)]), size.kind, only),
@@ -189,7 +181,7 @@ def reading(read: Read, lesson: Lesson, size: Size, out: Sequence[int]) -> dict[
     rest = working.output - working.parts[lesson.head]
     return {
         "kind": read.kind, "name": "-".join(map(str, read.numbers)) if read.kind == "swap" else "",
-        "one": read.names[0], "other": read.names[1], "says": told(read.says),
+        "one": read.names[0], "other": read.names[1], "says": spelled(read.says),
         "rows": read.rows.labels, "columns": read.columns.labels,
         "order": None if read.order is None else {
             "rows": list(map(int, read.order[0])), "columns": list(map(int, read.order[1]))},
@@ -208,13 +200,39 @@ def pushing_all(lesson: Lesson) -> list[list[list[str]]] | None:
     return None if found is None else [[[", ".join(pushing(end)) for end in ends] for ends in rows] for rows in found]
 
 
-def kept_ask(lesson: Lesson, size: Size) -> list[list[int]]:
-    """The features of each head's query whose sum the page can write out: all, or those that count most."""
+def projected(lesson: Lesson, size: Size) -> dict[str, Any]:
+    """Of queries, keys and values the features whose sums the page can write out: all, or those that count most and
+    those of the pinned cell; by head, their columns of the projection and their biases."""
     met, K = lesson.caught, lesson.width
-    per = met.query.shape[0] // met.key.shape[0]
+    p, (G, H) = met.projections, (len(met.key), len(met.query))
     most = K if size.features is None else max(min(size.features // 8, K), 1)
-    size_of = [np.abs(met.query[h]).mean(0) * np.abs(met.key[h // per]).mean(0) for h in range(len(met.query))]
-    return [sorted(np.argsort(-each, kind="stable")[:most].tolist()) for each in size_of]
+    h, i, j = lesson.head, lesson.row, lesson.column
+    fits = np.abs(met.query).mean(1).reshape(G, H // G, K).sum(1) * np.abs(met.key).mean(1)  # [G, K]
+    fits[h * G // H, np.abs(met.query[h, i] * met.key[h * G // H, j]).argmax()] = np.inf
+    carries = np.abs(met.value).mean(1)
+    carries[h * G // H, np.abs(met.value[h * G // H, j]).argmax()] = np.inf
+    shared = np.sort(np.argsort(-fits, kind="stable")[:, :most])  # [G, F]
+    own = np.sort(np.argsort(-carries, kind="stable")[:, :most])
+    every = {
+        "q": (np.repeat(shared, H // G, 0), p.query, p.query_bias),
+        "k": (shared, p.key, p.key_bias), "v": (own, p.value, p.value_bias),
+    }  # fmt: skip
+    return {
+        name: columns_of(*each, only=None if size.heads else h, of=H, kind=size.kind) for name, each in every.items()
+    }
+
+
+def columns_of(
+    features: NDArray[Any], weight: NDArray[Any], bias: NDArray[Any] | None, *, only: int | None, of: int, kind: str
+) -> dict[str, Any]:
+    """The columns of a projection that make these features [N, F] of its N heads. only: head number `only` of `of`."""
+    N = len(features)
+    columns, one = weight.T.reshape(N, -1, weight.shape[0]), None if only is None else only * N // of
+    return {
+        "features": features.tolist(),
+        "columns": coded(np.take_along_axis(columns, features[..., None], 1), kind, one),  # [N, F, D]
+        "bias": None if bias is None else coded(np.take_along_axis(bias.reshape(N, -1), features, 1), "f32"),
+    }
 
 
 def kept_out(lesson: Lesson, size: Size) -> list[int]:
@@ -250,48 +268,3 @@ def coded(x: NDArray[Any], kind: str, only: int | None = None) -> dict[str, Any]
     held = x if only is None else x[only]
     data = base64.b64encode(held.astype(dtype).tobytes()).decode()
     return {"shape": list(x.shape), "type": kind, "at": (only or 0) * x[0].size, "data": data}
-
-
-# ----------------------------------------------------------------------------------------------------- how it is joined
-
-
-def static(name: str) -> str:
-    return (files("polyhead") / "lens" / "learn" / "static" / name).read_text(encoding="utf-8")
-
-
-def script() -> str:
-    """All modules as one: their imports and exports left out, for their names are all different."""
-    return "\n".join("\n".join(unbound(static(f"{name}.js"))) for name in MODULES)
-
-
-def unbound(module: str) -> Iterator[str]:
-    for line in module.splitlines():
-        if not re.match(r"import .* from '.*';$", line):
-            yield line.removeprefix("export ")
-
-
-def assembled(lesson: dict[str, Any]) -> str:
-    """The page: nothing in it may be fetched, and no script or style runs but these two, by their hashes."""
-    code, style = f"\n{script()}\n", f"\n{static('style.css')}\n"
-    policy = (
-        f"default-src 'none'; script-src '{hashed(code)}'; style-src '{hashed(style)}'; img-src data: blob:;"
-        " base-uri 'none'; form-action 'none'"
-    )
-    texts = sentences(lesson["lang"])
-    fills = {
-        "policy": policy, "style": style, "script": code, "lesson": inert(json.dumps(lesson, ensure_ascii=False)),
-        "noscript": texts["noscript"],
-    }  # fmt: skip
-    return re.sub(r"\{\{(\w+)\}\}", lambda place: fills[place[1]], static("index.html"))
-
-
-def inert(text: str) -> str:
-    """JSON that can end no script and start none, and in which no character acts on whoever reads the file."""
-    escaped = text.translate(
-        {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029\u202a\u202b\u202d\u202e\u2066\u2067\u2068"}
-    )
-    return re.sub("[\ud800-\udfff]", lambda lone: f"\\u{ord(lone[0]):04x}", escaped)
-
-
-def hashed(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

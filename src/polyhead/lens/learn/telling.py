@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, cast
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -18,12 +18,22 @@ SHOWN = 6
 
 
 @dataclass(frozen=True, eq=False)
+class Worked:
+    """A number in full: `about` it in words, its terms, which `labels` name, and what is said or done with it after."""
+
+    about: str = ""
+    sum: Sum | None = None
+    labels: list[str] = field(default_factory=list[str])
+    after: str = ""
+
+
+@dataclass(frozen=True, eq=False)
 class Station:
     """One of the nine.
 
     plain    what happens, in words.  shapes  (letters, numbers).
     grid     rows of numbers: (label, numbers); heads the labels above them; note what they are.
-    sum      the number that is worked in full, in words, and as terms; labels name the terms.
+    worked   the numbers of the pinned cell that are worked in full.
     """
 
     name: str
@@ -34,10 +44,7 @@ class Station:
     grid: list[tuple[str, Sequence[float]]]
     heads: list[str]
     note: str
-    about: str
-    sum: Sum | None
-    labels: list[str]
-    after: str
+    worked: list[Worked]
     question: str
     answer: str
 
@@ -150,10 +157,6 @@ def stations(lesson: Lesson, lang: str) -> list[Station]:
     def matrix(x: Array) -> list[tuple[str, Sequence[float]]]:
         return [(label, numbers.tolist()) for label, numbers in zip(lesson.rows.labels, x, strict=True)]
 
-    projected = summed(
-        met.x[i], p.query[:, h * K + c], more=None if p.query_bias is None else float(p.query_bias[h * K + c])
-    )
-    turned = met.query[h, i, c]
     hidden = np.where(w.visible[h], w.scaled[h], -np.inf)
     top = max(float(hidden[i].max()), 0.0) if np.abs(hidden[i][np.isfinite(hidden[i])]).max(initial=0) > 30 else 0.0
     powers = np.exp(hidden[i] - top)
@@ -182,22 +185,23 @@ def stations(lesson: Lesson, lang: str) -> list[Station]:
     ]  # fmt: skip
     features = [say(lang, "feature", c=n + 1) for n in range(max(D, K))]
     out_bias = None if p.out_bias is None else float(p.out_bias[f])
-    sums: list[tuple[str, Sum | None, list[str], str]] = [
-        ("", None, [], ""),
-        (say(lang, "worked_q", c=c + 1, row=row, D=D), projected, features,
-         "" if np.isclose(turned, projected.total, rtol=1e-9, atol=1e-12)
-         else say(lang, "worked_then", value=number(turned))),
-        (say(lang, "worked_score", row=row, col=col), summed(met.query[h, i], met.key[g, j]), features, ""),
-        ("", None, [], scaled),
-        ("", None, [], ""),
-        (say(lang, "worked_softmax", row=row), summed(powers, ones),
-         columns, (say(lang, "shifted") if top else "")
-         + f"{say(lang, 'weight')}: {number(powers[j])} / {number(powers.sum())} = {number(w.weights[h, i, j])}"),
-        (say(lang, "worked_value", row=row, c=v + 1), summed(w.weights[h, i], met.value[g, :, v]), columns, ""),
-        (say(lang, "worked_out", row=row, c=f + 1), summed(w.parts[:, i, f], np.ones(p.heads), more=out_bias),
-         [say(lang, "head_n", head=n) for n in range(p.heads)], pushed(lesson, lang)),
-        (say(lang, "worked_add", row=row, c=f + 1), None, [],
-         f"{number(met.stream[i, f])} + {number(w.output[i, f])} = {number(w.after[i, f])}"),
+    every = [
+        [],
+        [projected(lesson, lang, "q", c), projected(lesson, lang, "k", c), projected(lesson, lang, "v", v)],
+        [Worked(say(lang, "worked_score", row=row, col=col), summed(met.query[h, i], met.key[g, j]), features)],
+        [Worked(after=scaled)],
+        [],
+        [Worked(
+            say(lang, "worked_softmax", row=row), summed(powers, ones), columns, (say(lang, "shifted") if top else "")
+            + f"{say(lang, 'weight')}: {number(powers[j])} / {number(powers.sum())} = {number(w.weights[h, i, j])}")],
+        [Worked(
+            say(lang, "worked_value", row=row, c=v + 1), summed(w.weights[h, i], met.value[g, :, v]), columns)],
+        [Worked(
+            say(lang, "worked_out", row=row, c=f + 1), summed(w.parts[:, i, f], np.ones(p.heads), more=out_bias),
+            [say(lang, "head_n", head=n) for n in range(p.heads)], pushed(lesson, lang))],
+        [Worked(
+            say(lang, "worked_add", row=row, c=f + 1),
+            after=f"{number(met.stream[i, f])} + {number(w.output[i, f])} = {number(w.after[i, f])}")],
     ]  # fmt: skip
     formulas = (
         "x", "q = x W_q,  k = x W_k,  v = x W_v", "q · k", "s = q · k / √d", "s + mask", "P = softmax(s)", "z = Σ P v",
@@ -205,13 +209,35 @@ def stations(lesson: Lesson, lang: str) -> list[Station]:
     )  # fmt: skip
     return [
         Station(
-            text["name"], text["title"], plain_of(lesson, lang, n), formulas[n], shapes[n], grid, heads, note, about,
-            total, labels, after, filled(text["question"], **words), filled(text["answer"], **words),
+            text["name"], text["title"], plain_of(lesson, lang, n), formulas[n], shapes[n], grid, heads, note, worked,
+            filled(text["question"], **words), filled(text["answer"], **words),
         )
-        for n, (text, (grid, heads, note), (about, total, labels, after)) in enumerate(
-            zip(sentences(lang)["stations"], grids, sums, strict=True)
+        for n, (text, (grid, heads, note), worked) in enumerate(
+            zip(sentences(lang)["stations"], grids, every, strict=True)
         )
     ]  # fmt: skip
+
+
+def projected(lesson: Lesson, lang: str, which: Literal["q", "k", "v"], c: int) -> Worked:
+    """Feature c of the query, the key or the value of the pinned cell: the sum that projects it, and what it is when it
+    is multiplied, where the model norms or turns it first."""
+    met, h = lesson.caught, lesson.head
+    p = met.projections
+    g = h // (p.heads // p.key_heads)
+    read, n, weight, bias, used = {
+        "q": (met.x[lesson.row], h, p.query, p.query_bias, met.query[h, lesson.row]),
+        "k": (met.memory[lesson.column], g, p.key, p.key_bias, met.key[g, lesson.column]),
+        "v": (met.memory[lesson.column], g, p.value, p.value_bias, met.value[g, lesson.column]),
+    }[which]
+    at = n * lesson.width + c
+    total = summed(read, weight[:, at], more=None if bias is None else float(bias[at]))
+    same = np.isclose(used[c], total.total, rtol=1e-9, atol=1e-12)
+    row, col = lesson.rows.labels[lesson.row], lesson.columns.labels[lesson.column]
+    return Worked(
+        say(lang, f"worked_{which}", row=row, col=col, c=c + 1, D=len(read)), total,
+        [say(lang, "feature", c=f + 1) for f in range(len(read))],
+        "" if same else say(lang, "worked_then", value=number(used[c])),
+    )  # fmt: skip
 
 
 def numbers(lesson: Lesson, lang: str) -> dict[str, Any]:
@@ -223,7 +249,7 @@ def numbers(lesson: Lesson, lang: str) -> dict[str, Any]:
         "column": lesson.column, "weights": lesson.working.weights[h].tolist(), "links": linked(lesson, lang),
         "stations": [
             {"name": station.name, "shapes": {letter: list(shape) for letter, shape in station.shapes},
-             "says": station.plain, "sum": terms_of(station)}
+             "says": station.plain, "sums": [terms_of(each) for each in station.worked if each.sum is not None]}
             for station in stations(lesson, lang)
         ],
     }  # fmt: skip
@@ -237,9 +263,12 @@ def numbers(lesson: Lesson, lang: str) -> dict[str, Any]:
     return found
 
 
-def terms_of(station: Station) -> dict[str, Any] | None:
-    """The worked sum of a station by name; None where a single product is all there is."""
-    if (total := station.sum) is None:
-        return None
-    terms = [[station.labels[i], left, right, product] for i, (left, right), product in total.terms]
-    return {"terms": terms, "others": total.others, "rest": total.rest, "bias": total.more, "total": total.total}
+def terms_of(worked: Worked) -> dict[str, Any]:
+    """A worked sum by the names of its terms."""
+    total = worked.sum
+    assert total is not None
+    terms = [[worked.labels[i], left, right, product] for i, (left, right), product in total.terms]
+    return {
+        "about": worked.about, "terms": terms, "others": total.others, "rest": total.rest, "bias": total.more,
+        "total": total.total,
+    }  # fmt: skip

@@ -17,7 +17,7 @@ from polyhead.lens.learn.cutting import wide
 from polyhead.lens.learn.ending import Ending
 from polyhead.lens.learn.lesson import Lesson
 from polyhead.lens.learn.said import say, sentences
-from polyhead.lens.learn.telling import Station, linked, number, percent, small, stations, told
+from polyhead.lens.learn.telling import Station, Worked, linked, number, percent, small, stations, told
 from polyhead.lens.learn.working import cut_sentence, effective, one_by_one
 from polyhead.operator.kernels.reference import Array
 
@@ -155,7 +155,8 @@ def drawn(station: Station, n: int, lesson: Lesson, lang: str, canvas: Canvas) -
         yield from (Text(" " * MARGIN + part, "cyan") for part in folded(plainer(each, canvas), canvas.width - MARGIN))
     yield from indented(station.plain, canvas)
     yield from grid(station, lesson, canvas)
-    yield from worked(station, lang, canvas)
+    for one in station.worked:
+        yield from worked(one, lang, canvas)
     yield from hung(" ? ", station.question, canvas, "italic")
 
 
@@ -202,13 +203,13 @@ def around(count: int, most: int, near: int | None) -> list[int]:
     return list(range(first, first + most))
 
 
-def worked(station: Station, lang: str, canvas: Canvas) -> Iterator[Text]:
-    """The pinned number as a sum that totals."""
-    if station.about:
-        yield from indented(station.about + (":" if lang == "en" else "："), canvas)
-    total = station.sum
+def worked(one: Worked, lang: str, canvas: Canvas) -> Iterator[Text]:
+    """A number of the pinned cell as a sum that totals."""
+    if one.about:
+        yield from indented(one.about + (":" if lang == "en" else "："), canvas)
+    total = one.sum
     if total is not None:
-        names = named(canvas, [station.labels[i] for i, _, _ in total.terms])
+        names = named(canvas, [one.labels[i] for i, _, _ in total.terms])
         others = say(lang, "other_1" if total.others == 1 else "others", n=total.others)
         ends: list[tuple[str, float]] = [(others, total.rest)] if total.others else []
         ends += [(say(lang, "bias"), total.more)] if total.more is not None else []
@@ -222,8 +223,8 @@ def worked(station: Station, lang: str, canvas: Canvas) -> Iterator[Text]:
         for name, value in ends:
             yield Text(" " * (MARGIN + 2) + pad(name, width) + blank + f"{number(value):>10}", "dim")
         yield Text(" " * (MARGIN + 2) + pad(say(lang, "total"), width) + blank + f"{number(total.total):>10}", "bold")
-    if station.after:
-        yield from indented(station.after, canvas, "" if len(station.after) > 60 else "bold")
+    if one.after:
+        yield from indented(one.after, canvas, "" if len(one.after) > 60 else "bold")
 
 
 def splitting(lesson: Lesson, lang: str, canvas: Canvas) -> Iterator[Text]:

@@ -8,18 +8,28 @@ import json
 import re
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 STATIC = Path(__file__).parent / "static"
-IMPORT = re.compile(r"^import \{[^}]*\} from '\./(\w+\.js)';\n", re.MULTILINE)
+LEARN = Path(__file__).parents[1] / "learn" / "static"
+IMPORT = re.compile(r"^import \{[^}]*\} from '(\.{1,2}/[\w./-]+\.js)';\n", re.MULTILINE)
+COMMENT = re.compile(r"(?<=\n) *// .*\n")  # lines of it, but for the sentence that opens a module
 EXPORT = re.compile(r"^export (?=(?:async )?function|const|let|class)", re.MULTILINE)
 CLOSED = (
-    "default-src 'none'; script-src '{}'; style-src '{}'; img-src data: blob:; media-src blob:; base-uri 'none';"
+    "default-src 'none'; script-src {}; style-src {}; img-src data: blob:; media-src blob:; base-uri 'none';"
     " form-action 'none'"
 )
 
 META = '<meta http-equiv="Content-Security-Policy" content="{}">\n'
+
+
+@dataclass(frozen=True)
+class Code:
+    """A script and the style of what it makes."""
+
+    script: str
+    style: str
 
 
 @dataclass(frozen=True)
@@ -37,44 +47,71 @@ class Page:
 def page(answers: Mapping[str, bytes] | None = None, *, port: bool = False) -> Page:
     """The page that asks its server, or, with `answers` by their paths, a page that needs none and asks nobody, or one
     that asks through a `port`, which the window round it hands in."""
-    style = (STATIC / "style.css").read_text(encoding="utf-8")
-    script = joined("main.js")
-    policy = CLOSED.format(digest(script), digest(style))
+    own = Code(joined(STATIC / "main.js"), styled("theme.css", "style.css"))
+    policy = policy_of(own, stations())
     if port:
-        said, data = f'{META.format(policy)}<meta name="answers" content="port">\n', ""
-    elif answers is None:
+        return Page(filled(own, f'{META.format(policy)}<meta name="answers" content="port">\n'), policy)
+    if answers is None:
         policy += "; connect-src 'self'"
-        said, data = "", ""
-    else:
-        said = META.format(policy)
-        data = f'<script type="application/json" id="answers">{embedded(answers)}</script>\n'
+        return Page(filled(own), policy)
+    return Page(filled(own, META.format(policy), answers), policy)
+
+
+def stations() -> Code:
+    """The nine stations of a lesson, which the page asks for when somebody follows a cell: they stand in a shadow of
+    their own, to which the theme reaches."""
+    script = joined(LEARN / "inside.js")
+    return Code(f"(() => {{\n'use strict';\n{script}}})();\n", (LEARN / "stations.css").read_text(encoding="utf-8"))
+
+
+def lesson_page(lesson: bytes) -> Page:
+    """A lesson as a page of its own, which asks nobody. lesson: JSON."""
+    own = Code(joined(LEARN / "main.js"), styled("theme.css", LEARN / "stations.css", LEARN / "lesson.css"))
+    policy = policy_of(own)
+    return Page(filled(own, META.format(policy), {"lesson.json": lesson}), policy)
+
+
+def styled(*names: str | Path) -> str:
+    return "\n".join((STATIC / name).read_text(encoding="utf-8") for name in names)
+
+
+def policy_of(*every: Code) -> str:
+    """What lets these scripts and styles run, by their hashes, and nothing else."""
+    hashes = [" ".join(f"'{digest(text)}'" for text in texts) for texts in zip(*map(astuple, every), strict=True)]
+    return CLOSED.format(*hashes)
+
+
+def filled(code: Code, said: str = "", answers: Mapping[str, bytes] | None = None) -> str:
+    """The whole page: `said` stands in its head, `answers` in its body."""
+    data = "" if answers is None else embedded(answers)
     html = (STATIC / "index.html").read_text(encoding="utf-8")
     for mark, text in {
         "<!-- policy -->\n": said,
-        "<!-- style -->": f"<style>{style}</style>",
-        "<!-- answers -->\n": data,
-        "<!-- script -->": f'<script type="module">{script}</script>',
+        "<!-- style -->": f"<style>{code.style}</style>",
+        "<!-- answers -->\n": data and f'<script type="application/json" id="answers">{data}</script>\n',
+        "<!-- script -->": f'<script type="module">{code.script}</script>',
     }.items():
         before, after = html.split(mark)  # or raise: each stands there once
         html = before + text + after
-    return Page(html, policy)
+    return html
 
 
-def joined(first: str) -> str:
-    """A module after all that it imports, as one script; their names are of one world, so none may be given twice."""
-    parts: dict[str, str] = {}
+def joined(first: Path) -> str:
+    """A module after all that it imports, as one script; their names are of one world, so none may be given twice.
+    Of comments, only the sentence that opens each stays."""
+    parts: dict[Path, str] = {}
 
-    def visit(name: str) -> None:
-        if name in parts:
+    def visit(file: Path) -> None:
+        if file in parts:
             return
-        text = (STATIC / name).read_text(encoding="utf-8")
-        parts[name] = ""  # a circle of imports ends here
+        text = file.read_text(encoding="utf-8")
+        parts[file] = ""  # a circle of imports ends here
         for needed in IMPORT.findall(text):
-            visit(needed)
-        del parts[name]  # it stands after what it needs
-        parts[name] = EXPORT.sub("", IMPORT.sub("", text))
+            visit((file.parent / needed).resolve())
+        del parts[file]  # it stands after what it needs
+        parts[file] = EXPORT.sub("", COMMENT.sub("", IMPORT.sub("", text)))
 
-    visit(first)
+    visit(first.resolve())
     return "\n".join(parts.values())
 
 

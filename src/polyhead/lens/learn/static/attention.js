@@ -81,7 +81,7 @@ export function summed(left, right, more = null, most = 6) {
   return { terms, others: products.length - first.length, rest, more, total: all + (more ?? 0) };
 }
 
-export function largest(numbers) {
+export function furthest(numbers) {
   let best = 0;
   numbers.forEach((x, i) => { if (Math.abs(x) > Math.abs(numbers[best])) best = i; });
   return best;

@@ -1,6 +1,14 @@
 // The formula of a head in MathML, with the term of the station that one stands at lit.
 
-import { math } from './dom.js';
+import { fill } from '../../page/static/dom.js';
+
+const MATH = "http://www.w3.org/1998/Math/MathML";
+
+function math(tag, given = {}, ...children) {
+  const node = document.createElementNS(MATH, tag);
+  for (const [name, value] of Object.entries(given)) node.setAttribute(name, value);
+  return fill(node, children);
+}
 
 export function formula(station, { scaled, masked }) {
   const lit = (numbers, ...children) => math("mrow", numbers.includes(station) ? { class: "lit" } : {}, ...children);

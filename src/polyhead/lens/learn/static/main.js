@@ -1,47 +1,39 @@
-// The one-file page: the lesson is read out of it, and the ribbon is put in its place.
+// The one-file page: the lesson is read out of it, and the stations are put in its place.
 
-import { decoded } from './arrays.js';
-import { el, fill, visible } from './dom.js';
-import { mount } from './ribbon.js';
-
-// Every array of a lesson decoded, wherever it lies.
-export function opened(value) {
-  if (Array.isArray(value)) return value.map(opened);
-  if (value === null || typeof value !== "object") return value;
-  if (typeof value.data === "string" && Array.isArray(value.shape)) return decoded(value);
-  return Object.fromEntries(Object.entries(value).map(([name, inner]) => [name, opened(inner)]));
-}
+import { unpacked } from '../../page/static/bytes.js';
+import { fill, make } from '../../page/static/dom.js';
+import { opened } from './arrays.js';
+import { notes } from './notes.js';
+import { filled } from './phrases.js';
+import { mount } from './stations.js';
 
 export function start(root, lesson) {
   const themes = ["auto", "light", "dark"];
-  let theme = "auto";
-  const head = el("header", { class: "masthead" }), foot = el("footer", { class: "foot" }), room = el("div");
-  root.replaceChildren(head, room, foot);
+  const head = make("header", { class: "masthead" }), foot = make("footer", { class: "foot" }), room = make("main");
+  fill(root, head, room, foot);
+  root.classList.add("lesson");
   const ribbon = mount(room, lesson, { hash: true });
 
   function tops() {
-    const { lang } = ribbon.state, t = lesson.texts[lang];
+    const { lang } = ribbon.state, t = lesson.texts[lang], { theme = "auto" } = document.documentElement.dataset;
     document.documentElement.lang = lang === "zh" ? "zh-CN" : "en";
     document.title = `${t.title_page}: ${lesson.text}`;
-    const languages = Object.entries(lesson.texts).map(([name, text]) => el("button", { type: "button", lang: name === "zh" ? "zh-CN" : "en", "data-lang": name, "aria-pressed": String(name === lang), onclick: () => { ribbon.set({ lang: name }); tops(); head.querySelector(`[data-lang="${name}"]`).focus(); } }, text.language));
-    const select = el("select", { "aria-label": t.theme, onchange: (event) => { theme = event.target.value; document.documentElement.dataset.theme = theme; ribbon.repaint(); } }, themes.map((name) => el("option", { value: name, selected: name === theme }, `${t.theme}: ${t[`theme_${name}`]}`)));
-    const line = fill(t.model_line, { name: lesson.name, part: t[`part_${lesson.part}`], layer: lesson.layer, last: lesson.layers - 1, head: ribbon.state.head, end: lesson.heads - 1 });
-    head.replaceChildren(el("div", { class: "title" }, el("h1", {}, t.title_page), el("p", { class: "text" }, lesson.text), el("p", { class: "says" }, said(t)), el("p", { class: "small", id: "model-line" }, line)), el("div", { class: "tools" }, el("div", { class: "languages", role: "group" }, languages), select));
-    const notes = [fill(t.agrees, { off: lesson.off }),
-      lesson.whole ? fill(t.windowed, { whole: lesson.whole, n: lesson.read, row: visible(lesson.readings[0].rows[lesson.row]) }) : null, lesson.apart ? t.apart : null, lesson.joined ? fill(t.pieces_page, { words: lesson.joined }) : null, lesson.rounded ? t.rounded : null, t.why_not, t.offline, t.keys];
-    foot.replaceChildren(wrong(t), el("ul", {}, notes.filter(Boolean).map((note) => el("li", {}, note))));
+    const languages = Object.entries(lesson.texts).map(([name, text]) => make("button", { type: "button", lang: name === "zh" ? "zh-CN" : "en", "data-lang": name, "aria-pressed": String(name === lang), onclick: () => { ribbon.set({ lang: name }); tops(); head.querySelector(`[data-lang="${name}"]`).focus(); } }, text.language));
+    const select = make("select", { "aria-label": t.theme, onchange: (event) => themed(event.target.value) }, themes.map((name) => make("option", { value: name, selected: name === theme }, `${t.theme}: ${t[`theme_${name}`]}`)));
+    const line = filled(t.model_line, { name: lesson.name, part: t[`part_${lesson.part}`], layer: lesson.layer, last: lesson.layers - 1, head: ribbon.state.head, end: lesson.heads - 1 });
+    fill(head, make("div", { class: "title" }, make("h1", {}, t.title_page), make("p", { class: "text" }, lesson.text), make("p", { class: "says" }, said(t)), make("p", { class: "small", id: "model-line" }, line)), make("div", { class: "tools" }, make("div", { class: "languages", role: "group", "aria-label": t.language }, languages), select));
+    fill(foot, notes(lesson, ribbon.state));
+  }
+
+  function themed(theme) {
+    if (theme === "auto") delete document.documentElement.dataset.theme;
+    else document.documentElement.dataset.theme = theme;
+    ribbon.repaint();
   }
 
   function said(t) {
     const text = lesson.readings[0].says;
-    return !text ? "" : lesson.next ? fill(t.next, { words: text }) : fill(t.says, { text });
-  }
-
-  function wrong(t) {
-    const cut = lesson.cut[ribbon.state.head];
-    if (!cut) return "";
-    const said = [fill(t.wrong, cut), cut.lost ? fill(t.wrong_lost, cut.lost) : "", fill(t.wrong_alone, cut)];
-    return el("section", { class: "card" }, el("h2", {}, t.split_title), el("p", {}, fill(t.split_parallel, lesson.parallel)), el("h3", {}, t.wrong_title), el("p", {}, said.filter(Boolean).join(ribbon.state.lang === "en" ? " " : "")));
+    return !text ? "" : lesson.next ? filled(t.next, { words: text }) : filled(t.says, { text });
   }
 
   let last = "";
@@ -50,5 +42,5 @@ export function start(root, lesson) {
   return ribbon;
 }
 
-const data = document.getElementById("lesson");
-if (data) globalThis.lesson = start(document.getElementById("room"), opened(JSON.parse(data.textContent)));
+const held = JSON.parse(document.getElementById("answers").textContent);
+unpacked(held["lesson.json"]).then((bytes) => { globalThis.lesson = start(document.getElementById("page"), opened(JSON.parse(new TextDecoder().decode(bytes)))); });

@@ -1,5 +1,6 @@
 // Paths become numbers: answers come from the page itself or from its own server, once, and stale requests are dropped.
 
+import { half, unpacked } from './bytes.js';
 import { labelled } from './tokens.js';
 import { say } from './say.js';
 
@@ -27,8 +28,7 @@ const PORT = document.querySelector('meta[name="answers"][content="port"]') && n
 export async function get(path, signal) {
   if (ANSWERS) {
     if (!Object.hasOwn(ANSWERS, path)) return null;
-    const packed = Uint8Array.from(atob(ANSWERS[path]), (c) => c.charCodeAt(0));
-    return new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream('deflate'))).arrayBuffer();
+    return unpacked(ANSWERS[path]);
   }
   if (PORT) return (await PORT)(path);
   const answer = await fetch(path, { signal }).catch((error) => {
@@ -57,13 +57,6 @@ export function numbers(bytes) {
 
 export function weights({ values, root }) {
   return root ? Float32Array.from(values, (v) => (v / 255) ** 2) : values;
-}
-
-function half(bits) {
-  const exponent = (bits >> 10) & 31, fraction = bits & 1023, sign = bits >> 15 ? -1 : 1;
-  if (exponent === 0) return sign * fraction * 2 ** -24;
-  if (exponent === 31) return fraction ? NaN : sign * Infinity;
-  return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
 }
 
 // The last so many answers by name, the oldest forgotten first; a failed one is asked again.

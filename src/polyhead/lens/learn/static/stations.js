@@ -1,22 +1,24 @@
 // The ribbon: a sentence, nine stations with three zooms each, what can be broken, and a question at every station.
 //
-// mount(root, lesson, { lang, hash }) puts it into an element; `lesson` is what lens/learn/page.py writes. It answers with
-// { state, set, view, destroy }: set({ station, zoom, head, row, column, lang, ... }) moves it from outside.
+// mount(root, lesson, { lang, hash, at }) puts it into an element, of a page or of a shadow; `lesson` is what
+// lens/learn/page.py writes, its arrays opened. It answers with { state, set, view, destroy }:
+// set({ station, zoom, head, row, column, lang, ... }) moves it from outside, onchange hears where it moved.
 
+import { css, rgb } from '../../page/static/colour.js';
+import { calm, fill, make, repaint } from '../../page/static/dom.js';
+import { shown } from '../../page/static/tokens.js';
 import { WHOLE, part, spread, work } from './attention.js';
 import { row } from './arrays.js';
-import { css, share } from './colours.js';
-import { el, fill, number, percent, put, svg, visible } from './dom.js';
 import { formula } from './formula.js';
 import { grid, pinned, sum } from './numbers.js';
+import { filled, number, rounded } from './phrases.js';
 import { picture, sign } from './pictures.js';
 
 const ZOOMS = ["picture", "numbers", "sum"];
-const still = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 
-export function mount(root, lesson, { lang = lesson.lang, hash = false } = {}) {
+export function mount(root, lesson, { lang = lesson.lang, hash = false, at = {} } = {}) {
   const first = { station: 1, at: 1, zoom: "picture", head: lesson.head, row: lesson.row, column: lesson.column, lang, scale: true, mask: null, positions: true, off: false, temperature: 1, swap: "", open: false };
-  const state = { ...first, ...(hash ? fromHash() : {}) };
+  const state = { ...first, ...(hash ? fromHash() : {}), ...at, ...(at.station ? { at: at.station } : {}) };
   const kept = new Map();
   let moving = 0;
 
@@ -37,7 +39,7 @@ export function mount(root, lesson, { lang = lesson.lang, hash = false } = {}) {
     }
     const every = kept.get(key), order = reading.order;
     const here = { ...state, row: order ? order.rows[state.row] : state.row, column: order ? order.columns[state.column] : state.column };
-    const [rows, columns] = [reading.rows.map(visible), reading.columns.map(visible)];
+    const [rows, columns] = [reading.rows.map(shown), reading.columns.map(shown)];
     const t = texts(), off = (n) => how.headOff === n;
     const zero = new Float64Array(lesson.width);
     const all = every.map((stages) => stages?.found ?? rows.map(() => zero));
@@ -63,8 +65,8 @@ export function mount(root, lesson, { lang = lesson.lang, hash = false } = {}) {
     const own = !lesson.cross;
     const order = columns.map((_, j) => j).sort((a, b) => stages.weights[i][b] - stages.weights[i][a] || a - b);
     const [a, b] = order, w = stages.weights[i];
-    let said = fill(own && a === i ? t.looks_self : t.looks, { row: rows[i], col: columns[a], percent: percent(w[a]) });
-    if (b !== undefined && w[b] >= 0.1) said += fill(own && b === i ? t.then_self : t.then, { col: columns[b], percent: percent(w[b]) });
+    let said = filled(own && a === i ? t.looks_self : t.looks, { row: rows[i], col: columns[a], percent: rounded(w[a]) });
+    if (b !== undefined && w[b] >= 0.1) said += filled(own && b === i ? t.then_self : t.then, { col: columns[b], percent: rounded(w[b]) });
     return said + t.stop;
   }
 
@@ -80,13 +82,13 @@ export function mount(root, lesson, { lang = lesson.lang, hash = false } = {}) {
     if (station === 9 && lesson.post) key = "plain_post";
     const space = state.lang === "en" ? " " : "";
     const more = station !== 5 ? "" : view.reading.bias ? space + s.plain_bias : hidden ? "" : space + t.unchanged;
-    return fill(s[key] + more, told(view));
+    return filled(s[key] + more, told(view));
   }
 
   function told(view) {
     const { stages, state: here } = view;
     const hidden = stages.shown.flat().filter((x) => x === -Infinity).length;
-    return { T: view.rows.length, S: view.columns.length, D: view.reading.x.shape[1], K: lesson.width, H: lesson.heads, HK: lesson.heads * lesson.width, root: number(Math.sqrt(lesson.width)), scale: number(lesson.scale), ...view.words, head: state.head, hidden, pairs: stages.shown.flat().length, share: lesson.hasHead.every(Boolean) ? percent(shareOf(view, here.row)) : "?" };
+    return { T: view.rows.length, S: view.columns.length, D: view.reading.x.shape[1], K: lesson.width, H: lesson.heads, HK: lesson.heads * lesson.width, root: number(Math.sqrt(lesson.width)), scale: number(lesson.scale), ...view.words, head: state.head, hidden, pairs: stages.shown.flat().length, share: lesson.hasHead.every(Boolean) ? rounded(shareOf(view, here.row)) : "?" };
   }
 
   function shareOf(view, i) {
@@ -103,20 +105,20 @@ export function mount(root, lesson, { lang = lesson.lang, hash = false } = {}) {
 
   // ------------------------------------------------------------------------------------------------ the page's parts
 
-  const parts = { sentence: el("section", { class: "card sentence" }), heads: el("section", { class: "card heads" }), ribbon: el("nav", { class: "card ribbon" }), station: el("section", { class: "card station", "aria-live": "off" }), breaks: el("aside", { class: "card breaks" }), live: el("p", { class: "hidden-text", role: "status", "aria-live": "polite" }) };
-  const frame = el("div", { class: "learn" }, parts.sentence, parts.ribbon, el("div", { class: "columns" }, parts.station, el("div", { class: "side" }, parts.heads, parts.breaks)), parts.live);
+  const parts = { sentence: make("section", { class: "card sentence" }), heads: make("section", { class: "card heads" }), ribbon: make("nav", { class: "card ribbon" }), station: make("section", { class: "card station", "aria-live": "off" }), breaks: make("aside", { class: "card breaks" }), live: make("p", { class: "hidden-text", role: "status", "aria-live": "polite" }) };
+  const frame = make("div", { class: "learn" }, parts.sentence, parts.ribbon, make("div", { class: "columns" }, parts.station, make("div", { class: "side" }, parts.heads, parts.breaks)), parts.live);
   root.replaceChildren(frame);
 
   function drawSentence(view, after) {
     const t = texts();
-    const chips = (labels, pinnedAt, kind, press) => el("div", { class: `chips ${kind}` }, labels.map((word, n) =>
-      el("button", { type: "button", class: "chip", "aria-pressed": String(n === pinnedAt), "data-at": n, onclick: () => press(n) }, word)));
+    const chips = (labels, pinnedAt, kind, press) => make("div", { class: `chips ${kind}` }, labels.map((word, n) =>
+      make("button", { type: "button", class: "chip", "aria-pressed": String(n === pinnedAt), "data-at": n, onclick: () => press(n) }, word)));
     const one = (v, title) => {
-      const lines = svg("svg", { class: "lines", "aria-hidden": "true" });
+      const lines = make("svg", { class: "lines", "aria-hidden": "true" });
       const top = chips(v.rows, v.state.row, "top", (n) => v.pin(n, v.state.column, `.pairs.${v.changed ? "new" : "old"} .top [data-at="${n}"]`));
       const bottom = chips(v.columns, v.state.column, "bottom", (n) => v.pin(v.state.row, n, `.pairs.${v.changed ? "new" : "old"} .bottom [data-at="${n}"]`));
-      bottom.querySelectorAll(".chip").forEach((chip, n) => chip.append(el("small", {}, percent(v.stages.weights[v.state.row][n]))));
-      const pairs = el("div", { class: `pairs ${v.changed ? "new" : "old"}` }, el("div", { class: "inner" }, el("p", { class: "axis" }, t.who_looks), top, lines, bottom, el("p", { class: "axis" }, t.looked_at)));
+      bottom.querySelectorAll(".chip").forEach((chip, n) => chip.append(make("small", {}, rounded(v.stages.weights[v.state.row][n]))));
+      const pairs = make("div", { class: `pairs ${v.changed ? "new" : "old"}` }, make("div", { class: "inner" }, make("p", { class: "axis" }, t.who_looks), top, lines, bottom, make("p", { class: "axis" }, t.looked_at)));
       requestAnimationFrame(() => {
         const chip = top.children[v.state.row];
         pairs.scrollLeft = chip.offsetLeft - pairs.clientWidth / 2;
@@ -124,15 +126,15 @@ export function mount(root, lesson, { lang = lesson.lang, hash = false } = {}) {
         if (said) said.closest("ol").scrollTop = said.offsetTop - said.closest("ol").offsetTop - 80;
         link(pairs, lines, v);
       });
-      return el("div", { class: "half" }, title ? el("h2", { class: "quiet" }, title) : null, pairs, after ? el("p", { class: "said" }, looks(v, v.state.row)) : null);
+      return make("div", { class: "half" }, title ? make("h2", { class: "quiet" }, title) : null, pairs, after ? make("p", { class: "said" }, looks(v, v.state.row)) : null);
     };
-    const links = (v) => el("ol", { class: "links" }, v.rows.map((word, n) => (lesson.signs.includes(lesson.readings[0].rows[n]) && v.rows.length > lesson.signs.length ? null
-      : el("li", {}, el("button", { type: "button", class: "linkish", "aria-pressed": String(n === v.state.row), "data-link": n, onclick: () => v.pin(n, strongest(v, n), `[data-link="${n}"]`) }, looks(v, n))))));
+    const links = (v) => make("ol", { class: "links" }, v.rows.map((word, n) => (lesson.signs.includes(lesson.readings[0].rows[n]) && v.rows.length > lesson.signs.length ? null
+      : make("li", {}, make("button", { type: "button", class: "linkish", "aria-pressed": String(n === v.state.row), "data-link": n, onclick: () => v.pin(n, strongest(v, n), `[data-link="${n}"]`) }, looks(v, n))))));
     parts.sentence.classList.toggle("tall", view.rows.length > 9 || view.columns.length > 9);
-    put(parts.sentence, after
-      ? el("div", { class: "halves" }, one(view, t.as_it_is), one(after, t.as_broken))
-      : el("div", { class: "halves whole" }, one(view, ""), el("div", { class: "half" }, el("h2", {}, t.who), links(view))),
-      el("p", { class: "small" }, [t.choose_word, lesson.signs.length ? fill(t.signs, { signs: lesson.signs.map(visible).join(", ") }) : ""].join(" ")));
+    fill(parts.sentence, after
+      ? make("div", { class: "halves" }, one(view, t.as_it_is), one(after, t.as_broken))
+      : make("div", { class: "halves whole" }, one(view, ""), make("div", { class: "half" }, make("h2", {}, t.who), links(view))),
+      make("p", { class: "small" }, [t.choose_word, lesson.signs.length ? filled(t.signs, { signs: lesson.signs.map(shown).join(", ") }) : ""].join(" ")));
   }
 
   const strongest = (v, i) => v.stages.weights[i].reduce((best, w, j, all) => (w > all[best] ? j : best), 0);
@@ -143,7 +145,7 @@ export function mount(root, lesson, { lang = lesson.lang, hash = false } = {}) {
     const [x, y] = middle(pairs.querySelector(`.top [data-at="${view.state.row}"]`), 0);
     lines.replaceChildren(...view.stages.weights[view.state.row].map((w, j) => {
       const [a, b] = middle(pairs.querySelector(`.bottom [data-at="${j}"]`), 1);
-      const path = svg("path", { d: `M${x} ${y}C${x} ${(y + b) / 2} ${a} ${(y + b) / 2} ${a} ${b}`, class: j === view.state.column ? "pinned" : "" });
+      const path = make("path", { d: `M${x} ${y}C${x} ${(y + b) / 2} ${a} ${(y + b) / 2} ${a} ${b}`, class: j === view.state.column ? "pinned" : "" });
       path.style.strokeWidth = `${0.5 + 13 * w}px`;
       path.style.opacity = String(0.12 + 0.88 * Math.sqrt(w));
       return path;
@@ -154,11 +156,11 @@ export function mount(root, lesson, { lang = lesson.lang, hash = false } = {}) {
     const t = texts();
     const go = (n) => move(n);
     parts.ribbon.setAttribute("aria-label", t.nine_short);
-    const slider = el("input", { type: "range", min: 1, max: 9, step: still() ? 1 : 0.02, value: state.at, "aria-label": t.nine_short, "aria-valuetext": t.stations[state.station - 1].title,
+    const slider = make("input", { type: "range", min: 1, max: 9, step: calm() ? 1 : 0.02, value: state.at, "aria-label": t.nine_short, "aria-valuetext": t.stations[state.station - 1].title,
       oninput: (event) => { cancelAnimationFrame(moving); set({ at: Number(event.target.value), station: Math.round(Number(event.target.value)) }, null, true); },
       onchange: () => move(state.station) });
-    put(parts.ribbon, el("ol", {}, t.stations.map((station, n) => el("li", {}, el("button", { type: "button", "aria-current": state.station === n + 1 ? "step" : null, "data-station": n + 1, onclick: () => go(n + 1) },
-      sign(n), el("span", { class: "name" }, station.short), el("span", { class: "hidden-text" }, `${n + 1}: ${station.title}`))))), slider);
+    fill(parts.ribbon, make("ol", {}, t.stations.map((station, n) => make("li", {}, make("button", { type: "button", "aria-current": state.station === n + 1 ? "step" : null, "data-station": n + 1, onclick: () => go(n + 1) },
+      sign(n), make("span", { class: "name" }, station.short), make("span", { class: "hidden-text" }, `${n + 1}: ${station.title}`))))), slider);
   }
 
   function markRibbon() {
@@ -170,22 +172,22 @@ export function mount(root, lesson, { lang = lesson.lang, hash = false } = {}) {
   function drawStation(view, after) {
     const t = texts(), n = state.station, station = t.stations[n - 1];
     const zoom = { picture: (v) => picture(v, state.at), numbers: (v) => grid(v, n), sum: (v) => sum(v, n) }[state.zoom];
-    const tabs = el("div", { class: "zooms", role: "group", "aria-label": t.zoom_picture }, ZOOMS.map((name, z) =>
-      el("button", { type: "button", "aria-pressed": String(state.zoom === name), "data-zoom": name, onclick: () => set({ zoom: name }, `[data-zoom="${name}"]`) }, t[`zoom_${name}`], el("kbd", {}, String(z + 1)))));
-    const panel = (v, title) => el("div", { class: v.changed ? "panel new" : "panel old", tabindex: 0, role: "region", "aria-label": title || station.title }, title ? el("h3", {}, title) : null, zoom(v));
-    const body = el("div", { class: after ? "panels two" : "panels" }, panel(view, after ? t.as_it_is : ""), after ? panel(after, t.as_broken) : null);
+    const tabs = make("div", { class: "zooms", role: "group", "aria-label": t.zoom_picture }, ZOOMS.map((name, z) =>
+      make("button", { type: "button", "aria-pressed": String(state.zoom === name), "data-zoom": name, onclick: () => set({ zoom: name }, `[data-zoom="${name}"]`) }, t[`zoom_${name}`], make("kbd", {}, String(z + 1)))));
+    const panel = (v, title) => make("div", { class: v.changed ? "panel new" : "panel old", tabindex: 0, role: "region", "aria-label": title || station.title }, title ? make("h3", {}, title) : null, zoom(v));
+    const body = make("div", { class: after ? "panels two" : "panels" }, panel(view, after ? t.as_it_is : ""), after ? panel(after, t.as_broken) : null);
     if (n < 3 || n > 6 || state.zoom !== "picture") body.style.opacity = String(1 - 1.4 * Math.abs(state.at - n));
-    const back = el("button", { type: "button", class: "step", disabled: n === 1, onclick: () => move(n - 1) }, "←"), on = el("button", { type: "button", class: "step", disabled: n === 9, onclick: () => move(n + 1) }, "→");
+    const back = make("button", { type: "button", class: "step", disabled: n === 1, onclick: () => move(n - 1) }, "←"), on = make("button", { type: "button", class: "step", disabled: n === 9, onclick: () => move(n + 1) }, "→");
     back.setAttribute("aria-label", t.back);
     on.setAttribute("aria-label", t.on);
     const now = after ?? view;
-    put(parts.station, 
-      el("header", {}, el("span", { class: "count" }, `${n} / 9`), el("h2", {}, station.title), back, on),
-      el("p", { class: "plain" }, plain(now, n)),
-      el("div", { class: "formula", tabindex: 0, role: "region", "aria-label": t.formula }, formula(n, { scaled: lesson.scale !== 1, masked: true })),
+    fill(parts.station, 
+      make("header", {}, make("span", { class: "count" }, `${n} / 9`), make("h2", {}, station.title), back, on),
+      make("p", { class: "plain" }, plain(now, n)),
+      make("div", { class: "formula", tabindex: 0, role: "region", "aria-label": t.formula }, formula(n, { scaled: lesson.scale !== 1, masked: true })),
       tabs, body,
-      el("div", { class: "question" }, el("p", {}, el("strong", {}, `${t.question}: `), fill(station.question, told(view))),
-        el("details", { open: state.open, ontoggle: (event) => { state.open = event.target.open; } }, el("summary", {}, t.show_answer), el("p", {}, fill(station.answer, told(view))))));
+      make("div", { class: "question" }, make("p", {}, make("strong", {}, `${t.question}: `), filled(station.question, told(view))),
+        make("details", { open: state.open, ontoggle: (event) => { state.open = event.target.open; } }, make("summary", {}, t.show_answer), make("p", {}, filled(station.answer, told(view))))));
   }
 
   function drawHeads(view) {
@@ -193,39 +195,39 @@ export function mount(root, lesson, { lang = lesson.lang, hash = false } = {}) {
     const maps = view.every.map((stages, h) => {
       if (!stages) return null;
       const [T, S] = [stages.weights.length, stages.weights[0].length];
-      const canvas = el("canvas", { width: S, height: T, "aria-hidden": "true" });
+      const canvas = make("canvas", { width: S, height: T, "aria-hidden": "true" });
       const pen = canvas.getContext("2d");
-      stages.weights.forEach((r, i) => r.forEach((w, j) => { pen.fillStyle = css(share(w)); pen.fillRect(j, i, 1, 1); }));
-      return el("button", { type: "button", class: "map", "aria-pressed": String(h === state.head), "data-head": h, "aria-label": fill(t.head_n, { head: h }), onclick: () => set({ head: h, open: false }, `[data-head="${h}"]`) }, canvas, el("span", {}, String(h)));
+      stages.weights.forEach((r, i) => r.forEach((w, j) => { pen.fillStyle = css(rgb(w, "linear")); pen.fillRect(j, i, 1, 1); }));
+      return make("button", { type: "button", class: "map", "aria-pressed": String(h === state.head), "data-head": h, "aria-label": filled(t.head_n, { head: h }), onclick: () => set({ head: h, open: false }, `[data-head="${h}"]`) }, canvas, make("span", {}, String(h)));
     });
-    put(parts.heads, el("h2", {}, t.choose_head), el("p", { class: "small" }, t.head_grid), el("div", { class: "maps" }, maps), lesson.hasHead.every(Boolean) ? null : el("p", { class: "small" }, t.one_head));
+    fill(parts.heads, make("h2", {}, t.choose_head), make("p", { class: "small" }, t.head_grid), make("div", { class: "maps" }, maps), lesson.hasHead.every(Boolean) ? null : make("p", { class: "small" }, t.one_head));
   }
 
   function drawBreaks(view, after) {
     const t = texts();
-    const check = (id, label, on, change, disabled = false) => el("label", { class: "switch" }, el("input", { type: "checkbox", "data-break": id, checked: on, disabled, onchange: (event) => change(event.target.checked) }), el("span", {}, label));
+    const check = (id, label, on, change, disabled = false) => make("label", { class: "switch" }, make("input", { type: "checkbox", "data-break": id, checked: on, disabled, onchange: (event) => change(event.target.checked) }), make("span", {}, label));
     const again = (id) => `[data-break="${id}"]`;
     const causal = lesson.maskKind !== "none";
     const bare = lesson.readings.some((r) => r.kind === "positions"), swaps = lesson.readings.filter((r) => r.kind === "swap");
-    const slider = el("input", { type: "range", min: -2.3, max: 1.7, step: 0.1, value: Math.log(state.temperature), "data-break": "temperature", "aria-label": t.switch_temperature, "aria-valuetext": state.temperature.toFixed(2),
+    const slider = make("input", { type: "range", min: -2.3, max: 1.7, step: 0.1, value: Math.log(state.temperature), "data-break": "temperature", "aria-label": t.switch_temperature, "aria-valuetext": state.temperature.toFixed(2),
       oninput: (event) => { const e = Number(event.target.value); set({ temperature: Math.abs(e) < 0.06 ? 1 : Number(Math.exp(e).toFixed(2)) }, again("temperature")); } });
-    const swap = el("select", { "data-break": "swap", onchange: (event) => set({ swap: event.target.value, positions: true }, again("swap")) }, el("option", { value: "" }, t.swap_none), swaps.map((r) => el("option", { value: r.name, selected: state.swap === r.name }, visible(r.one) + " ↔ " + visible(r.other))));
+    const swap = make("select", { "data-break": "swap", onchange: (event) => set({ swap: event.target.value, positions: true }, again("swap")) }, make("option", { value: "" }, t.swap_none), swaps.map((r) => make("option", { value: r.name, selected: state.swap === r.name }, shown(r.one) + " ↔ " + shown(r.other))));
     const end = after ? says() : null;
-    put(parts.breaks, 
-      el("h2", {}, t.break_it),
+    fill(parts.breaks, 
+      make("h2", {}, t.break_it),
       lesson.scale !== 1 ? check("scale", t.switch_scale, !state.scale, (on) => set({ scale: !on }, again("scale"))) : null,
       lesson.cross ? null : check("mask", causal ? t.switch_mask_off : t.switch_mask_on, state.mask !== null, (on) => set({ mask: on ? !causal : null }, again("mask"))),
       bare ? check("positions", t.switch_positions, !state.positions, (on) => set({ positions: !on, swap: "" }, again("positions"))) : null,
       check("head", t.switch_head, state.off, (on) => set({ off: on }, again("head"))),
-      el("label", { class: "switch wide" }, el("span", {}, `${t.switch_temperature}: ${state.temperature.toFixed(2)}`), slider),
-      swaps.length ? el("label", { class: "switch wide" }, el("span", {}, t.switch_swap), swap) : null,
-      lesson.swapsLeft ? el("p", { class: "small" }, t.swaps_left) : null,
-      after ? el("div", { class: "effect" },
-        after.reading !== view.reading ? el("p", { class: "small" }, t.re_read) : null,
-        el("p", {}, fill(t.broken_spread, { before: mean(view).toFixed(1), after: mean(after).toFixed(1) })),
-        el("p", {}, fill(t.broken_output, { row: view.words.row, percent: percent(change(view, after)) })),
-        lesson.readings[0].says && end ? el("div", { class: "ends" }, el("p", {}, el("b", {}, `${t.before}: `), lesson.readings[0].says), el("p", {}, el("b", {}, `${t.after}: `), end)) : null,
-        el("button", { type: "button", class: "reset", onclick: () => set({ scale: true, mask: null, positions: true, off: false, temperature: 1, swap: "" }, again("head")) }, t.reset)) : null);
+      make("label", { class: "switch wide" }, make("span", {}, `${t.switch_temperature}: ${state.temperature.toFixed(2)}`), slider),
+      swaps.length ? make("label", { class: "switch wide" }, make("span", {}, t.switch_swap), swap) : null,
+      lesson.swapsLeft && swaps.length ? make("p", { class: "small" }, t.swaps_left) : null,
+      after ? make("div", { class: "effect" },
+        after.reading !== view.reading ? make("p", { class: "small" }, t.re_read) : null,
+        make("p", {}, filled(t.broken_spread, { before: mean(view).toFixed(1), after: mean(after).toFixed(1) })),
+        make("p", {}, filled(t.broken_output, { row: view.words.row, percent: rounded(change(view, after)) })),
+        lesson.readings[0].says && end ? make("div", { class: "ends" }, make("p", {}, make("b", {}, `${t.before}: `), lesson.readings[0].says), make("p", {}, make("b", {}, `${t.after}: `), end)) : null,
+        make("button", { type: "button", class: "reset", onclick: () => set({ scale: true, mask: null, positions: true, off: false, temperature: 1, swap: "" }, again("head")) }, t.reset)) : null);
   }
 
   const mean = (view) => view.stages.weights.reduce((a, w) => a + spread(w), 0) / view.stages.weights.length;
@@ -259,9 +261,9 @@ export function mount(root, lesson, { lang = lesson.lang, hash = false } = {}) {
   function move(to) {
     cancelAnimationFrame(moving);
     to = Math.min(Math.max(to, 1), 9);
-    const from = state.at, began = performance.now(), focus = document.activeElement?.dataset?.station ? `[data-station="${to}"]` : null;
+    const from = state.at, began = performance.now(), focus = root.getRootNode().activeElement?.dataset?.station ? `[data-station="${to}"]` : null;
     if (state.station !== to) state.open = false;
-    if (still() || from === to) return set({ station: to, at: to }, focus);
+    if (calm() || from === to) return set({ station: to, at: to }, focus);
     const tick = (now) => {
       const t = Math.min((now - began) / 450, 1), at = from + (to - from) * (t < 0.5 ? 2 * t * t : 1 - 2 * (1 - t) ** 2);
       if (t === 1) return set({ station: to, at: to }, focus);
@@ -272,7 +274,7 @@ export function mount(root, lesson, { lang = lesson.lang, hash = false } = {}) {
   }
 
   function pressed(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName)) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|SELECT|TEXTAREA)$/.test(event.composedPath()[0].tagName)) return;
     const zoom = ZOOMS[Number(event.key) - 1], heads = lesson.hasHead.flatMap((has, h) => (has ? [h] : []));
     const next = (by) => heads[(heads.indexOf(state.head) + by + heads.length) % heads.length];
     if (event.key === "ArrowRight") move(state.station + 1);
@@ -307,10 +309,10 @@ export function mount(root, lesson, { lang = lesson.lang, hash = false } = {}) {
   const resized = new ResizeObserver(() => frame.querySelectorAll(".pairs").forEach((pairs) => link(pairs, pairs.querySelector(".lines"), viewOf(pairs.classList.contains("new")))));
   resized.observe(frame);
   const themes = matchMedia("(prefers-color-scheme: dark)");
-  const repaint = () => draw();
-  themes.addEventListener("change", repaint);
-  const api = { state, set, repaint, view: (changed = broken()) => viewOf(changed), pinned: (station = state.station) => pinned(viewOf(broken()), station), onchange: null,
-    destroy: () => { document.removeEventListener("keydown", pressed); themes.removeEventListener("change", repaint); resized.disconnect(); root.replaceChildren(); } };
+  const again = () => { repaint(); draw(); };
+  themes.addEventListener("change", again);
+  const api = { state, set, repaint: again, view: (changed = broken()) => viewOf(changed), pinned: (station = state.station) => pinned(viewOf(broken()), station), onchange: null,
+    destroy: () => { document.removeEventListener("keydown", pressed); themes.removeEventListener("change", again); resized.disconnect(); root.replaceChildren(); } };
   draw();
   return api;
 }
