@@ -103,7 +103,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["my-writer", "--text", TEXT], [TEXT, "Layer 1:", "each sees itself and those before it"]),
         (["my-summarizer", "--text", "the dog ran."], ["summarize: the dog ran.", "the words that were read"]),
         (["my-digits", "--image", "seven.png"], ["seven.png", "[CLS]", "patches that were read"]),
-        (["my-hearer", "--audio", "speech.wav"], ["speech.wav", "0.0s", "stretches of time"]),
+        (["my-hearer", "--audio", "speech.wav"], ["speech.wav", "0.00s", "stretches of time"]),
     ],
     ids=["encoder", "decoder", "answers", "image", "sound"],
 )

@@ -59,7 +59,8 @@ def axis(ruler: Ruler, start: int, count: int, *, by_words: bool) -> Words:
         case Frames():
             step = ceil(count / MOST) if by_words else 1
             runs = [[*range(i, min(i + step, count))] for i in range(0, count, step)]
-            return Words([f"{(start + run[0]) * ruler.seconds:.1f}s" for run in runs], runs, [], "stretch")
+            digits = 1 if step * ruler.seconds >= 0.1 else 2
+            return Words([f"{(start + run[0]) * ruler.seconds:.{digits}f}s" for run in runs], runs, [], "stretch")
         case rulers.Places():
             return Words([str(start + i) for i in range(count)], alone, [], "place")
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import struct
 import sys
+import warnings
 import xml.etree.ElementTree as XML
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +15,17 @@ import pytest
 import torch
 
 import polyhead
-from polyhead.errors import ArgumentError, DataError, MissingExtra
+from polyhead.errors import ArgumentError, MissingExtra
 from polyhead.lens.figures import fonts
+from polyhead.lens.figures.bars import PALE
 from polyhead.lens.figures.bitmap import colours, png
+from polyhead.lens.figures.boxed import boxed, note, parts
+from polyhead.lens.figures.drawing import BLUE, ORANGE, Curve, Label
+from polyhead.lens.figures.raster import legible
+from polyhead.lens.figures.wording import Language, said
 from polyhead.lens.rulers import Frames, Patches, Ruler, Words
 from polyhead.lens.rulers import png as thumbnail
+from polyhead.operator.answers import Grid
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = (
@@ -88,6 +96,39 @@ def test_by_norms_each_row_sums_to_one() -> None:
     np.testing.assert_allclose(found, (expected / expected.sum(1, keepdim=True)).flatten().numpy(), rtol=1e-5)
 
 
+@pytest.mark.parametrize(("kind", "weighting"), [("heads", "weight"), ("heads", "norm"), ("links", "norm")])
+def test_every_kind_of_map_has_the_numbers_of_the_recording(kind: str, weighting: str) -> None:
+    recording = recorded(6)
+    call = recording["attention"]
+    exact = call.weights()[0]
+    if weighting == "norm":
+        exact = exact * call.norms.values[0, :, None]
+        exact = exact / exact.sum(-1, keepdim=True)
+    head = 2 if kind == "links" else None
+    made = polyhead.figure(recording, kind, layer=0, head=head, weighting=weighting)  # pyright: ignore
+    lines = table(made.tsv)
+    for line in lines:
+        expected = exact[int(line["head"]), int(line["query"]), int(line["key"])]
+        assert float(line["weight"]) == pytest.approx(float(expected), rel=1e-5)
+    assert len(lines) == (36 if head is not None else 4 * 36)
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_sheet_of_a_recording_has_exact_rows_and_nothing_cut(language: Language) -> None:
+    recording = recorded(5, 300)
+    recording.entries *= 2  # two calls are a whole recording
+    recording.entries[1] = "attention.1", lambda: replace(recording["attention"], name="attention.1")
+    made = polyhead.figure(recording, language=language)
+    exact = recording["attention"].weights()[0]  # [4, 5, 300]
+    ends = [0, *Grid.of((32, 32), 5, 300).column_ends()]
+    for line in table(made.tsv):
+        j = ends.index(int(line["key"]))
+        cell = exact[int(line["head"]), int(line["query"]), ends[j] : ends[j + 1]]
+        assert float(line["weight"]) == pytest.approx(float(cell.max()), rel=1e-5)
+    assert len(table(made.tsv)) == 2 * 4 * 5 * 32
+    assert said("cross", language) in made.drawing.texts and not [x for x in made.drawing.texts if "…" in x]
+
+
 def test_links_without_a_head_are_the_mean_of_all() -> None:
     recording = recorded(4)
     found = [float(line["weight"]) for line in table(polyhead.figure(recording, "links").tsv)]
@@ -104,6 +145,27 @@ def test_hostile_tokens_stay_data(kind: str) -> None:
     assert not any(c in one.svg + one.tsv for c in "\x1b\u202e\u2028\ud800")
     assert {len(line.split("\t")) for line in one.tsv.splitlines()} == {8}
     assert one.png()[:4] == b"\x89PNG"  # where $ is no mathematics
+
+
+@pytest.mark.parametrize("kind", ["heads", "map", "links", "picture", "sound"])
+def test_svg_runs_nothing_and_asks_for_nothing_whatever_the_names(kind: str) -> None:
+    hostile = "</title><script>x</script>&evil;<!ENTITY a 'b'>\" onload=\"x"
+    picture = thumbnail(np.full((20, 30, 3), 120, np.uint8))[0]
+    ruler = {"picture": Patches(1, 2, (hostile,), picture, (30, 20)), "sound": Frames(0.02, 3, 0.05)}.get(kind)
+    recording = recorded(3, 3 if kind == "sound" else None, encoder=ruler or words(hostile, "a", "b"))
+    recording.rulers["decoder"] = words(hostile, "b", "c")
+    name, call = recording.entries[0]
+    recording.entries[0] = hostile, lambda: replace(call(), name=hostile)
+    assert name == "attention"
+    seen = replace(polyhead.see(recording=recording), source=hostile)
+    made = polyhead.figure(seen, kind, head=None if kind == "heads" else 0)  # pyright: ignore[reportArgumentType]
+    assert "<!" not in made.svg  # neither entities nor comments
+    for each in XML.fromstring(made.svg).iter():
+        assert each.tag.removeprefix(SVG) in {"svg", "title", "desc", "rect", "path", "text", "image"}
+        for key, value in each.attrib.items():
+            assert not key.startswith("on") and "url(" not in value and "javascript:" not in value
+            assert key != "href" or value.startswith("data:image/png;base64,")
+    assert hostile in made.description  # as text, whole
 
 
 def test_svg_has_a_title_a_description_and_text_and_asks_for_nothing() -> None:
@@ -151,12 +213,54 @@ def test_files_are_written_as_their_ending_says(tmp_path: Path) -> None:
         one.save(tmp_path / "x.jpg")
 
 
-def test_a_font_without_the_glyphs_is_one_sentence_and_the_svg_still_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    one = polyhead.figure(recorded(2, encoder=words("苹", "b")), head=0)
+EVERY = "I", "\U0001f47d", "a\U00012000b", "\ua992\ua9c0", "我", "x"  # an alien, cuneiform, Javanese, Chinese
+
+
+@pytest.mark.parametrize(("kind", "language"), [("map", "en"), ("map", "zh"), ("links", "en"), ("heads", "zh")])
+def test_a_character_that_no_font_has_is_a_box_with_its_number(
+    kind: str, language: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording = recorded(len(EVERY), encoder=words(*EVERY))
+    head = None if kind == "heads" else 0
+    one = polyhead.figure(recording, kind, head=head, layer=0, language=language)  # pyright: ignore
+    monkeypatch.setattr(fonts, "installed", list)  # but DejaVu Sans, which matplotlib brings
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # matplotlib's word that a glyph is missing is one
+        assert one.png()[:4] == b"\x89PNG"
+    drawing, (_, missing) = legible(one.drawing)
+    assert {"\U0001f47d", "\U00012000", "我"} <= missing
+    drawn = boxed(drawing, missing, lambda label: 6.0 * len(label.text))
+    assert not {c for text in drawn.texts for c in text} & missing and {"1F4", "7D", "120", "00", "62", "11"} <= {
+        *drawn.texts
+    }
+    assert drawn.height > one.drawing.height and "fonts-noto-cjk" in " ".join(drawn.texts)  # though Chinese was asked
+    assert "U+" in one.lacking and "apt install fonts-noto-cjk" in one.lacking
+    assert "我" in one.svg and "\U0001f47d" in one.svg
+
+
+def test_boxes_stand_where_the_characters_would_along_a_slanted_label() -> None:
+    label = Label(100, 50, "ab\U0001f47dcd", 20, "end", angle=-90)  # read upwards, ending at (100, 50)
+    made = list(parts(label, {"\U0001f47d"}, lambda piece: 10.0 * len(piece.text)))
+    before, after = (next(x for x in made if isinstance(x, Label) and x.text == text) for text in ("ab", "cd"))
+    assert (before.x, before.y) == (pytest.approx(100), pytest.approx(50 + 20 + 20 + 20))  # its start: 60 before
+    assert (after.x, after.y) == (pytest.approx(100), pytest.approx(50 + 20)) and after.anchor == "start"
+    corners = [point for x in made if isinstance(x, Curve) for point in x.points]
+    assert {round(y) for _, y in corners} == {71, 89} and {round(x) for x, _ in corners} == {90, 110}
+
+
+def test_a_note_of_a_rare_script_is_in_the_language_of_the_figure_and_names_some() -> None:
+    assert note("\U0001f47d", "zh") == (
+        "已安装的字体都没有 \U0001f47d U+1F47D EXTRATERRESTRIAL ALIEN：缺少的字符画成写有编号的方框。SVG 中仍是文本。"
+    )
+    assert "and 2 more" in note("\ua992\ua993\ua994\ua995\ua996\ua997", "en")
+
+
+def test_what_only_chooses_the_form_of_a_neighbour_is_no_box(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = polyhead.figure(recorded(2, encoder=words("☺\ufe0f", "b\U000e0100")), head=0)
     monkeypatch.setattr(fonts, "installed", list)
-    with pytest.raises(DataError, match=r"No installed font has the characters 苹, .* save as \.svg"):
-        one.png()
-    assert [*one._repr_mimebundle_()] == ["image/svg+xml", "text/plain"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert one.png() and not one.lacking
 
 
 def test_without_matplotlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,6 +305,21 @@ def test_bars_of_roles_have_every_number_that_was_measured() -> None:
         text for text in texts(made.svg) if text.replace(".", "").isdigit()
     ]
     assert ".." not in made.svg
+    assert "means over 2 inputs. Thin lines: the interval of 95 %. Orange marks" in made.description
+    alone = polyhead.figure(polyhead.heads(recorded(7), ablate=None), metric="offset", language="zh")
+    assert alone.description.endswith("条形是一个输入的数值。")  # no interval, and nothing that chance would get
+    assert "层 0.0" in alone.drawing.texts
+
+
+def test_in_grey_a_mark_of_chance_stands_out_from_its_bar() -> None:
+    made = polyhead.figure(polyhead.heads(recorded(7), ablate=None), metric="distance")
+    marks = [shape for shape in made.drawing.shapes if isinstance(shape, Curve) and shape.stroke in (ORANGE, PALE)]
+    assert [mark.stroke for mark in marks[-2:]] == [PALE, ORANGE] and marks[-2].thick > marks[-1].thick
+    grey = {
+        colour: np.dot([int(colour[i : i + 2], 16) for i in (1, 3, 5)], [0.2126, 0.7152, 0.0722])
+        for colour in (PALE, BLUE)
+    }
+    assert grey[PALE] - grey[BLUE] > 100
 
 
 def test_colours_rise_in_lightness_and_a_png_says_its_pixels() -> None:

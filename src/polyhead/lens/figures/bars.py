@@ -12,12 +12,19 @@ from polyhead.lens.figures.drawing import BLUE, INK, LINE, ORANGE, SOFT, Box, Cu
 from polyhead.lens.figures.maps import WIDE
 from polyhead.lens.figures.sheet import EDGE
 from polyhead.lens.figures.wording import Language, said
-from polyhead.lens.roles.result import Heads
+from polyhead.lens.roles.result import Attention, Heads
 from polyhead.lens.roles.result import Row as Number
 
 MOST = 48  # heads that are drawn; the table has all
 STEP = 19.0
-PALE = "#dfe6ee"  # round the line of an interval, on its bar
+PALE = "#dfe6ee"  # round what is drawn on a bar
+
+
+def called(call: Attention, head: int, language: Language) -> str:
+    """What a bar is called: the layer and the head, and which part of the model they are of where there are several."""
+    if language == "en":
+        return call.label(head)
+    return f"{said(call.part, language) if call.part else '层'} {call.layer}.{head}"
 
 
 def bars(heads: Heads, metric: str, language: Language) -> tuple[Drawing, list[Number]]:
@@ -36,10 +43,13 @@ def bars(heads: Heads, metric: str, language: Language) -> tuple[Drawing, list[N
     )
     top = max([x for x in reach if not np.isnan(x)], default=1.0) or 1.0
     about = what.about_zh if language == "zh" else what.about_en
-    told = [about.rstrip(".。") + ("。" if language == "zh" else "."), said("roles", language, inputs)]
+    told = [about.rstrip(".。") + ("。" if language == "zh" else ".")]
+    told += [said("role", language) if inputs == 1 else said("roles", language, inputs)]
+    told += [said("interval", language)] if any(not np.isnan(heads.low[(*at, m)]) for at in order) else []
+    told += [said("chance", language)] if any(not np.isnan(heads.chance[c, m]) for c, _ in order) else []
     name = what.zh if language == "zh" else what.en
     drawing, y = sheet.headed(f"{shown(Path(heads.model).name or heads.model)}: {name}", told, "", WIDE, language)
-    labels = [heads.calls[c].label(h) for c, h in order]
+    labels = [called(heads.calls[c], h, language) for c, h in order]
     x = EDGE + max((width_of(label) for label in labels), default=0.0) + 12
     room = WIDE - EDGE - 74 - x
 
@@ -59,7 +69,8 @@ def bars(heads: Heads, metric: str, language: Language) -> tuple[Drawing, list[N
                 Curve(((at(a), middle), (at(b), middle)), INK, 1.6),
             )
         if not np.isnan(chance):
-            drawing.add(Curve(((at(chance), middle - 8), (at(chance), middle + 8)), ORANGE, 2.2))
+            mark = (at(chance), middle - 8), (at(chance), middle + 8)
+            drawing.add(Curve(mark, PALE, 4.4), Curve(mark, ORANGE, 2.2))
         drawing.add(Label(WIDE - EDGE, middle, f"{value:.3g}", 11, "end", colour=SOFT))
     drawing.height = y + len(order) * STEP + EDGE
     return drawing, [row for row in heads.rows(sort=metric) if row.metric == metric]

@@ -47,9 +47,9 @@ def ink(rgb: NDArray[np.uint8]) -> str:
     return hexed(ink_on((red, green, blue)))
 
 
-def png(pixels: NDArray[np.uint8]) -> bytes:
+def png(pixels: NDArray[np.uint8], *, least: int = LEAST) -> bytes:
     """A picture [height, width, 3 or 4] as a PNG; a small one with each pixel several times."""
-    times = max(LEAST // max(*pixels.shape[:2], 1), 1)
+    times = max(least // max(*pixels.shape[:2], 1), 1)
     large = np.repeat(np.repeat(pixels, times, 0), times, 1)
     height, width, channels = large.shape
     lines = np.concatenate([np.zeros((height, 1), np.uint8), large.reshape(height, -1)], 1)  # 0: no filter

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from polyhead.errors import ArgumentError, DataError, MissingExtra, did_you_mean
+from polyhead.errors import ArgumentError, MissingExtra, did_you_mean
 from polyhead.files import write_bytes, write_text
 from polyhead.lens.figures.bars import bars
 from polyhead.lens.figures.drawing import Drawing
@@ -55,11 +55,19 @@ class Figure:
         return svg(self.drawing)
 
     def png(self, *, scale: float = 2.0) -> bytes:
-        """The figure as pixels, `scale` for each of its own. Needs the extra `plot`, and raises DataError where no
-        installed font has its characters."""
+        """The figure as pixels, `scale` for each of its own. Needs the extra `plot`. A character that no installed font
+        has is a box with its number, and a note in the figure says so."""
         from polyhead.lens.figures.raster import raster
 
         return raster(self.drawing, scale=scale)
+
+    @property
+    def lacking(self) -> str:
+        """What a PNG has in boxes, for lack of a font, as a sentence; empty where nothing is lacking. Needs the extra
+        `plot`."""
+        from polyhead.lens.figures.raster import lacking
+
+        return lacking(self.drawing)
 
     @property
     def tsv(self) -> str:
@@ -83,7 +91,7 @@ class Figure:
         shown: dict[str, Any] = {"image/svg+xml": self.svg, "text/plain": f"{self.title}\n{self.description}"}
         try:
             shown["image/png"] = self.png()
-        except (MissingExtra, DataError):  # the SVG stands for both
+        except MissingExtra:  # the SVG stands for both
             pass
         return shown
 

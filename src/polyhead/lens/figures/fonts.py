@@ -1,4 +1,4 @@
-"""Which of the installed fonts can write the characters of a figure."""
+"""Which of the installed fonts can write the characters of a figure, and which characters none of them has."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
-from polyhead.errors import DataError, extra
+from polyhead.errors import extra
 
 ALWAYS = "DejaVu Sans"  # comes with matplotlib
 LIKED = (
@@ -19,25 +19,21 @@ LIKED = (
     "Noto Sans",
     "Arial Unicode",
 )
+# Joiners and variation selectors, which choose a form of their neighbours: a font that lacks one shows the usual form.
+SELECTORS = frozenset([*range(0x200C, 0x200E), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)])
 
 
-def families(texts: Iterable[str]) -> list[str]:
-    """The families to write these texts with, the next where one lacks a glyph. Raises DataError where all lack it."""
+def families(texts: Iterable[str]) -> tuple[list[str], frozenset[str]]:
+    """The families to write these texts with, the next where one lacks a glyph; and the characters that all lack."""
     wanted = {ord(c) for text in texts for c in text if not c.isspace()}
     missing, chosen = wanted - glyphs(ALWAYS), [ALWAYS]
-    if not missing:
-        return chosen
-    for name in installed():
+    for name in installed() if missing - SELECTORS else ():
         if found := missing & glyphs(name):
             chosen.append(name)
             missing -= found
-            if not missing:
-                return chosen
-    lacking = "".join(map(chr, sorted(missing)[:8])) + ("…" if len(missing) > 8 else "")
-    raise DataError(
-        f"No installed font has the characters {lacking}, so the PNG cannot be written; install a font that has them"
-        " (on Debian: apt install fonts-noto-cjk), or save as .svg, which is drawn where it is opened"
-    )
+            if not missing - SELECTORS:
+                break
+    return chosen, frozenset(map(chr, missing))
 
 
 def manager() -> Any:
@@ -63,10 +59,11 @@ def installed() -> list[str]:
 
 @cache
 def glyphs(name: str) -> frozenset[int]:
-    """The characters that a family has; none at all where its file cannot be read."""
+    """The characters that a family has as outlines; none at all where its file cannot be read, or holds pictures."""
     found: Any = extra("matplotlib.font_manager", "plot")
     faces: Any = extra("matplotlib.ft2font", "plot")
     try:
-        return frozenset(faces.FT2Font(found.findfont(name, fallback_to_default=False)).get_charmap())
+        face = faces.FT2Font(found.findfont(name, fallback_to_default=False))
+        return frozenset(face.get_charmap()) if face.scalable else frozenset()
     except (OSError, RuntimeError, ValueError):
         return frozenset()

@@ -12,6 +12,7 @@ from polyhead.lens.page.scene import Shown
 
 LEAST = 0.05  # of a row: weaker links are left out
 GAP = 330.0  # between the two sides
+NUMBERED = 18.0  # from line to line, at least, where each word's largest weight is written beside it
 
 
 def links(looking: Looking, call: Shown, head: int | None) -> tuple[Drawing, list[Row]]:
@@ -35,7 +36,9 @@ def links(looking: Looking, call: Shown, head: int | None) -> tuple[Drawing, lis
     wide, right = max(wide, width_of(heads[0]) + 4), max(right, width_of(heads[1]) + 4)
     width = max(WIDE, wide + GAP + right + 2 * EDGE)
     name = looking.name(call, head) + (f" · {said('mean', looking.language, H)}" if head is None else "")
-    told = [said("links", looking.language, 100 * LEAST), *view.told[1:]]
+    numbered = step >= NUMBERED
+    told = [said("links", looking.language), *([said("largest", looking.language)] if numbered else [])]
+    told += [said("weak", looking.language, 100 * LEAST), *view.told[1:]]
     drawing, y = sheet.headed(f"{name}: {named(looking)}", told, exactness(looking, call), width, looking.language)
     spare = (width - 2 * EDGE - wide - GAP - right) / 2
     x0 = EDGE + spare + wide
@@ -55,7 +58,7 @@ def links(looking: Looking, call: Shown, head: int | None) -> tuple[Drawing, lis
         drawing.add(Label(x0, y + at, text, 13, "end", colour=SOFT if sign else INK))
     for at, text, sign in two:
         drawing.add(Label(x1, y + at, text, 13, colour=SOFT if sign else INK))
-    if step >= 18:
+    if numbered:
         for i, at in enumerate(middle[0]):
             best = width_of(sheet.short(view.rows.labels[i]), 13) + 10
             drawing.add(Label(x0 - best, at, f"{100 * weights[i].max():.0f} %", 10.5, "end", colour=SOFT))

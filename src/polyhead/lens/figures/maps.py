@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import ceil
 
 from polyhead.errors import ArgumentError
 from polyhead.lens.draw.labels import shown
+from polyhead.lens.exactness import in_chinese
 from polyhead.lens.figures import sheet
 from polyhead.lens.figures.drawing import SOFT, Drawing, Label, cut, width_of
 from polyhead.lens.figures.sheet import EDGE
@@ -17,7 +19,8 @@ WIDE = 760.0  # of a figure, at least
 LARGE, SMALL = 40.0, 12.0  # a cell with words, at most and at least
 MAP = 560.0  # the longer side of a map without room for words
 SIDES = (132.0, 78.0)  # the longer side of a small map: of one layer, of a model
-ACROSS = 16  # heads in a line
+ACROSS = 16  # heads in a line, at most
+ALL_BOXES = 8000  # cells of a sheet that are each a shape of SVG
 WRITTEN = 20  # columns whose cells are wide enough for numbers
 
 
@@ -65,10 +68,13 @@ def head_sheet(looking: Looking, calls: Sequence[Shown]) -> tuple[Drawing, list[
     """Every head of one call as a small map, or of several, a line for each."""
     one = len(calls) == 1
     views = [looking.view(call, range(call.facts.shape[1])) if one else looking.small(call) for call in calls]
-    side, across = SIDES[not one], max(min(ACROSS, max(len(view.heads) for view in views)), 1)
-    if one:
-        across = min(across, 5)
-    gap, left = 14.0, 0.0 if one else 74.0
+    side, most_heads = SIDES[not one], max(max(len(view.heads) for view in views), 1)
+    across = min(most_heads, 5) if one else ceil(most_heads / ceil(most_heads / ACROSS))
+    lines = [
+        (said("layer", looking.language, view.call.layer), said(view.call.facts.part, looking.language))
+        for view in views
+    ]
+    gap, left = 14.0, 0.0 if one else max(max(width_of(layer), width_of(part, 10)) for layer, part in lines) + 14
     width = max(WIDE, 2 * EDGE + left + across * (side + gap) - gap)
     what = (
         f"{looking.name(calls[0])} · {said('every head', looking.language)}"
@@ -76,9 +82,8 @@ def head_sheet(looking: Looking, calls: Sequence[Shown]) -> tuple[Drawing, list[
         else said("every layer", looking.language)
     )
     told = dict.fromkeys(sentence for view in views for sentence in view.told)
-    drawing, y = sheet.headed(
-        f"{what}: {named(looking)}", [*told], exactness(looking, calls[0]), width, looking.language
-    )
+    drawing, y = sheet.headed(f"{what}: {named(looking)}", [*told], exactness(looking, *calls), width, looking.language)
+    most = sheet.BOXES if sum(view.weights.size for view in views) <= ALL_BOXES else 0
     if one:
         for key, axis in (("rows", views[0].rows), ("columns", views[0].columns)):
             line = said(key, looking.language, " ".join(map(sheet.short, axis.labels[:200])))
@@ -86,37 +91,43 @@ def head_sheet(looking: Looking, calls: Sequence[Shown]) -> tuple[Drawing, list[
             y += sheet.TALL
         y += 6
     y = sheet.scale(drawing, EDGE, y) + 8
-    for view in views:
+    for view, (layer, part) in zip(views, lines, strict=True):
         for first in range(0, len(view.heads), across):
             some = range(first, min(first + across, len(view.heads)))
             if not one and first == 0:
-                drawing.add(Label(EDGE, y + 26, said("layer", looking.language, view.call.layer), 12, bold=True))
-                part = cut(said(view.call.facts.part, looking.language), left - 4, 10)
-                drawing.add(Label(EDGE, y + 42, part, 10, colour=SOFT))
-            y += small_maps(looking, drawing, EDGE + left, y, side, gap, view, some)
+                drawing.add(Label(EDGE, y + 26, layer, 12, bold=True), Label(EDGE, y + 42, part, 10, colour=SOFT))
+            y += small_maps(looking, drawing, EDGE + left, y, side, gap, view, some, most)
     drawing.height = y + EDGE - 8
     return drawing, [line for view in views for line in view.lines()]
 
 
 def small_maps(
-    looking: Looking, drawing: Drawing, x: float, y: float, side: float, gap: float, view: View, some: range
+    looking: Looking, drawing: Drawing, x: float, y: float, side: float, gap: float, view: View, some: range, most: int
 ) -> float:
-    """A line of small maps; gives how tall it is."""
+    """A line of small maps, those of more cells than `most` as bitmaps; gives how tall it is."""
     R, C = view.weights.shape[1:]
     cell = side / max(R, C)
     wide, tall = max(C * cell, 14.0), max(R * cell, 14.0)
     for n, head in enumerate(some):
         at = x + n * (side + gap)
         drawing.add(Label(at, y + 6, said("head", looking.language, view.heads[head]), 11))
-        sheet.cells(drawing, at, y + 16, wide / C, tall / R, view.weights[head], view.rows, view.columns)
+        sheet.cells(drawing, at, y + 16, wide / C, tall / R, view.weights[head], view.rows, view.columns, most)
     return tall + 16 + gap
 
 
 def named(looking: Looking) -> str:
     """What was seen, as a title."""
     seen = looking.seen
+    if seen.source == "recording" and not seen.model:
+        return said("recording", looking.language)
     return shown(seen.source if seen.target is None else f"{seen.source} → {seen.target}")
 
 
-def exactness(looking: Looking, call: Shown) -> str:
-    return f"{call.facts.name}: {call.facts.exactness}."
+def exactness(looking: Looking, *calls: Shown) -> str:
+    """How exact the numbers are, and of which attention they are if of one."""
+    zh = looking.language == "zh"
+    told = dict.fromkeys(shown(call.facts.exactness) for call in calls)
+    line = ("；" if zh else "; ").join(in_chinese(one) if zh else one for one in told)
+    if len(calls) == 1:
+        line = f"{shown(calls[0].facts.name)}{'：' if zh else ': '}{line}"
+    return (line[:1].upper() + line[1:] if len(calls) > 1 else line) + ("。" if zh else ".")

@@ -33,7 +33,7 @@ def on_picture(looking: Looking, call: Shown, head: int | None, query: int | Non
     heads, before = [*range(H)] if head is None else [head], len(patches.before)
     rows = np.stack([looking.row(call, each, query) for each in heads])  # [heads, S]
     rows_side, columns_side = (
-        looking.long(name, n, 1, n, at) for name, n, at in ((call.rows, T, call.offset), (call.columns, S, 0))
+        looking.long(name, range(n), at) for name, n, at in ((call.rows, T, call.offset), (call.columns, S, 0))
     )
     who = Side(rows_side.title, (rows_side.labels[query],), (rows_side.places[query],))
     view = View(call, tuple(heads), who, columns_side, rows[:, None], looking.sentences(call)[1:])

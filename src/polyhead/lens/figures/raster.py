@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 
 from polyhead.errors import extra
+from polyhead.lens.figures.boxed import boxed, note
 from polyhead.lens.figures.drawing import PAPER, Bitmap, Box, Curve, Drawing, Label, Shape
-from polyhead.lens.figures.fonts import families
+from polyhead.lens.figures.fonts import SELECTORS, families
 
 POINT = 72  # units of a drawing in an inch, so that sizes of letters are points
 
 
 def raster(drawing: Drawing, *, scale: float = 2.0) -> bytes:
-    """The drawing with so many pixels for each of its own. Raises MissingExtra, and DataError for lack of a font."""
+    """The drawing with so many pixels for each of its own; what no font has stands in boxes. Raises MissingExtra."""
     figures: Any = extra("matplotlib.figure", "plot")
-    names = families(map(written, drawing.texts))
+    agg: Any = extra("matplotlib.backends.backend_agg", "plot")
+    drawing, (names, missing) = legible(drawing)
     figure = figures.Figure((drawing.width / POINT, drawing.height / POINT), dpi=POINT * scale, facecolor=PAPER)
+    canvas = agg.FigureCanvasAgg(figure)
+    if missing:
+        drawing = boxed(drawing, missing, lambda label: wide(canvas.get_renderer(), label, names) / scale)
+        figure.set_size_inches(drawing.width / POINT, drawing.height / POINT)
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     axes.set_axis_off()
     for n, shape in enumerate(drawing.shapes):
@@ -27,6 +34,35 @@ def raster(drawing: Drawing, *, scale: float = 2.0) -> bytes:
     told = {"Title": drawing.title, "Description": drawing.description, "Software": "polyhead"}
     figure.savefig(held, format="png", dpi=POINT * scale, metadata=told)
     return held.getvalue()
+
+
+def lacking(drawing: Drawing) -> str:
+    """What no installed font can write of a drawing, as a sentence; empty where they have it all."""
+    drawing, (_, missing) = legible(drawing)
+    return note(missing, "en") if missing else ""
+
+
+def legible(drawing: Drawing) -> tuple[Drawing, tuple[list[str], frozenset[str]]]:
+    """The drawing without what only chooses the form of a character and no font knows; its fonts; what they lack."""
+    texts = {text: written(text) for text in drawing.texts}
+    names, missing = families(texts.values())
+    silent = dict.fromkeys(ord(c) for c in missing if ord(c) in SELECTORS)
+    shapes = [
+        replace(shape, text=texts[shape.text].translate(silent)) if isinstance(shape, Label) else shape
+        for shape in drawing.shapes
+    ]
+    return replace(drawing, shapes=shapes), (names, frozenset(c for c in missing if ord(c) not in SELECTORS))
+
+
+def wide(renderer: Any, label: Label, names: list[str]) -> float:
+    """How many pixels wide a label is drawn, spaces at its ends included."""
+    font = extra("matplotlib.font_manager", "plot").FontProperties(
+        family=names, size=label.size, weight="bold" if label.bold else "normal"
+    )
+    long, short = (
+        renderer.get_text_width_height_descent(text, font, ismath=False)[0] for text in (f"x{label.text}x", "xx")
+    )
+    return float(long - short)
 
 
 def draw(axes: Any, shape: Shape, names: list[str], order: int) -> None:
@@ -51,7 +87,7 @@ def draw(axes: Any, shape: Shape, names: list[str], order: int) -> None:
         case Label(text=text, size=size):
             x, y = shape.base
             axes.text(
-                x, y, written(text), fontsize=size, family=names, weight="bold" if shape.bold else "normal",
+                x, y, text, fontsize=size, family=names, weight="bold" if shape.bold else "normal",
                 color=shape.colour,
                 ha={"start": "left", "middle": "center", "end": "right"}[shape.anchor], va="baseline",
                 rotation=-shape.angle, rotation_mode="anchor", zorder=order, parse_math=False,
@@ -66,5 +102,5 @@ def draw(axes: Any, shape: Shape, names: list[str], order: int) -> None:
 
 
 def written(text: str) -> str:
-    """A text without the picture of the escape character, which few fonts have."""
-    return text.replace("␛", "\\x1b")
+    """A text without what few fonts have: the picture of the escape character, and unusual spaces."""
+    return "".join(" " if c.isspace() else c for c in text.replace("␛", "\\x1b"))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from polyhead.lens.draw.labels import fit
-from polyhead.lens.figures.bitmap import colours, hexed, ink, png
+from polyhead.lens.figures.bitmap import LEAST, colours, hexed, ink, png
 from polyhead.lens.figures.drawing import (
     INK,
     LINE,
@@ -60,13 +60,16 @@ def scale(sheet: Drawing, x: float, y: float, *, width: float = 240.0) -> float:
 
 
 def cells(
-    sheet: Drawing, x: float, y: float, across: float, down: float, weights: Weights, rows: Side, columns: Side
-) -> None:
-    """A map [rows, columns] whose cells are so large."""
+    sheet: Drawing, x: float, y: float, across: float, down: float, weights: Weights, rows: Side, columns: Side,
+    most: int = BOXES,
+) -> None:  # fmt: skip
+    """A map [rows, columns] whose cells are so large; at most so many of them are boxes."""
     R, C = weights.shape
     painted = colours(weights)
-    if R * C > BOXES:
-        sheet.add(Bitmap(x, y, C * across, R * down, png(painted)))
+    if R * C > most:
+        sheet.add(
+            Bitmap(x, y, C * across, R * down, png(painted, least=min(int(4 * max(C * across, R * down)), LEAST)))
+        )
     else:
         sheet.add(
             *(

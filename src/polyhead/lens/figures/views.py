@@ -16,10 +16,11 @@ from polyhead.lens.axes import Words, axis
 from polyhead.lens.draw.labels import printable
 from polyhead.lens.draw.words import merge
 from polyhead.lens.figures.wording import Language, said
-from polyhead.lens.page.maps import NORMS, Maps
+from polyhead.lens.page.maps import GRID, NORMS, Maps
 from polyhead.lens.page.scene import ALONE, TITLES, Shown
 from polyhead.lens.rulers import Frames, Patches, Ruler
 from polyhead.lens.see import Seen
+from polyhead.operator.answers import Grid
 
 MOST = 256  # places of a side that each have a cell
 Weighting = Literal["weight", "norm"]
@@ -109,8 +110,8 @@ class Looking:
         level, side = maps.levels, 1 << maps.levels
         tiles = [maps.tile(head, self.number, level, 0, 0) for head in heads]
         weights = np.stack([tile.double().cpu().numpy() for tile in tiles if tile is not None])
-        left = self.long(call.rows, weights.shape[1], side, T, call.offset)
-        top = self.long(call.columns, weights.shape[2], side, S, 0)
+        left = self.long(call.rows, range(0, T, side), call.offset)
+        top = self.long(call.columns, range(0, S, side), 0)
         told = said("sampled", self.language, T=T, S=S, side=side)
         return View(call, tuple(heads), left, top, weights, (*self.sentences(call), told))
 
@@ -118,8 +119,9 @@ class Looking:
         """All heads of a call in at most 32 x 32 cells each."""
         maps, (H, T, S) = self.maps(call), call.facts.shape[1:]
         weights = torch.stack([maps.thumb(head) for head in range(H)]).double().cpu().numpy()
-        left = self.long(call.rows, weights.shape[1], T / weights.shape[1], T, call.offset)
-        top = self.long(call.columns, weights.shape[2], S / weights.shape[2], S, 0)
+        grid = Grid.of((GRID, GRID), T, S)
+        left = self.long(call.rows, [0, *grid.row_ends()[:-1]], call.offset)
+        top = self.long(call.columns, [0, *grid.column_ends()[:-1]], 0)
         told = (said("thumbs", self.language),) if (T, S) != weights.shape[1:] else ()
         return View(
             call,
@@ -156,9 +158,9 @@ class Looking:
         labels = tuple(printable(label) for label in words.labels)
         return Side(self.title(part), labels, tuple(offset + run[0] for run in words.pieces), frozenset(words.signs))
 
-    def long(self, part: str, cells: int, side: float, count: int, offset: int) -> Side:
-        """An axis whose cells stand for several places each."""
-        ruler, first = self.seen.scene.parts[part], [min(int(n * side), count - 1) for n in range(cells)]
+    def long(self, part: str, first: Sequence[int], offset: int) -> Side:
+        """An axis whose cells stand for several places each, from the first on."""
+        ruler = self.seen.scene.parts[part]
         labels = [axis(ruler, offset + n, 1, by_words=False).labels[0] for n in first]
         return Side(self.title(part), tuple(map(printable, labels)), tuple(offset + n for n in first))
 

@@ -37,9 +37,12 @@ SAID: dict[str, tuple[str, str]] = {
         "长文本的小图中，每格显示一个精确行的最大权重。",
     ),
     "links": (
-        "From each word that looks, lines to the words it looks at; thickness = weight, at the left the largest. "
+        "From each word that looks, lines to the words it looks at; thickness = weight.",
+        "每个看的词连向它所看的词；线的粗细是权重。",
+    ),
+    "largest": ("At the left, each word's largest.", "左侧的百分数是每个词最大的权重。"),
+    "weak": (
         "Lines under {:.0f} % are left out unless they are a word's strongest.",
-        "每个看的词连向它所看的词；线的粗细是权重，左侧的百分数是其中最大的。"
         "低于 {:.0f} % 的线略去，每个词最强的一条总是保留。",
     ),
     "picture": (
@@ -57,11 +60,21 @@ SAID: dict[str, tuple[str, str]] = {
     ),
     "unheard": ("{:.0f} % of the weight lies after the end of the sound.", "{:.0f} % 的权重落在声音结束之后。"),
     "seconds": ("seconds", "秒"),
-    "roles": (
-        "Bars are means over {} inputs, thin lines the interval of 95 %, orange marks what a head of chance gets.",
-        "条形是 {} 个输入的平均，细线是 95 % 区间，橙色标记是随机头的水平。",
+    "roles": ("Bars are means over {} inputs.", "条形是 {} 个输入的平均。"),
+    "role": ("Bars are of one input.", "条形是一个输入的数值。"),
+    "interval": ("Thin lines: the interval of 95 %.", "细线是 95 % 区间。"),
+    "chance": ("Orange marks: what a head of chance gets.", "橙色标记是随机头的水平。"),
+    "lacking": (
+        "No installed font has {}: boxes with their numbers stand for what is lacking. An SVG keeps it as text.",
+        "已安装的字体都没有 {}：缺少的字符画成写有编号的方框。SVG 中仍是文本。",
     ),
-    "place": ("place", "位置"),
+    "lacking Chinese": (
+        "No installed font has {}: boxes with their numbers stand for what is lacking. Install a font of Chinese, such"
+        " as Noto Sans CJK (on Debian: apt install fonts-noto-cjk). An SVG keeps it as text.",
+        "",  # nobody could read it
+    ),
+    "and more": ("{} and {} more", "{} 等，另有 {} 个"),
+    "recording": ("recording", "记录"),
 }  # fmt: skip
 
 
