@@ -98,10 +98,12 @@ def serve_translator(load: Callable[..., Any], translate: Callable[..., list[lis
     serve({"load": load, "translate": timed, "one_by_one": one_by_one})
 
 
-def interleaved(engines: Mapping[str, Callable[[], T]], *, rounds: int, say: str = "") -> dict[str, list[T]]:
+def interleaved(
+    engines: Mapping[str, Callable[[], T]], *, rounds: int, say: str = "", warm: bool = True
+) -> dict[str, list[T]]:
     """A B C A B C ...: the answers of each, one a round; a first round, not kept, warms up."""
     answers: dict[str, list[T]] = {name: [] for name in engines}
-    for n in range(rounds + 1):
+    for n in range(0 if warm else 1, rounds + 1):
         progress(f"{say}: round {n} of {rounds}" if n else f"{say}: warming up")
         for name, ask in engines.items():
             time.sleep(PAUSE)

@@ -57,8 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         maker.close()
         rounds = [measured(options, path) for _ in range(options.rounds)]
-    report.raw |= {"recording": made, "rounds": rounds}
-    report.tables = [table_of(options, rounds)]
+        seen = [looked_at(options, path) for _ in range(options.rounds)]
+    report.raw |= {"recording": made, "rounds": rounds, "browser": seen}
+    report.tables = [table_of(options, rounds), browser_table(options, seen)]
     first = [sum(r["seconds"] for r in found[:4]) for found in rounds]
     largest = max(r["bytes"] for found in rounds for r in found)
     report.finish(
@@ -80,6 +81,39 @@ def measured(options: argparse.Namespace, path: str) -> list[dict[str, Any]]:
         found.append({"what": what, "path": asked} | engine.ask("ask", path=asked))
     engine.close()
     return found
+
+
+def looked_at(options: argparse.Namespace, path: str) -> dict[str, Any]:
+    """One round in a browser that already runs: a fresh server, whose page is opened and dragged."""
+    browser = Engine("browsed", threads=options.threads)
+    version = browser.ask("begin")
+    server = Engine("paged", threads=options.threads)
+    progress("looking")
+    opened = server.ask("open", path=path, threads=options.threads)
+    found = browser.ask("first", address=opened["address"]) | {"opening": opened["seconds"], "browser": version}
+    found["pan"] = browser.ask("pan", steps=120)
+    browser.ask("end")
+    browser.close()
+    server.close()
+    return found
+
+
+def browser_table(options: argparse.Namespace, seen: Sequence[dict[str, Any]]) -> Table:
+    def line(what: str, values: Sequence[float], form: str) -> list[str]:
+        return [what, form.format(statistics.median(values)), form.format(max(values))]
+
+    whole = [each["opening"] + each["picture"] for each in seen]
+    rows = [
+        line("from the path of the recording to the first picture", whole, "{:.2f} s"),
+        line("of that in the browser, from asking for the page", [each["picture"] for each in seen], "{:.2f} s"),
+        line("requests before the picture", [each["before"] for each in seen], "{:.0f}"),
+        line("requests until nothing more is asked", [each["requests"] for each in seen], "{:.0f}"),
+        line("largest answer, as it travels", [each["largest"] / 1000 for each in seen], "{:.1f} kB"),
+        line("script a frame while dragged, median of the frames", [each["pan"]["median"] for each in seen], "{:.2f} ms"),
+        line("the same, worst frame", [each["pan"]["worst"] for each in seen], "{:.2f} ms"),
+    ]
+    title = f"In Chromium {seen[0]['browser']}, {12 * options.layers} heads"
+    return Table(title, ["", "median", "worst round"], rows)
 
 
 def table_of(options: argparse.Namespace, rounds: Sequence[Sequence[dict[str, Any]]]) -> Table:

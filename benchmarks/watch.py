@@ -17,7 +17,7 @@ from typing import Any
 from common import Engine, Report, Table, interleaved, parsed, parser_of, progress, ratio
 
 EXAMPLES = """\
-  python benchmarks/watch.py                               512 to 32,768 tokens; half an hour on two cores
+  python benchmarks/watch.py                               512 to 32,768 tokens; an hour on two cores
   python benchmarks/watch.py --lengths 512,4096 --rounds 7
   python benchmarks/watch.py --quick                       does it run? seconds, no figures to keep"""
 
@@ -29,7 +29,7 @@ NAMES = {
     "eager": "eager, output_attentions=True",
 }
 MOST = 4096  # tokens for which eager's weights fit: 12 layers of 12 heads take 9.7 GB, twice while they are made
-FEW = 8192  # tokens from which on a round takes minutes: there are two
+ROUNDS = {8192: 2, 32_768: 1}  # from so many tokens on, where a round takes minutes: two; one, that nothing warms up
 
 
 def measured(options: argparse.Namespace, length: int, layers: int) -> tuple[Table, dict[str, Any]]:
@@ -39,8 +39,8 @@ def measured(options: argparse.Namespace, length: int, layers: int) -> tuple[Tab
     for way, engine in engines.items():
         engine.ask("prepare", way=way, length=length, layers=layers, threads=options.threads)
     asked = {way: lambda engine=engine: engine.ask("run") for way, engine in engines.items()}
-    rounds = min(options.rounds, 2) if length >= FEW else options.rounds
-    found = interleaved(asked, rounds=rounds, say=f"{length:,} tokens")
+    rounds = min([options.rounds, *(few for least, few in ROUNDS.items() if length >= least)])
+    found = interleaved(asked, rounds=rounds, say=f"{length:,} tokens", warm=length < max(ROUNDS))
     for engine in engines.values():
         engine.close()
     seconds = {way: [answer["seconds"] for answer in answers] for way, answers in found.items()}

@@ -65,9 +65,10 @@ def open_page(path: str, threads: int) -> dict[str, Any]:
     addresses = Queue[str]()
     server = Server(app_of(answers, page(), TOKEN), 0, addresses.put, TOKEN)
     threading.Thread(target=server.run, daemon=True).start()
-    held["port"] = int(addresses.get().split(":")[2].split("/")[0])
+    address = addresses.get()
+    held["port"] = int(address.split(":")[2].split("/")[0])
     held["server"] = server
-    return {"seconds": time.perf_counter() - start}
+    return {"seconds": time.perf_counter() - start, "address": address}
 
 
 def ask(path: str) -> dict[str, Any]:
