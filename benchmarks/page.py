@@ -109,7 +109,9 @@ def browser_table(options: argparse.Namespace, seen: Sequence[dict[str, Any]]) -
         line("requests before the picture", [each["before"] for each in seen], "{:.0f}"),
         line("requests until nothing more is asked", [each["requests"] for each in seen], "{:.0f}"),
         line("largest answer, as it travels", [each["largest"] / 1000 for each in seen], "{:.1f} kB"),
-        line("script a frame while dragged, median of the frames", [each["pan"]["median"] for each in seen], "{:.2f} ms"),
+        line(
+            "script a frame while dragged, median of the frames", [each["pan"]["median"] for each in seen], "{:.2f} ms"
+        ),
         line("the same, worst frame", [each["pan"]["worst"] for each in seen], "{:.2f} ms"),
     ]
     title = f"In Chromium {seen[0]['browser']}, {12 * options.layers} heads"
