@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from polyhead.lens.recording import Recording
 from polyhead.lens.see import see
 from tests.cli.conftest import ACTING, Polyhead, refused
 from tests.hostile import HOSTILE
@@ -142,6 +143,21 @@ def test_a_page_is_written_as_one_file(polyhead: Polyhead, world: Path, tmp_path
     assert answer.code == 0 and "b/thumbs/1.bin" not in file.read_text("utf-8")
 
 
+def test_gradients_towards_a_target_are_on_the_page_and_in_the_recording(
+    polyhead: Polyhead, world: Path, tmp_path: Path
+):
+    file, run = tmp_path / "page.html", tmp_path / "run.safetensors"
+    answer = polyhead("see", world / "my-digits", "--image", world / "seven.png", "--target", "glad", "--html", file)
+    assert answer.code == 0 and "whole/1/0/4.bin" in file.read_text("utf-8")
+    answer = polyhead("see", world / "my-summarizer", "--text", "the dog ran.", "--target", "answer", "--save", run)
+    assert answer.code == 0
+    recording = Recording.load(run)
+    assert recording.target is not None and "all that was written" in recording.target.en
+    assert all(one.gradients for one in recording.facts())
+    answer = polyhead("see", world / "my-encoder", "--text", TEXT, "--html", file)
+    assert answer.code == 0 and "/4.bin" not in file.read_text("utf-8")
+
+
 def test_a_figure_is_drawn_into_a_file(polyhead: Polyhead, world: Path, tmp_path: Path):
     file = tmp_path / "map.tsv"
     answer = polyhead("see", world / "my-encoder", "--text", TEXT, "--layer", 1, "--head", 2, "--figure", file)
@@ -220,6 +236,13 @@ def test_what_cannot_be_meant_is_refused_in_one_sentence(polyhead: Polyhead, wor
         ([encoder, *(["--text", "a"] * 2), "--save", tmp_path / "x"], "--save keeps one recording; found 2 of --text"),
         ([encoder, "--text", "a", "--beam", 2], "writes no answer, so beam says nothing"),
         (["--recording", "x", "--beam", 2], "was made already, so --beam says nothing"),
+        ([encoder, "--text", "a", "--target", "glad", "--layer", 0], "--target is for the page and for --save"),
+        ([encoder, "--text", "a", "--target", "glad", "--no-browser"], "gives vectors, and no label or word"),
+        (
+            [digits, "--image", world / "seven.png", "--target", "gald", "--no-browser"],
+            "labels sad, glad; found 'gald'",
+        ),
+        (["--recording", "x", "--target", "glad"], "was made already, so --target says nothing"),
         ([tmp_path / "gone", "--text", "a"], "There is no model"),
         ([encoder, "--text", "a", "--port", 99999, "--no-browser"], "65535"),
     ):

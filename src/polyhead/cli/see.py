@@ -79,6 +79,15 @@ def see(
         str | None, typer.Option("--language", show_default="heard", help="What is spoken in --audio.")
     ] = None,
     beam: options.Beam = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            "--target",
+            metavar="WHAT",
+            help="Show weight × gradient too, of what the model gave: answer (its likeliest label, or all that it wrote),"
+            " a label, or a written word, by itself or by its number from 0.",
+        ),
+    ] = None,
     device: options.Device = "auto",
 ) -> None:
     """See what every head of a model looked at: which words, patches or moments, for each word that it read or wrote.
@@ -94,6 +103,7 @@ def see(
         polyhead see 我爱吃苹果。 --layer 1 --head 3 --values
         polyhead see my-encoder --text "the cat sat on the mat"
         polyhead see my-encoder --text "the cat sat" --text "the dog sat" --html both.html
+        polyhead see my-classifier --text "what a lovely day" --target glad
         polyhead see my-digits --image seven.png --layer 0
         polyhead see my-hearer --audio speech.wav --save speech.safetensors
         polyhead see --recording speech.safetensors
@@ -127,7 +137,9 @@ def see(
         raise ArgumentError("--html writes a file, which needs no --port and no --no-browser; leave these out.")
     if most is not None and html is None:
         raise ArgumentError("--html-size is of the file that --html names; give that too.")
-    page = paged or not (drawn or save or picture or name == "TEXT")
+    page = paged or not (drawn or save or picture or (name == "TEXT" and target is None))
+    if target is not None and not page and save is None:
+        raise ArgumentError("--target is for the page and for --save; gradients are not drawn here, so leave it out.")
     if (page or save) and len(things) > (1 if save else 2):
         raise ArgumentError(
             f"{'--save keeps one recording' if save else 'A page shows one thing, or compares two'};"
@@ -145,7 +157,7 @@ def see(
 
     from polyhead.lens.see import see as look
 
-    how = {"translation": translation, "beam": beam, "prefix": prefix, "language": language}
+    how = {"translation": translation, "beam": beam, "prefix": prefix, "language": language, "target": target}
 
     def seen() -> Iterator[Seen]:
         if name == "--recording":
@@ -178,8 +190,11 @@ def into(seen: Seen, path: Path, part: Literal["cross", "encoder", "decoder"] | 
     """The same as a figure in a file."""
     from polyhead.lens.figures.figure import figure
 
-    figure(seen, part=part, **chosen).save(path)
+    made = figure(seen, part=part, **chosen)
+    made.save(path)
     say(f"Drawn into {path}.")
+    if path.suffix.lower() == ".png" and (lacking := made.lacking):
+        say(lacking)
 
 
 def is_model(text: str | Path) -> bool:

@@ -20,10 +20,12 @@ from polyhead.lens.draw.canvas import Canvas
 from polyhead.lens.draw.labels import shown
 from polyhead.lens.draw.terminal import Axes
 from polyhead.lens.draw.words import merge
+from polyhead.lens.learn.following import Following
 from polyhead.lens.looking import answer_text, read_image, read_sound, read_text
 from polyhead.lens.page.scene import Scene, Shown
 from polyhead.lens.passes import Pass
 from polyhead.lens.recording import Part, Recording
+from polyhead.lens.target import recorded
 from polyhead.tasks.device import Device
 from polyhead.tasks.load import Loaded, ready
 
@@ -53,6 +55,7 @@ class Seen:
     by_words        whether the pieces of one word stand together.
     notes           what a person should know of the run.
     model           what the model is called.
+    run             what the model read, to be read again where a cell is followed; None of what was recorded before.
     """
 
     source: str
@@ -61,11 +64,13 @@ class Seen:
     by_words: bool = True
     notes: tuple[str, ...] = ()
     model: str = ""
+    run: Pass | None = None
 
     @cached_property
     def scene(self) -> Scene:
         """The calls with their places, as the page shows them."""
-        return Scene(self.recording, self.source, self.model)
+        lessons = None if self.run is None else Following(self.run)
+        return Scene(self.recording, self.source, self.model, lessons=lessons)
 
     @cached_property
     def parts(self) -> list[Part]:
@@ -216,6 +221,7 @@ def see(
     prefix: str | None = None,
     language: str | None = None,
     rate: int | None = None,
+    target: str | int | None = None,
     by_words: bool = True,
     device: Device = "auto",
 ) -> Seen:
@@ -230,6 +236,9 @@ def see(
                  is written down and looked at. language: as `transcribe` takes it.
     recording    what `watch` recorded, of whatever model, or the file of it; no model is needed.
     model        a folder, a shipped model's name, or what `load` returned.
+    target       what gradients are taken of, for `weights_times_gradients` and the page: "answer" for what the model
+                 itself answered (its likeliest label, or all that it wrote), a label, or a written word, by itself or by
+                 its number from 0. None: of nothing. It takes about twice the memory.
     by_words     drawn weights of pieces of one word are joined (what is looked at adds up, those who look are
                  averaged); False leaves the tokenizer's pieces as they are.
 
@@ -240,6 +249,8 @@ def see(
     if len(named) > 1:
         raise ArgumentError(f"Give one thing to see, a text, an image, audio or a recording; found {', '.join(named)}.")
     if recording is not None:
+        if target is not None:
+            raise ArgumentError("A recording was made already, so target says nothing; leave it out.")
         return of_recording(recording, by_words=by_words)
     for name, value in {named[0]: text, "translation": translation or ""}.items():
         if name in ("text", "translation") and not isinstance(value, str):
@@ -260,7 +271,7 @@ def see(
             one = answer_text(loaded, text or "", answer=translation, beam=beam, prefix=prefix)
         case "text":
             one = read_text(loaded, text or "")
-    return seen_of(one, by_words)
+    return seen_of(one, by_words, target)
 
 
 def fits(loaded: Loaded, what: str, answers: dict[str, Any]) -> None:
@@ -287,6 +298,6 @@ def of_recording(recording: Recording | str | Path, *, by_words: bool) -> Seen:
     return Seen(name, None, recording, by_words)
 
 
-def seen_of(one: Pass, by_words: bool) -> Seen:
+def seen_of(one: Pass, by_words: bool, target: str | int | None) -> Seen:
     model = one.loaded.folder.name if one.loaded.folder else one.loaded.family.architecture
-    return Seen(one.source, one.target, one.watched(), by_words, one.notes, model)
+    return Seen(one.source, one.target, recorded(one, target), by_words, one.notes, model, one)

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from math import ceil
-from typing import Any
+from typing import Any, Protocol
 
 from polyhead.errors import DataError
+from polyhead.lens.backward import Target
 from polyhead.lens.page.metrics import Asked, metrics_for
 from polyhead.lens.recording import Call, Facts, Recording
 from polyhead.lens.roles.axis import Axis
@@ -32,6 +33,16 @@ ALONE = {  # where a model has one part only, and of images and sounds always
     "frames": ("sound", "声音"),
     "places": ("places", "位置"),
 }
+ANY_TARGET = "what backward() was called on", "调用 backward() 的那个数"
+NO_TARGET = (
+    "no gradients were recorded; see again with --target, or watch(model, gradients=True)",
+    "没有记录梯度；请用 --target 再看一次，或用 watch(model, gradients=True)",
+)
+NO_MODEL = (
+    "To follow a cell the model runs again, and a recording holds no model; see the model with --text.",
+    "跟着一格走要让模型再跑一次，而记录里没有模型；请用 see 模型 --text 来看。",
+)
+NOT_KEPT = ("This file does not keep the lesson of this layer.", "本文件没有收入这一层的演算。")
 TYPES = {"picture": "image/png", "mel": "image/png", "sound": "audio/wav"}
 
 
@@ -51,6 +62,17 @@ class Shown:
     offset: int
 
 
+class Lessons(Protocol):
+    """Who works a cell in full: lens/learn/following.py."""
+
+    @property
+    def why(self) -> tuple[str, str]: ...
+
+    def of(self, shown: Shown) -> str | None: ...
+
+    def told(self, shown: Shown, call: Call, cell: tuple[int, int, int], most: int = ...) -> bytes | None: ...
+
+
 @dataclass(eq=False)
 class Scene:
     """One sequence of a recording, as a page shows it.
@@ -59,6 +81,8 @@ class Scene:
     language      of the page when it opens, "en" or "zh"; None: as the browser says.
     row           which sequence of the batch; the rulers are those of the first.
     left_out      what a file does not keep, in both languages.
+    lessons       who works a cell in full; None where there is no model.
+    kept          the calls whose lessons a file keeps; None for a page that asks.
     """
 
     recording: Recording
@@ -67,6 +91,8 @@ class Scene:
     language: str | None = None
     row: int = 0
     left_out: list[dict[str, str]] = field(default_factory=list[dict[str, str]])
+    lessons: Lessons | None = None
+    kept: frozenset[int] | None = None
 
     def __post_init__(self) -> None:
         if not self.recording.entries:
@@ -148,6 +174,23 @@ class Scene:
             rows = rows.places(shown.offset, min(shown.offset + T, rows.count))
         return Asked(call, rows, columns, self.row)
 
+    @property
+    def opens(self) -> int:
+        """The call that one sees first: of a translation the last layer but one that looks at the source."""
+        cross = [call.id for call in self.calls if call.facts.part == "cross"]
+        return cross[max(0, len(cross) - 2)] if cross else len(self.calls) // 2
+
+    def lesson_of(self, call: Shown) -> str | None:
+        """What lesson there is of a call: "whole", "window", "kept" in a file, or none."""
+        if self.kept is not None:
+            return "kept" if call.id in self.kept else None
+        return None if self.lessons is None else self.lessons.of(call)
+
+    def no_lesson(self) -> dict[str, str]:
+        """Why a call has none."""
+        en, zh = NO_MODEL if self.lessons is None else self.lessons.why if self.kept is None else NOT_KEPT
+        return {"en": en, "zh": zh}
+
     # --------------------------------------------------------------------------------------------------- as JSON
 
     def told(self) -> dict[str, Any]:
@@ -165,8 +208,18 @@ class Scene:
             "missed": [asdict(one) for one in self.recording.missed],
             "batch": self.facts[0].shape[0],
             "sinks": True,
+            "opens": self.opens,
+            "no_lesson": self.no_lesson(),
+            "target": self.target(),
             "left_out": self.left_out,
         }
+
+    def target(self) -> dict[str, Any]:
+        """What gradients are of; or, where there are none, why."""
+        there, target = any(one.gradients for one in self.facts), self.recording.target
+        if target is None or target.there != there:
+            target = Target(*(ANY_TARGET if there else NO_TARGET), there)
+        return asdict(target)
 
     def told_of(self, name: str, ruler: Ruler) -> dict[str, Any]:
         """A part of the scene: what its ruler means, without its labels."""
@@ -197,8 +250,9 @@ class Scene:
         return {
             "id": call.id, "name": one.name, "part": one.part, "kind": one.kind, "layer": call.layer, "step": call.step,
             "heads": H, "queries": T, "keys": S, "rows": call.rows, "columns": call.columns, "offset": call.offset,
+            "lesson": self.lesson_of(call),
             "causal": one.causal, "level": one.level, "sampled": T > ALL, "kernel": one.kernel, "route": one.route,
-            "exactness": one.exactness, "norms_after": one.norms_after,
+            "exactness": one.exactness, "norms_after": one.norms_after, "gradients": one.gradients,
         }  # fmt: skip
 
     def chunk(self, part: int, number: int) -> dict[str, Any] | None:
