@@ -19,6 +19,7 @@ from torch import Tensor
 
 from polyhead.lens.capture import masks
 from polyhead.lens.capture.marks import memory
+from polyhead.lens.capture.origin import NONE, Line
 from polyhead.lens.capture.sighting import Sighting, Unseen
 from polyhead.operator.rules import DenseBias
 
@@ -36,6 +37,7 @@ class Trail:
     inner: float | None = None
     term: Tensor | None = None
     hidden: Tensor | None = None
+    lines: tuple[Line, Line] = NONE, NONE  # of queries and of keys
     lost: str = ""  # what was done to them that cannot be told
 
     def whole(self, x: Tensor) -> bool:

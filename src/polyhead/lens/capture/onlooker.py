@@ -23,7 +23,7 @@ from polyhead.lens.capture.explicit import Trail
 from polyhead.lens.capture.inventory import attentions, heads_of, unseen
 from polyhead.lens.capture.kept import Held, Keeping, lies_in, written
 from polyhead.lens.capture.marks import Marks, memory
-from polyhead.lens.capture.origin import Origin
+from polyhead.lens.capture.origin import NONE, Line, Origin
 from polyhead.lens.capture.running import Running
 from polyhead.lens.capture.sighting import Sighting, Unseen
 from polyhead.lens.reach import Reach
@@ -36,6 +36,8 @@ PRODUCTS = {"addmm": (1, 2), "mm": (0, 1)}  # where the rows stand among the arg
 FOREIGN = ("attention", "attn", "fmha")  # in the names of operations that nobody here can read
 INNER = ("backward", "choice")  # in the names of those that are no attention
 COMPILED = "it was compiled into code of its own; run it without torch.compile, or on scaled_dot_product_attention"
+LINEAR = torch.ops.aten.linear.default
+PLAIN = {torch.ops.aten.layer_norm.default, torch.ops.aten.dropout.default}  # made of others, none of them attention
 SAMPLE = 4  # rows of a softmax that are compared with what is rebuilt
 WHOLE = 64  # the first time
 NEAR = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}  # of a weight
@@ -49,6 +51,7 @@ class Open:
     kind: Literal["self", "cross"]
     sighting: Sighting
     record: Record
+    line: Line = NONE  # of its queries
     weight: Tensor | None = None  # [D, H Kv]
     sample: Tensor | None = None  # [H, Kv] of the output of the last query of the first sequence
     replayed: float | None = None
@@ -84,7 +87,7 @@ class Onlooker(TorchDispatchMode):
         self.looking = {module: name for module, name in attentions(model).items() if wanted(name)}
         self.trails, self.weights, self.outputs = Marks[Trail](), Marks[Open](), Marks[Open]()
         self.open: Open | None = None
-        self.keeping, self.origin, self.reach = Keeping(), Origin(), Reach()
+        self.keeping, self.origin, self.reach = Keeping(), Origin(model), Reach.of_model(model)
         self.trusted: set[tuple[object, ...]] = set()
         self.side_by_side: dict[str, bool] = {}  # whether the last projection of a call reads its heads side by side
         self.calls: list[str] = []
@@ -103,18 +106,20 @@ class Onlooker(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if composed(func):  # in inference mode, operations made of others come by whole
-            with self:
+        if composed(func) and not (func in PLAIN or is_projection(func, args, kwargs)):
+            with self:  # in inference mode, operations made of others come by whole
                 return func.decompose(*args, **kwargs)
-        schema = getattr(func, "_schema", None)
-        if schema is not None and schema.is_mutable:
-            for place in written(schema, args, kwargs):
+        what = operation(func)
+        if what.writes:
+            for place in written(what.schema, args, kwargs):
                 self.before_write(place)
         gave = func(*args, **kwargs)
-        if self.running.stack and not self.elsewhere() and not recomputing():
-            self.running.clock += 1
+        if not self.elsewhere() and not recomputing():
             try:
-                self.notice(func, schema, args, kwargs, gave)
+                if not what.views:
+                    self.origin.note(what.name, args, kwargs, gave, writes=what.writes)
+                if self.running.stack:
+                    self.notice(what, args, kwargs, gave)
             except Unseen as why:
                 self.miss(str(why))
             except ArgumentError:  # a wish that cannot be fulfilled
@@ -125,38 +130,38 @@ class Onlooker(TorchDispatchMode):
 
     # --- what passes by -----------------------------------------------------------------------------------------
 
-    def notice(self, func: Any, schema: Any, args: Sequence[Any], kwargs: Mapping[str, Any], gave: Any) -> None:
-        whole = schema.name if schema is not None else func.name()
-        name = whole.rpartition("::")[2].removesuffix("_")
+    def notice(self, what: Operation, args: Sequence[Any], kwargs: Mapping[str, Any], gave: Any) -> None:
+        whole, name = what.whole, what.name
         if whole in fused.READERS:
-            seen = fused.READERS[whole](fused.named(schema, args, kwargs), gave, heads_of(self.running.now))
-            self.begin(seen, fused.output(gave))
+            given = fused.named(what.schema, args, kwargs)
+            lines = self.origin.of(given["query"], given["key"])
+            self.begin(fused.READERS[whole](given, gave, heads_of(self.running.now)), lines, fused.output(gave))
         elif whole in native.READS:
-            self.native(whole, fused.named(schema, args, kwargs), fused.output(gave))
+            self.native(whole, fused.named(what.schema, args, kwargs), fused.output(gave))
         elif name == flexible.OPERATION:
-            self.begin(flexible.read(args, dict(kwargs), gave), fused.output(gave))
+            self.begin(flexible.read(args, dict(kwargs), gave), self.origin.of(*args[:2]), fused.output(gave))
         elif whole in SOFTMAX:
             self.softmax(args, gave, public=whole == SOFTMAX[0])
         elif name in ("bmm", "baddbmm"):
             self.product(name, args, kwargs, gave)
         elif name in PRODUCTS:
             self.projection(*(args[i] for i in PRODUCTS[name]))
+        elif name == "linear":
+            self.projection(args[0].flatten(0, -2), args[1].mT)
         elif any(part in name for part in FOREIGN) and not any(part in name for part in INNER):
             self.miss(f"{whole} is no operation that polyhead can read")
-        else:
-            self.follow(name, args, kwargs, gave, schema is not None and schema.is_mutable)
-        if isinstance(gave, Tensor) and gave.layout == torch.strided and not getattr(func, "is_view", False):
-            source = args[0] if name in COPIES and isinstance(args[0], Tensor) else None
-            self.origin.note(gave, self.running.clock, source)
+        elif not what.views:  # marks are seen through these
+            self.follow(name, args, kwargs, gave, what.writes)
 
-    def begin(self, seen: Sighting, output: Tensor | None) -> Open:
+    def begin(self, seen: Sighting, lines: tuple[Line, Line], output: Tensor | None = None) -> Open:
         """A call that was seen; it is told whole when the next one is, or its last projection."""
         self.end()
         way = seen.kernel, seen.query.dtype, type(seen.rule), type(seen.bias)
-        record = (copied(seen) if compiled() else seen).record(check=way not in self.trusted)
+        hidden = compiled()
+        record = (copied(seen) if hidden else seen).record(check=way not in self.trusted)
         self.trusted.add(way)  # it tells its row sums as we read them; whoever reads a call checks that call again
-        kind = self.origin.kind(self.running, seen.query.shape[2], seen.key.shape[2])
-        opened = Open(self.running.name(), kind, seen, record)
+        kind = self.origin.kind(self.running, *lines, known=not hidden)
+        opened = Open(self.running.name(), kind, seen, record, lines[0])
         self.open = opened
         self.calls.append(opened.name)
         if output is not None:
@@ -189,7 +194,7 @@ class Onlooker(TorchDispatchMode):
         if trail is None:
             raise Unseen("it is a product of two matrices, with no axis for sequences or heads")
         seen = explicit.sighting(trail, scores, args[1], heads_of(self.running.now))
-        opened = self.begin(seen, None)
+        opened = self.begin(seen, trail.lines)
         try:
             self.compare(opened, gave)
         except BaseException:
@@ -219,11 +224,13 @@ class Onlooker(TorchDispatchMode):
             shape = opened.record.request.key.shape
             value = args[1].detach().reshape(*shape[:3], -1)
             opened.sighting = replace(opened.sighting, value=value)
+            self.origin.attends(gave, opened.line)
             self.gave(opened, gave)
             return
         trail = explicit.begun(name, args, kwargs)
         if trail is not None:
-            self.trails.put(gave, trail)
+            lines = self.origin.of(*args[name == "baddbmm" :][:2])
+            self.trails.put(gave, replace(trail, lines=lines))
 
     def projection(self, rows: Tensor, weight: Tensor) -> None:
         """A product with a weight: the last of an attention, or one of those that open it."""
@@ -235,8 +242,6 @@ class Onlooker(TorchDispatchMode):
             else:  # which of the two is the last, nobody can tell
                 opened.weight = None
                 self.outputs.clear()
-            return
-        self.origin.product(rows, self.running)
 
     def is_last(self, opened: Open, rows: Tensor, weight: Tensor) -> bool:
         """Whether rows [B T, H Kv] are the output of a call, its heads side by side."""
@@ -275,7 +280,9 @@ class Onlooker(TorchDispatchMode):
         self.end()
         name = self.running.name(again.below)
         self.calls.append(name)
-        self.open = Open(name, "self", again.sighting, again.sighting.record(), again.out_weight, replayed=again.off)
+        self.open = Open(
+            name, "self", again.sighting, again.sighting.record(), NONE, again.out_weight, replayed=again.off
+        )
         self.end()
 
     # --- what becomes of it -------------------------------------------------------------------------------------
@@ -310,11 +317,42 @@ class Onlooker(TorchDispatchMode):
         self.missed.setdefault(self.running.name().partition("#")[0], why)
 
 
+@dataclass(frozen=True, eq=False)
+class Operation:
+    """What an operation of PyTorch's is called, with its library and without, and whether it writes or only views."""
+
+    schema: Any
+    whole: str
+    name: str
+    writes: bool
+    views: bool
+
+
+@cache
+def operation(func: Any) -> Operation:
+    schema = getattr(func, "_schema", None)
+    whole = schema.name if schema is not None else func.name()
+    name = whole.rpartition("::")[2].removesuffix("_")
+    return Operation(
+        schema, whole, name, schema is not None and schema.is_mutable, bool(getattr(func, "is_view", False))
+    )
+
+
 @cache
 def composed(func: Any) -> bool:
     """Whether an operation is made of others, which PyTorch's own kernel for it calls one by one."""
     key = "CompositeImplicitAutograd"
     return isinstance(func, torch._ops.OpOverload) and torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), key)
+
+
+def is_projection(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    """Whether an operation multiplies rows that lie side by side [..., K] with a weight [D, K], and no more."""
+    if func is not LINEAR or kwargs or args[0].dim() < 2 or args[1].dim() != 2:
+        return False
+    return (
+        all(type(x) in (Tensor, nn.Parameter) and x.layout == torch.strided for x in args[:2])
+        and args[0].is_contiguous()
+    )
 
 
 def recomputing() -> bool:

@@ -16,10 +16,9 @@ from polyhead.lens.capture.inventory import is_attention
 
 @dataclass(eq=False)
 class Entered:
-    """One module that runs: since which operation, and how many attention calls it made itself."""
+    """One module that runs, and how many attention calls it made itself."""
 
     module: nn.Module
-    since: int
     calls: int = 0
 
 
@@ -29,13 +28,11 @@ class Running:
 
     names   of the model's modules.
     ran     those that have run, in order.
-    clock   counts operations; the onlooker turns it.
     """
 
     names: Mapping[nn.Module, str]
     stack: list[Entered] = field(default_factory=list[Entered])
     ran: dict[nn.Module, None] = field(default_factory=dict[nn.Module, None])
-    clock: int = 0
 
     @contextmanager
     def followed(self) -> Iterator[None]:
@@ -45,7 +42,7 @@ class Running:
         def enter(module: nn.Module, _: Any) -> None:
             if threading.get_ident() == thread and module in self.names:
                 self.ran[module] = None
-                self.stack.append(Entered(module, self.clock))
+                self.stack.append(Entered(module))
 
         def leave(module: nn.Module, *_: Any) -> None:
             if threading.get_ident() == thread and any(entered.module is module for entered in self.stack):
