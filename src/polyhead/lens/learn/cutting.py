@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from polyhead.inputs.tokenizer import Piece
 from polyhead.lens.axes import START, Words
 from polyhead.lens.draw.words import group, word
+from polyhead.lens.language import wide
 
 LONGEST = 64  # pieces of a lesson
 
@@ -36,16 +36,19 @@ class Cut:
         n = len(self.ids)
         if n <= longest:
             return self
+        return self.chosen(self.around(self.words.pieces[near][0], longest), whole=n)
+
+    def around(self, middle: int, longest: int = LONGEST) -> list[int]:
+        """So many pieces round one of them, and the signs at the ends."""
+        n = len(self.ids)
         head = [i for i in self.signs if i < n // 2 and i in range(len(self.signs))]
         tail = [i for i in self.signs if i >= n // 2]
         room = longest - len(head) - len(tail)
-        middle = self.words.pieces[near][0]
         first = min(max(middle - room // 2, len(head)), n - len(tail) - room)
-        kept = [*head, *range(first, first + room), *tail]
-        return replace(self.chosen(kept), whole=n)
+        return [*head, *range(first, first + room), *tail]
 
-    def chosen(self, kept: Sequence[int]) -> Cut:
-        """These pieces alone, in this order; words that lose some of their pieces keep the others."""
+    def chosen(self, kept: Sequence[int], whole: int = 0) -> Cut:
+        """These pieces alone, in this order; words that lose some of their pieces keep the others. whole: as above."""
         place = {old: new for new, old in enumerate(kept)}
         order = sorted(
             ((label, [place[i] for i in pieces if i in place], w in self.words.signs)
@@ -59,7 +62,13 @@ class Cut:
             [w for w, (_, _, sign) in enumerate(order) if sign],
             self.words.unit,
         )
-        return replace(self, ids=[self.ids[i] for i in kept], labels=[self.labels[i] for i in kept], words=words)
+        return replace(
+            self,
+            ids=[self.ids[i] for i in kept],
+            labels=[self.labels[i] for i in kept],
+            words=words,
+            whole=whole or self.whole,
+        )
 
     def swapped(self, one: int, other: int) -> Cut:
         """The same text with two of its words in each other's place."""
@@ -116,11 +125,6 @@ def chunks_of(text: str) -> list[str]:
             chunks.append(text[begin : gap.start()])
             begin = gap.end()
     return [*chunks, text[begin:]]
-
-
-def wide(character: str) -> bool:
-    """Whether it is of a script that is written without spaces, or its punctuation."""
-    return unicodedata.east_asian_width(character) in "WF"
 
 
 def together(text: str, places: Sequence[tuple[int, int]]) -> list[list[int]]:

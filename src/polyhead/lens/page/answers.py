@@ -16,9 +16,10 @@ from torch import Tensor
 
 from polyhead.errors import ArgumentError, PolyheadError
 from polyhead.lens.page import wire
+from polyhead.lens.page.bundle import stations
 from polyhead.lens.page.maps import GRID, Maps, kept
 from polyhead.lens.page.metrics import of_every_row
-from polyhead.lens.page.scene import Scene, Shown
+from polyhead.lens.page.scene import SLICE, Scene, Shown
 
 T = TypeVar("T")
 HELD = 32 << 20  # bytes of answers that are remembered
@@ -174,6 +175,22 @@ class Answers:
         found = self.of(which, call, head, key=key).best_of_column(head, weighting, key)
         return None if found is None else small(wire.floats(found))
 
+    def lesson(self, which: int, call: int, head: int, query: int, key: int, number: int) -> Answer | None:
+        """A slice of the lesson of a cell; the last one is shorter than the others, or empty."""
+        scene, maps = self.scenes[which], self.of(which, call, head, query, key)
+        if scene.lessons is None:
+            return None
+        told = scene.lessons.told(scene.calls[call], maps.call, (head, query, key))
+        begin = number * SLICE
+        return None if told is None or begin > len(told) else Answer(told[begin : begin + SLICE])
+
+    def stations(self, which: int) -> Answer:
+        """The script of lessons, which the page runs when it first needs it."""
+        return Answer(stations().script.encode(), "text/javascript")
+
+    def style(self, which: int) -> Answer:
+        return Answer(stations().style.encode(), "text/css")
+
     def norms(self, which: int, call: int) -> Answer | None:
         maps = self.of(which, call)
         return small(wire.halves(maps.call.norms.values[maps.row]))
@@ -233,6 +250,9 @@ PATHS: tuple[tuple[re.Pattern[str], Callable[..., Answer | None]], ...] = tuple(
         (rf"norms/{N}\.bin", Answers.norms),
         (rf"norms/{N}/{N}\.bin", Answers.norms_of),
         (rf"cell/{N}/{N}/{N}/{N}\.bin", Answers.cell),
+        (rf"lesson/{N}/{N}/{N}/{N}/{N}\.bin", Answers.lesson),
+        (r"stations\.js", Answers.stations),
+        (r"stations\.css", Answers.style),
     )
 )
 LONG = (Answers.thumbs, Answers.fine, Answers.metrics)  # which take turns with others, head by head

@@ -11,15 +11,16 @@ from itertools import product
 from math import ceil
 from pathlib import Path
 
-from polyhead.errors import ArgumentError
+from polyhead.errors import ArgumentError, PolyheadError
 from polyhead.files import write_text
 from polyhead.lens.page.answers import SECOND, Answers
 from polyhead.lens.page.bundle import Page
 from polyhead.lens.page.maps import SIDE, WHOLE
-from polyhead.lens.page.scene import Scene, Shown
+from polyhead.lens.page.scene import SLICE, Scene, Shown
 
 MOST = 20_000_000  # bytes of a file, unless somebody says
 LINKS = 600  # bytes of the links of one place, about
+LESSON = 500_000  # bytes of a lesson, before it is packed
 TILES = 16  # level-0 tiles of a head that are put together to its whole map
 
 
@@ -43,6 +44,7 @@ class Kept:
     answers: dict[str, bytes] = field(default_factory=dict[str, bytes])
     left_out: list[dict[str, str]] = field(default_factory=list[dict[str, str]])
     size: int = 0
+    lessons: list[frozenset[int]] = field(default_factory=list[frozenset[int]])  # the calls, by the scene
 
     def miss(self, en: str, zh: str) -> None:
         """Say once what a reader misses."""
@@ -62,7 +64,9 @@ def export(answers: Answers, path: Path, *, most: int = MOST, page: Callable[[Ma
     kept = chosen(answers, most - empty)
     for which, scene in enumerate(answers.scenes):
         scene.left_out = kept.left_out
+        scene.kept = kept.lessons[which]
         made = answers.made((SECOND if which else "") + "scene.json")
+        scene.kept = None
         assert made is not None
         kept.answers[(SECOND if which else "") + "scene.json"] = made.body
     write_text(path, page(kept.answers).html)
@@ -88,6 +92,8 @@ def chosen(answers: Answers, room: int) -> Kept:
             fill(kept, answers, group, number, room)
         if any(tiles(call) > TILES for call in scene.calls):
             kept.miss("the closest view of long maps", "长注意力图的最近视图")
+    for number, scene in enumerate(answers.scenes):
+        kept.lessons.append(lesson(kept, answers, scene, number, room))
     kept.miss("queries, keys and scores of single pairs", "单个词对的查询、键和分数")
     return kept
 
@@ -107,6 +113,30 @@ def fill(kept: Kept, answers: Answers, group: Group, number: int, room: int) -> 
         kept.size += size
     if full:
         kept.miss(group.en, group.zh)
+
+
+def lesson(kept: Kept, answers: Answers, scene: Scene, number: int, room: int) -> frozenset[int]:
+    """Keep the lesson of the call that one sees first, or none; gives the calls whose lessons are kept."""
+    call = scene.calls[scene.opens]
+    if scene.lessons is None or scene.lessons.of(call) != "whole":
+        return frozenset()
+    try:
+        told = scene.lessons.told(call, scene.call(call.id), (0, 0, 0), LESSON)
+    except PolyheadError:  # a model that is no more what it was
+        return frozenset()
+    held = {} if told is None else {
+        prefixed(number, f"lesson/{call.id}/0/0/0/{n}.bin"): told[n * SLICE : (n + 1) * SLICE]
+        for n in range(len(told) // SLICE + 1)
+    }  # fmt: skip
+    code = {name: made.body for name in ("stations.js", "stations.css") if (made := answers.made(name))}
+    size = sum(cost(path, body) for path, body in (held | code).items())
+    kept.miss("the nine stations of other layers", "其他层的九站演算")
+    if told is None or kept.size + size > room:
+        kept.miss("the nine stations of a cell", "一格的九站演算")
+        return frozenset()
+    kept.answers |= held | code
+    kept.size += size
+    return frozenset({call.id})
 
 
 def prefixed(number: int, path: str) -> str:
