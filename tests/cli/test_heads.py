@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.cells import cell_len
 
 import polyhead as library
+from polyhead.errors import ArgumentError
 from tests.cli.conftest import Polyhead, refused
 from tests.inputs.test_conllu import row
 from tests.tasks.words import in_folder
@@ -67,6 +70,26 @@ def test_a_treebank_adds_grammar(polyhead: Polyhead, bert: Path, tmp_path: Path)
     told = json.loads(polyhead("heads", bert, *FEW, "-t", "a", "--conllu", tmp_path / "tree.conllu", "--json").out)
     assert told["syntax"]["relations"] == {"det": 60, "nsubj": 60}
     assert told["syntax"]["baseline"] == [[100.0, 100.0], [100.0, 100.0]]
+
+
+def test_the_table_says_the_same_in_chinese(
+    polyhead: Polyhead, bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = [row("1", "the", "2", "det"), row("2", "cat", "3", "nsubj"), row("3", "sat", "0", "root")]
+    (tmp_path / "tree.conllu").write_text("\n".join([*tree, "", ""]) * 60, encoding="utf-8")
+    words = ("heads", bert, "-t", TEXTS[0], *FEW, "--metric", "special", "--conllu", tmp_path / "tree.conllu")
+    english, chinese = (polyhead(*words, "--lang", lang) for lang in ("en", "zh"))
+    assert max(map(cell_len, chinese.lines)) <= 80
+    assert {*english.lines} & {*chinese.lines} == {str(bert), ""}  # nothing was forgotten
+    numbers = [re.findall(r"-?\d+\.\d\d\b", answer.out) for answer in (english, chinese)]
+    assert numbers[0] == numbers[1] and len(numbers[0]) == 7
+    assert "特殊符占比" in chinese.out and "树库的 60 个句子" in chinese.out
+    monkeypatch.setenv("LC_ALL", "zh_CN.UTF-8")
+    assert polyhead(*words).out == chinese.out
+    found = library.heads(bert, TEXTS, ablate=None, resamples=0)
+    assert len(found.notes) == len(found.notes_zh) == len(found.to_json()["notes_zh"])
+    with pytest.raises(ArgumentError, match="lang must be one of en, zh; found 'de'"):
+        found.draw(lang="de")  # pyright: ignore[reportArgumentType]
 
 
 def test_what_cannot_be_is_one_sentence(polyhead: Polyhead, bert: Path, tmp_path: Path) -> None:

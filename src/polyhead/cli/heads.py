@@ -50,6 +50,7 @@ def heads(
     resamples: Annotated[
         int, typer.Option("--resamples", min=0, metavar="N", help="How often inputs are drawn again for intervals.")
     ] = 1000,
+    lang: options.Lang = None,
     json: options.Json = False,
     tsv: Annotated[bool, typer.Option("--tsv", help="Write a line for each number, with its interval.")] = False,
     device: options.Device = "auto",
@@ -79,6 +80,7 @@ def heads(
 
     from polyhead.lens.draw.canvas import Canvas
     from polyhead.lens.heads import heads as look
+    from polyhead.lens.language import language as spoken
     from polyhead.lens.roles.result import dumped
     from polyhead.lens.roles.trials import files_in
     from polyhead.tasks.load import load
@@ -102,6 +104,7 @@ def heads(
             prefix_offset=prefix_offset,  # pyright: ignore[reportArgumentType]
             ablate=None if ablation == "none" else ablation, language=language, resamples=resamples, progress=tell,
         )  # fmt: skip
+    told = lang or spoken("".join(each for each in given or () if isinstance(each, str)))
     if json or tsv or output_file is not None:
         with output(output_file) as out:
             if json:
@@ -109,7 +112,8 @@ def heads(
             elif tsv:
                 out.write(found.tsv(sort=sort))
             else:
-                out.write(found.draw(sort=sort, columns=metric, every=every).plain + "\n")
+                out.write(found.draw(sort=sort, columns=metric, every=every, lang=told).plain + "\n")
         return
     console = Console(file=sys.stdout)
-    console.print(found.draw(sort=sort, columns=metric, every=every, canvas=Canvas.of(console)), soft_wrap=every)
+    picture = found.draw(sort=sort, columns=metric, every=every, canvas=Canvas.of(console), lang=told)
+    console.print(picture, soft_wrap=every)

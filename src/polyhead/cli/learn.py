@@ -51,9 +51,7 @@ def learn(
     html: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", help="Write a page to play with, one file, offline.")
     ] = None,
-    lang: Annotated[
-        Literal["en", "zh"] | None, typer.Option("--lang", help="Of the lesson.", show_default="yours, or the text's")
-    ] = None,
+    lang: options.Lang = None,
     as_json: options.Json = False,
     device: options.Device = "auto",
 ) -> None:
@@ -80,9 +78,9 @@ def learn(
     from polyhead.cli.door import output
     from polyhead.cli.screen import say, to_json
     from polyhead.lens.draw.canvas import Canvas
+    from polyhead.lens.language import language
     from polyhead.lens.learn import terminal
     from polyhead.lens.learn.lesson import learn as work
-    from polyhead.lens.learn.said import language
     from polyhead.lens.learn.telling import numbers
 
     text = " ".join(texts)

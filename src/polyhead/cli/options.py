@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -51,6 +51,10 @@ Several = Annotated[
 ]
 Device = Annotated[
     str, typer.Option("--device", metavar="DEVICE", help="cpu, cuda, cuda:N or mps; auto is cuda where there is one.")
+]
+Lang = Annotated[
+    Literal["en", "zh"] | None,
+    typer.Option("--lang", help="The language of what is told.", show_default="yours, or the text's"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON.")]
 Output = Annotated[

@@ -13,7 +13,7 @@ import torch
 
 from polyhead.errors import ArgumentError, DataError
 from polyhead.inputs.conllu import Sentence, read_conllu
-from polyhead.lens.recording import Call, Recording
+from polyhead.lens.recording import Call, Recording, said
 from polyhead.lens.roles import chance, influence
 from polyhead.lens.roles.alignment import Alignment, aer
 from polyhead.lens.roles.axis import Axis
@@ -23,6 +23,7 @@ from polyhead.lens.roles.result import Attention, Heads
 from polyhead.lens.roles.syntax import Syntax, syntax
 from polyhead.lens.roles.tally import Numbers, Tally, estimate
 from polyhead.lens.roles.trials import Trial, trials
+from polyhead.lens.roles.wording import Both, both
 from polyhead.lens.rulers import rulers_of
 from polyhead.operator import Record
 from polyhead.tasks.device import Device
@@ -147,7 +148,7 @@ def played(
     ablate: str | None,
     golden: Sequence[Alignment] | None,
     tell: Callable[[], None],
-) -> list[str]:
+) -> list[Both]:
     """Run every trial, and note what its calls tell; what is to be said about it."""
     words = influence.unembedding(loaded)
     means = influence.Means.none() if ablate == "mean" else None
@@ -183,8 +184,8 @@ def played(
     for trial in kept:
         book.put("ablation", influence.ablation(loaded, trial, means))
         tell()
-    alone = ["one input: no intervals, and roles rest on it alone"] if spoken == 1 else []
-    return said(loaded, words is not None, vectors, ablate, shift) + alone
+    alone = [both("one input")] if spoken == 1 else []
+    return told(loaded, words is not None, vectors, ablate, shift) + alone
 
 
 def readable(loaded: Loaded, call: Call) -> bool:
@@ -195,22 +196,24 @@ def readable(loaded: Loaded, call: Call) -> bool:
     return call.part == "decoder" or (call.part == "cross" and sides.source is sides.target)
 
 
-def said(loaded: Loaded, words: bool, vectors: bool, ablate: str | None, shift: int) -> list[str]:
+def told(loaded: Loaded, words: bool, vectors: bool, ablate: str | None, shift: int) -> list[Both]:
     """What was asked, and what could not be."""
     does = loaded.family.does
-    loss = "of the vector, how far it moves; the model has no loss" if vectors else {
-        "labels": "of the label that the model itself chooses",
-        "image labels": "of the label that the model itself chooses",
-        "place labels": "of the labels that the model itself chooses",
-        "hidden words": "of guessing words that were hidden",
-        "next word": "of the next word",
-    }.get(does, "of the target's words")  # fmt: skip
-    notes = [f"importance{f', ablation (by {ablate})' if ablate else ''}: {loss}"]
+    loss = "of a vector" if vectors else {
+        "labels": "of a label", "image labels": "of a label", "place labels": "of labels",
+        "hidden words": "of hidden words", "next word": "of the next word",
+    }.get(does, "of the target")  # fmt: skip
+    notes = [both(f"worth, {ablate}" if ablate else "worth", loss=both(loss))]
     if loaded.family.reads in ("text", "pair"):
-        notes.append(f"prefix: the token {'after' if shift == 1 else 'before'} the earlier one (offset {shift:+d})")
+        notes.append(prefix(shift))
     if not words:
-        notes.append(f"copying: none, the model reads no words out ({does})")
+        notes.append(both("no copying", does=does))
     return notes
+
+
+def prefix(shift: int) -> Both:
+    """Which of the two ways prefix matching was asked."""
+    return both("prefix after" if shift == 1 else "prefix before")
 
 
 def errors(
@@ -279,11 +282,10 @@ def of_recordings(
             known |= columns.ids is not None
             own, lucky = measure(call, [rows], [columns], shift=shift, seed=number)
             book.note(call, own, lucky)
-    notes = [f"{len(recordings)} recording{'s' * (len(recordings) > 1)}; chance is on the same inputs and masks"]
-    if known:
-        notes.append(f"prefix: the token {'after' if shift == 1 else 'before'} the earlier one (offset {shift:+d})")
-    lacking = [recording.lacking() for recording in recordings if recording.missed]
-    notes += [text.removeprefix("; ") for text in dict.fromkeys(lacking)]
+    notes = [both("one recording" if len(recordings) == 1 else "recordings", n=len(recordings))]
+    notes += [prefix(shift)] if known else []
+    missed = dict.fromkeys((len(one.missed), said(one.missed)) for one in recordings if one.missed)
+    notes += [both("missed", n=n, what=what) for n, what in missed]
     named = next(
         (type(recording.model).__name__ for recording in recordings if recording.model is not None), "a recording"
     )
@@ -312,7 +314,7 @@ def axes_of(call: Call, axes: Axes | Mapping[str, Axes] | None, recording: Recor
 # --- numbers become one value -----------------------------------------------------------------------------------------
 
 
-def result(model: str, book: Book, shift: int, resamples: int, notes: Sequence[str], grammar: Syntax | None) -> Heads:
+def result(model: str, book: Book, shift: int, resamples: int, notes: Sequence[Both], grammar: Syntax | None) -> Heads:
     """Means, intervals and chance, in the order of the calls."""
     calls = attentions(book.calls.values())
     own = {name: tally.settled() for name, tally in book.own.items()}
@@ -343,7 +345,8 @@ def result(model: str, book: Book, shift: int, resamples: int, notes: Sequence[s
             inputs[c, m] = found.inputs
             if metric.chance != "none" and metric.key in lucky[call.name]:
                 by_chance[c, m] = estimate(lucky[call.name][metric.key], 0).mean.mean()
-    return Heads(model, calls, metrics, values, low, high, by_chance, inputs, grammar, tuple(notes))
+    english, chinese = zip(*notes, strict=True)
+    return Heads(model, calls, metrics, values, low, high, by_chance, inputs, grammar, english, chinese)
 
 
 def worded(metric: Metric, shift: int) -> Metric:

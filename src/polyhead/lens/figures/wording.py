@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-Language = Literal["en", "zh"]
-LANGUAGES: tuple[Language, ...] = ("en", "zh")
+from polyhead.lens.language import LANGUAGES, Language
 
 SAID: dict[str, tuple[str, str]] = {
     "encoder": ("encoder", "编码器"),

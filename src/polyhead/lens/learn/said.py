@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import locale
-import os
 import re
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
 from polyhead.errors import ArgumentError, did_you_mean
-from polyhead.lens.learn.cutting import wide
-
-LANGUAGES = ("en", "zh")
+from polyhead.lens.language import LANGUAGES
 
 
 @cache
@@ -35,14 +31,3 @@ def say(lang: str, key: str, **words: Any) -> str:
 def filled(sentence: str, **words: Any) -> str:
     """In one go, so that a word that looks like a place to be filled stays as it is."""
     return re.sub(r"\{(\w+)\}", lambda place: str(words.get(place[1], place[0])), sentence)
-
-
-def language(text: str) -> str:
-    """Chinese where the person's settings say so; where they say nothing, the language of the text."""
-    told = next((value for name in ("LC_ALL", "LC_MESSAGES", "LANG") if (value := os.environ.get(name))), "")
-    told = told or (locale.getlocale()[0] or "")
-    if told.lower().startswith("zh"):
-        return "zh"
-    if told and told.split(".")[0] not in ("C", "POSIX"):
-        return "en"
-    return "zh" if sum(map(wide, text)) > len(text) / 2 else "en"

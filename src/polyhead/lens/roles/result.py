@@ -11,12 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.text import Text
 
+from polyhead.errors import ArgumentError, did_you_mean
 from polyhead.lens.draw.canvas import Canvas
+from polyhead.lens.language import LANGUAGES, Language
 from polyhead.lens.roles.metrics import Metric
 from polyhead.lens.roles.syntax import Syntax
+from polyhead.lens.roles.wording import said
 
 Array = NDArray[np.float32]
-SHORT = {"cross": "cross", "decoder": "dec", "encoder": "enc", "": "layer"}
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,9 @@ class Attention:
     layer: int
     heads: int
 
-    def label(self, head: int) -> str:
+    def label(self, head: int, lang: Language = "en") -> str:
         """How a table calls one of its heads: `enc 3.7` is head 7 of the encoder's layer 3, both counted from 0."""
-        return f"{SHORT[self.part]} {self.layer}.{head}"
+        return f"{said(self.part, lang)} {self.layer}.{head}"
 
 
 class Row(NamedTuple):
@@ -65,7 +67,7 @@ class Heads:
     chance     [calls, metrics] what a head of chance gets on the same inputs, see `Metric.chance`; NaN for none.
     inputs     [calls, metrics] how many inputs each number is of.
     syntax     what they found in a treebank, where one was given.
-    notes      what was read, what could not be asked, and why.
+    notes      what was read, what could not be asked, and why; notes_zh the same in Chinese.
     `print(heads)` shows a table.
     """
 
@@ -79,6 +81,7 @@ class Heads:
     inputs: NDArray[np.int64]
     syntax: Syntax | None = None
     notes: tuple[str, ...] = ()
+    notes_zh: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"Heads of {self.model}: {sum(c.heads for c in self.calls)} heads, {len(self.metrics)} metrics"
@@ -96,8 +99,6 @@ class Heads:
 
     def place(self, key: str) -> int:
         """Where a metric stands in the arrays' last axis. Raises ArgumentError."""
-        from polyhead.errors import ArgumentError, did_you_mean
-
         if key not in self.keys:
             raise ArgumentError(
                 f"'{key}' was not measured here; there are {', '.join(self.keys)}.{did_you_mean(key, self.keys)}"
@@ -141,16 +142,20 @@ class Heads:
             "inputs": self.inputs.tolist(),
             "syntax": None if self.syntax is None else syntax_json(self.syntax),
             "notes": list(self.notes),
+            "notes_zh": list(self.notes_zh),
         }
 
     def draw(
         self, *, sort: str | None = None, columns: Sequence[str] | None = None, every: bool = False,
-        canvas: Canvas | None = None,
+        canvas: Canvas | None = None, lang: Language = "en",
     ) -> Text:  # fmt: skip
-        """A table, a line for each head: as many columns as the canvas is wide, those named, or every one."""
+        """A table, a line for each head: as many columns as the canvas is wide, those named, or every one; in English
+        or Chinese ("zh"). Raises ArgumentError."""
         from polyhead.lens.roles.table import table
 
-        return table(self, sort=sort, columns=columns, every=every, canvas=canvas or Canvas())
+        if lang not in LANGUAGES:
+            raise ArgumentError(f"lang must be one of {', '.join(LANGUAGES)}; found {lang!r}")
+        return table(self, sort=sort, columns=columns, every=every, canvas=canvas or Canvas(), lang=lang)
 
 
 def spelled(x: object) -> str:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from rich.cells import cell_len
 from rich.text import Text
 
 from polyhead.lens.draw.canvas import Canvas
 from polyhead.lens.draw.labels import pad, shown
+from polyhead.lens.language import Language
 from polyhead.lens.roles.metrics import BY_KEY, CONFIDENT, Metric, chosen
 from polyhead.lens.roles.result import Heads
 from polyhead.lens.roles.syntax import MARGIN
+from polyhead.lens.roles.wording import said
 
 WIDTH = 7  # cells of a column, and one between
 TOP = 12  # relations of a treebank
@@ -25,19 +28,17 @@ NAMES = {  # in seven cells
     "confidence": "confid", "delimiter": "delim", "evenness": "even", "alignment": "align", "importance": "import",
     "ablation": "ablate", "diagonal": "diag",
 }  # fmt: skip
-ROLES = (  # what a head is called where a number reaches so much, at the lower end of its interval too; the first that
-    # does. Thresholds of our own but the first (Voita et al. 2019).
-    ("positional", CONFIDENT, "positional"), ("induction", 0.4, "induction"), ("syntax", MARGIN, "syntax"),
-    ("previous", 0.4, "previous token"), ("next", 0.4, "next token"), ("itself", 0.4, "itself"),
-    ("duplicate", 0.4, "duplicate token"), ("alignment", 0.8, "alignment"), ("row", 0.4, "row"),
-    ("column", 0.4, "column"), ("special", 0.5, "special"), ("sink", 0.5, "sink"), ("delimiter", 0.4, "delimiter"),
-    ("evenness", 0.9, "broad"),
-)  # fmt: skip
+ROLES = {  # how large a number must be, at the lower end of its interval too, for a head to be called so; the first
+    # counts. Thresholds of our own but the first (Voita et al. 2019).
+    "positional": CONFIDENT, "induction": 0.4, "syntax": MARGIN, "previous": 0.4, "next": 0.4, "itself": 0.4,
+    "duplicate": 0.4, "alignment": 0.8, "row": 0.4, "column": 0.4, "special": 0.5, "sink": 0.5, "delimiter": 0.4,
+    "evenness": 0.9,
+}  # fmt: skip
 
 
-def role(heads: Heads, call: int, head: int) -> str:
+def role(heads: Heads, call: int, head: int, lang: Language) -> str:
     """What one head is called, if anything: the first of `ROLES` whose number is large enough and above chance."""
-    for key, least, name in ROLES:
+    for key, least in ROLES.items():
         if key not in heads.keys:
             continue
         m = heads.place(key)
@@ -45,11 +46,9 @@ def role(heads: Heads, call: int, head: int) -> str:
         sure = heads.values[call, head, m] if np.isnan(low) else low
         chance = heads.chance[call, m]
         if sure >= least and (key == "evenness" or not chance >= sure):
-            return (
-                f"offset {heads.of('offset')[call, head]:+.0f}"
-                if key == "positional" and told(heads, call, head)
-                else name
-            )
+            if key == "positional" and told(heads, call, head):
+                return said("at an offset", lang, offset=f"{heads.of('offset')[call, head]:+.0f}")
+            return said(key, lang)
     return ""
 
 
@@ -72,41 +71,45 @@ def fitting(heads: Heads, columns: Sequence[str] | None, every: bool, room: int,
     return [metric for metric in heads.metrics if metric in some]
 
 
-def table(heads: Heads, *, sort: str | None, columns: Sequence[str] | None, every: bool, canvas: Canvas) -> Text:
+def table(
+    heads: Heads, *, sort: str | None, columns: Sequence[str] | None, every: bool, canvas: Canvas, lang: Language
+) -> Text:
     if sort is not None:
         heads.place(sort)
-    named = max(len(call.label(call.heads - 1)) for call in heads.calls)
-    roles = {(c, h): role(heads, c, h) for c, h in heads.ranked()}
-    last = max(map(len, roles.values()))
+    first, chance = said("head", lang), said("chance row", lang)
+    named = max(map(cell_len, (first, chance, *(call.label(call.heads - 1, lang) for call in heads.calls))))
+    roles = {(c, h): role(heads, c, h, lang) for c, h in heads.ranked()}
+    last = max(map(cell_len, roles.values()))
     room = canvas.width - named - 1 - (last + 1 if last else 0)
     some = fitting(heads, columns, every, room, sort)
     out = Text().append(f"{shown(heads.model, canvas.encoding)}\n", "bold")
-    for note in heads.notes:
+    for note in heads.notes_zh if lang == "zh" else heads.notes:
         out.append(f"{shown(note, canvas.encoding)}\n")
-    out.append("\n" + pad("head", named))
+    out.append("\n" + pad(first, named))
     for metric in some:
         out.append(
             " " + pad(NAMES.get(metric.key, metric.key)[:WIDTH], WIDTH, "right"), "bold" if metric.key == sort else ""
         )
-    out.append(" role\n" if last else "\n")
+    out.append(f" {said('role', lang)}\n" if last else "\n")
     for c, h in heads.ranked(sort):
-        out.append(pad(heads.calls[c].label(h), named))
+        out.append(pad(heads.calls[c].label(h, lang), named))
         for metric in some:
             out.append(" ").append_text(cell(heads, metric, c, h, canvas))
         out.append(f" {roles[c, h]}".rstrip() + "\n")
-    out.append(pad("chance", named))
+    out.append(pad(chance, named))
     for metric in some:
         found = heads.chance[:, heads.place(metric.key)]
         found = found[~np.isnan(found)]
         out.append(" " + pad(number(metric, float(found.mean())) if len(found) else "", WIDTH, "right"))
     out.append("\n\n")
     for metric in some:
-        out.append(f"{NAMES.get(metric.key, metric.key)}: ", "bold").append(f"{metric.about_en}\n")
+        out.append(said("about", lang, name=NAMES.get(metric.key, metric.key), zh=metric.zh), "bold")
+        out.append(f"{metric.about_zh if lang == 'zh' else metric.about_en}\n")
     if heads.syntax is not None:
-        out.append("\n").append_text(grammar(heads, canvas))
+        out.append("\n").append_text(grammar(heads, canvas, lang))
     rest = [key for key in heads.keys if BY_KEY[key] not in some]
     if rest:
-        out.append(f"\nmeasured too: {', '.join(rest)}\n")
+        out.append(f"\n{said('measured too', lang, keys=', '.join(rest))}\n")
     out.rstrip()
     return out
 
@@ -146,29 +149,28 @@ def number(metric: Metric, value: float) -> str:
             return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
-def grammar(heads: Heads, canvas: Canvas) -> Text:
+def grammar(heads: Heads, canvas: Canvas, lang: Language) -> Text:
     """The head that finds each of the commonest relations best, and in which direction."""
     found = heads.syntax
     assert found is not None
     calls = {call.name: call for call in heads.calls}
-    out = Text(
-        f"{found.sentences:,} sentences of a treebank; each head was chosen on every other one, measured on the rest\n"
-    )
-    left = f" ({found.left_out} too long for the model)" if found.left_out else ""
-    arrow = canvas.arrow
-    if left:
-        out.append(f"{left[2:-1]}\n")
+    out = Text(f"{said('treebank', lang, n=found.sentences)}\n")
+    if found.left_out:
+        out.append(f"{said('left out', lang, n=found.left_out)}\n")
+    ways = {"head to dependent": "to dependent", "dependent to head": "to head"}
+    titles = [said(key, lang) for key in ("relation", "looks", "head", "found", "best offset")]
     out.append(
-        f"{pad('relation', 13)} {pad('looks', 17)} {pad('head', 9)} {pad('found %', 15, 'right')}  best offset %\n"
+        f"{pad(titles[0], 13)} {pad(titles[1], 17)} {pad(titles[2], 9)} {pad(titles[3], 15, 'right')}  {titles[4]}\n"
     )
     for name in found.relations[:TOP]:
         both = [best for best in found.best if best.relation == name]
         for best in sorted(both, key=lambda each: -each.margin)[:1]:
-            way = f"head {arrow} dependent" if best.direction == "head to dependent" else f"dependent {arrow} head"
+            way = said(ways[best.direction], lang, arrow=canvas.arrow)
             interval = f"{best.score:.0f} [{best.low:.0f}, {best.high:.0f}]"
             out.append(
-                f"{pad(shown(name, canvas.encoding), 13)} {pad(way, 17)} {pad(calls[best.call].label(best.head), 9)}"
+                f"{pad(shown(name, canvas.encoding), 13)} {pad(way, 17)}"
+                f" {pad(calls[best.call].label(best.head, lang), 9)}"
                 f" {pad(interval, 15, 'right')}  {best.baseline:.0f} ({best.offset:+d})"
             )
-            out.append("  syntactic\n" if best.syntactic else "\n")
+            out.append(f"  {said('syntactic', lang)}\n" if best.syntactic else "\n")
     return out

@@ -21,6 +21,7 @@ from polyhead.lens.passes import Pass
 from polyhead.lens.recording import Part
 from polyhead.lens.roles.axis import Axis
 from polyhead.lens.roles.sentences import OURS
+from polyhead.lens.roles.wording import Both, both
 from polyhead.lens.rulers import Words
 from polyhead.tasks.embed import gathering
 from polyhead.tasks.hearing.transcriber import Transcriber
@@ -54,7 +55,7 @@ class Trial:
 
 def trials(
     loaded: Loaded, inputs: Sequence[Any] | None, language: str | None
-) -> tuple[Iterator[Trial], int, list[str]]:
+) -> tuple[Iterator[Trial], int, list[Both]]:
     """The inputs of a loaded model one by one, how many they are, and what is to be said about them.
 
     inputs: texts, image files or sound files, as the model reads; None: sentences of our own, in the language ("en" or
@@ -67,13 +68,12 @@ def trials(
         raise ArgumentError(
             f"{loaded.folder or 'The model'} reads {reads}s, and polyhead brings none; give {reads} files, or a folder"
         )
-    notes: list[str] = []
+    notes: list[Both] = []
     given: Sequence[Any] = () if inputs is None else inputs
     if inputs is None:
         language = language or shorter(loaded)
         given = OURS[language]
-        said = {"en": "English", "zh": "Chinese"}[language]
-        notes.append(f"inputs: {len(given)} {said} sentences that polyhead brings")
+        notes.append(both(f"ours, {language}", n=len(given)))
     if not len(given):
         raise DataError("There is nothing to read; give at least one input.")
     match reads:
@@ -87,9 +87,8 @@ def trials(
             made, n = sounds(loaded, given), len(given)
     repeated = blocks(loaded)
     if reads in ("text", "pair"):
-        asked = "duplicate, induction, prefix, copying"
-        told = f"{len(repeated)} inputs of {repeated[0][1]} random tokens, {COPIES} times each" if repeated else "none"
-        notes.append(f"{asked}: {told}{'' if repeated else ', the model reads too few tokens to repeat some'}")
+        some = {"n": len(repeated), "size": repeated[0][1], "copies": COPIES} if repeated else {}
+        notes.append(both("repeated" if repeated else "not repeated", **some))
 
     def all_of() -> Iterator[Trial]:
         yield from made
