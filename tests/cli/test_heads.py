@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,18 @@ def test_the_table_has_a_line_for_each_head_within_80_columns(polyhead: Polyhead
     assert {str(span.style) for span in library.heads(bert, TEXTS[:1], ablate=None).draw().spans} == {"bold"}
     one = polyhead("heads", bert, "-t", TEXTS[0], *FEW, "--metric", "keys")
     assert next(line for line in one.lines if line.startswith("head ")).split()[:2] == ["head", "keys"]
+
+
+def test_a_bar_is_shown_to_a_person_and_leaves_no_trace(
+    polyhead: Polyhead, bert: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    how = "heads", bert, "-t", TEXTS[0], *FEW, "--json"
+    quiet = polyhead(*how)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    seen = polyhead(*how)
+    assert quiet.err == "" and seen.out == quiet.out and "looking" in seen.err and "100/100" in seen.err
+    page = polyhead("see", bert, "--text", TEXTS[0], "--html", tmp_path / "page.html")
+    assert page.code == 0 and "writing" in page.err and "100/100" in page.err and (tmp_path / "page.html").is_file()
 
 
 def test_a_treebank_adds_grammar(polyhead: Polyhead, bert: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from polyhead.cli import options
 from polyhead.cli.door import lines, output
-from polyhead.cli.screen import bar
+from polyhead.cli.screen import share
 from polyhead.errors import ArgumentError
 
 
@@ -90,15 +90,7 @@ def heads(
     if file is not None:
         reads = loaded.family.reads
         given = files_in(file, reads) if reads in ("image", "sound") else [line for line in lines(file) if line.strip()]
-    with bar("looking", 100, of="%") as advance:
-        reached = 0
-
-        def tell(share: float) -> None:
-            nonlocal reached
-            if advance is not None and (more := round(100 * share) - reached):
-                advance(more)
-                reached += more
-
+    with share("looking") as tell:
         found = look(
             loaded, given, conllu=conllu, alignments=None if alignments is None else list(lines(alignments)),
             prefix_offset=prefix_offset,  # pyright: ignore[reportArgumentType]

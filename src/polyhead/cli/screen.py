@@ -68,3 +68,18 @@ def bar(verb: str, total: int, *, of: str = "lines", done: int = 0) -> Iterator[
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("", total=total, completed=done)
         yield lambda count: progress.advance(task, count)
+
+
+@contextmanager
+def share(verb: str) -> Iterator[Callable[[float], None]]:
+    """The same bar of one work; it is told the share that is done, from 0 to 1."""
+    with bar(verb, 100, of="%") as advance:
+        reached = 0
+
+        def tell(done: float) -> None:
+            nonlocal reached
+            if advance is not None and (more := int(100 * done) - reached) > 0:
+                advance(more)
+                reached += more
+
+        yield tell

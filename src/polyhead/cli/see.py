@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from polyhead.cli import options
-from polyhead.cli.screen import say
+from polyhead.cli.screen import say, share
 from polyhead.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -84,8 +84,8 @@ def see(
         typer.Option(
             "--target",
             metavar="WHAT",
-            help="Show weight × gradient too, of what the model gave: answer (its likeliest label, or all that it wrote),"
-            " a label, or a written word, by itself or by its number from 0.",
+            help="Show weight × gradient too, of what the model gave: answer (its likeliest label, or all that it"
+            " wrote), a label, or a written word, by itself or by its number from 0.",
         ),
     ] = None,
     device: options.Device = "auto",
@@ -245,7 +245,8 @@ def show(
     if save is not None:
         keep(first, save)
     if html is not None:
-        missing = first.html(html, beside=beside, most=None if most is None else most * 1_000_000)
+        with share("writing") as tell:
+            missing = first.html(html, beside=beside, most=None if most is None else most * 1_000_000, progress=tell)
         say(f"Written to {html}, {html.stat().st_size:,} bytes.")
         if missing:
             say(f"Left out, and told in the file too: {'; '.join(missing)}.")

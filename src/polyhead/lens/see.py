@@ -189,17 +189,26 @@ class Seen:
 
         serve(Answers(self.scenes(beside)), page(), port=port, tell=at)
 
-    def html(self, path: str | Path, *, beside: Seen | None = None, most: int | None = None) -> list[str]:
+    def html(
+        self,
+        path: str | Path,
+        *,
+        beside: Seen | None = None,
+        most: int | None = None,
+        progress: Callable[[float], None] = lambda share: None,
+    ) -> list[str]:
         """Write the page as one file that needs no server and no network; gives what it had to leave out for size.
 
-        beside: what it is compared with. most: bytes of the file, 20 million unless given. It appears whole or not at
-        all. Raises WriteError, and ArgumentError where so many bytes do not even hold labels and thumbnails.
+        beside: what it is compared with. most: bytes of the file, 20 million unless given. progress: hears the share
+        that is done, from 0 to 1. The file appears whole or not at all. Raises WriteError, and ArgumentError where so
+        many bytes do not even hold labels and thumbnails.
         """
         from polyhead.lens.page.answers import Answers
         from polyhead.lens.page.bundle import page
         from polyhead.lens.page.export import MOST, export
 
-        return export(Answers(self.scenes(beside)), Path(path), most=MOST if most is None else most, page=page)
+        room = MOST if most is None else most
+        return export(Answers(self.scenes(beside)), Path(path), most=room, page=page, progress=progress)
 
     def scenes(self, beside: Seen | None) -> list[Scene]:
         return [self.scene] if beside is None else [self.scene, beside.scene]
@@ -237,8 +246,8 @@ def see(
     recording    what `watch` recorded, of whatever model, or the file of it; no model is needed.
     model        a folder, a shipped model's name, or what `load` returned.
     target       what gradients are taken of, for `weights_times_gradients` and the page: "answer" for what the model
-                 itself answered (its likeliest label, or all that it wrote), a label, or a written word, by itself or by
-                 its number from 0. None: of nothing. It takes about twice the memory.
+                 itself answered (its likeliest label, or all that it wrote), a label, or a written word, by itself or
+                 by its number from 0. None: of nothing. It takes about twice the memory.
     by_words     drawn weights of pieces of one word are joined (what is looked at adds up, those who look are
                  averaged); False leaves the tokenizer's pieces as they are.
 

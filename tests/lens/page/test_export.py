@@ -79,6 +79,15 @@ def test_a_long_recording_keeps_what_fits_and_says_what_does_not(tmp_path: Path)
     assert "exact maps of some heads" in missing and "the strongest links of single places" in missing
 
 
+@pytest.mark.parametrize("room", [60_000, 400_000, 20_000_000])
+def test_how_far_it_is_rises_to_the_end_whatever_stays_out(tmp_path: Path, room: int) -> None:
+    told: list[float] = []
+    most = len(bundle.page({}).html.encode()) + room
+    kept(answers_of(long(700)[0], recorded()), tmp_path / "page.html", most=most, progress=told.append)
+    assert told == sorted(told) and told[-1] == 1.0 and told[0] > 0
+    assert len({round(share, 2) for share in told}) > 5
+
+
 def test_what_cannot_even_hold_labels_is_refused_and_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match=r"Labels and thumbnails alone take [\d,]+ bytes of the"):
         kept(answers_of(long(700)[0]), tmp_path / "page.html", most=len(bundle.page({}).html.encode()) + 1000)

@@ -6,7 +6,7 @@ import base64
 import json
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from math import ceil
 from pathlib import Path
@@ -28,13 +28,26 @@ TILES = 16  # level-0 tiles of a head that are put together to its whole map
 class Group:
     """Answers that are kept as far as there is room, and what a reader misses without them, in two languages.
 
-    least  about how many bytes they take: they are not even begun where there is less room.
+    least  about how many bytes they take, where they are many: they are not even begun where there is less room.
     """
 
     paths: Iterator[str]
     en: str
     zh: str
     least: int = 0
+
+
+@dataclass(eq=False)
+class Steps:
+    """How many answers are done, of so many; `tell` hears their share."""
+
+    of: int
+    tell: Callable[[float], None]
+    done: int = 0
+
+    def go(self, n: int = 1) -> None:
+        self.done += n
+        self.tell(min(1.0, self.done / self.of))
 
 
 @dataclass(eq=False)
@@ -53,15 +66,19 @@ class Kept:
             self.left_out.append(told)
 
 
-def export(answers: Answers, path: Path, *, most: int = MOST, page: Callable[[Mapping[str, bytes]], Page]) -> list[str]:
-    """Write the file, whole or not at all; gives what it had to leave out, in English.
+def export(
+    answers: Answers, path: Path, *, most: int = MOST, page: Callable[[Mapping[str, bytes]], Page],
+    progress: Callable[[float], None] = lambda share: None,
+) -> list[str]:  # fmt: skip
+    """Write the file, whole or not at all; gives what it had to leave out, in English. progress: hears the share that
+    is done, from 0 to 1.
 
     Raises WriteError, and ArgumentError where not even labels and thumbnails fit.
     """
     if type(most) is not int or most < 1:
         raise ArgumentError(f"the size of a page must be a whole number of bytes above 0; found {most!r}")
     empty = len(page({}).html.encode())
-    kept = chosen(answers, most - empty)
+    kept = chosen(answers, most - empty, progress)
     for which, scene in enumerate(answers.scenes):
         scene.left_out = kept.left_out
         scene.kept = kept.lessons[which]
@@ -73,37 +90,50 @@ def export(answers: Answers, path: Path, *, most: int = MOST, page: Callable[[Ma
     return [one["what_en"] for one in kept.left_out]
 
 
-def chosen(answers: Answers, room: int) -> Kept:
+def chosen(answers: Answers, room: int, tell: Callable[[float], None]) -> Kept:
     """The answers that fit, the most needed first."""
     kept = Kept()
-    for number, scene in enumerate(answers.scenes):
-        for path in first(scene):
-            body = answers.made(prefixed(number, path))
-            if body is not None:
-                kept.answers[prefixed(number, path)] = body.body
-                kept.size += cost(prefixed(number, path), body.body)
+    needed = [prefixed(number, path) for number, scene in enumerate(answers.scenes) for path in first(scene)]
+    groups = [(number, counted(group)) for number, scene in enumerate(answers.scenes) for group in groups_of(scene)]
+    steps = Steps(len(needed) + sum(n for _, (_, n) in groups), tell)
+    for path in needed:
+        body = answers.made(path)
+        if body is not None:
+            kept.answers[path] = body.body
+            kept.size += cost(path, body.body)
+        steps.go()
     if kept.size > room:
         raise ArgumentError(
             f"Labels and thumbnails alone take {kept.size:,} bytes of the {max(room, 0):,} that a file may have beside"
             " the page itself; let it be larger, or record fewer layers (watch(..., layers=...))"
         )
-    for number, scene in enumerate(answers.scenes):
-        for group in groups_of(scene):
-            fill(kept, answers, group, number, room)
-        if any(tiles(call) > TILES for call in scene.calls):
-            kept.miss("the closest view of long maps", "长注意力图的最近视图")
+    for number, (group, n) in groups:
+        before = steps.done
+        fill(kept, answers, group, number, room, steps)
+        steps.go(before + n - steps.done)  # those that stay out too
+    if any(tiles(call) > TILES for scene in answers.scenes for call in scene.calls):
+        kept.miss("the closest view of long maps", "长注意力图的最近视图")
     for number, scene in enumerate(answers.scenes):
         kept.lessons.append(lesson(kept, answers, scene, number, room))
     kept.miss("queries, keys and scores of single pairs", "单个词对的查询、键和分数")
     return kept
 
 
-def fill(kept: Kept, answers: Answers, group: Group, number: int, room: int) -> None:
+def counted(group: Group) -> tuple[Group, int]:
+    """How many answers a group has. What is many is not listed for that."""
+    if group.least:
+        return group, group.least // LINKS
+    paths = [*group.paths]
+    return replace(group, paths=iter(paths)), len(paths)
+
+
+def fill(kept: Kept, answers: Answers, group: Group, number: int, room: int, steps: Steps) -> None:
     """Keep the answers of a group as long as there is room."""
     paths = iter(()) if kept.size + group.least > room else group.paths
     full = kept.size + group.least > room
     for path in paths:
         answer = answers.made(prefixed(number, path))
+        steps.go()
         if answer is None:
             continue
         size = cost(prefixed(number, path), answer.body)
