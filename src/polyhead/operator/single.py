@@ -78,6 +78,11 @@ class Single:
         return p[0, 0].to(self.lse.dtype)
 
     @torch.no_grad()
+    def seen(self, rows: Span, columns: Span) -> Tensor:
+        """Which of these columns these rows may look at, [t, s], however small the weight."""
+        return self.tile(rows, columns).scores[0, 0] != -torch.inf
+
+    @torch.no_grad()
     def score(self, query: int, key: int) -> Score:
         """The score of one pair, with what was added to it."""
         rows, columns = range(query, query + 1), range(key, key + 1)

@@ -21,6 +21,8 @@ from polyhead.lens.roles.measure import measure
 from polyhead.lens.rulers import Frames, Patches, Places, Words
 from polyhead.lens.watch import watch
 from polyhead.operator import Causal, Observe
+from polyhead.operator.kernels.blockwise import logsumexp
+from polyhead.operator.request import Request
 from tests.lens.page.scenes import CHOSEN, READ, SOURCE, answers_of, near, numbers, recorded, told
 from tests.lens.test_rulers import picture
 from tests.lens.tiny import NAMES, stack_of
@@ -204,6 +206,25 @@ def test_metrics_of_some_rows_say_what_those_of_every_row_say(monkeypatch: pytes
             np.testing.assert_allclose(some[..., n], every[..., n], rtol=1e-4, atol=1e-6, err_msg=metric["key"])
         else:
             assert np.isnan(some[..., n]).all()
+
+
+@pytest.mark.parametrize("row", [0, 1])
+def test_rows_that_look_at_one_key_alone_count_though_no_other_weight_is_left(
+    row: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sharp heads, whose other weights are zero in float32, and keys that padding hides."""
+    recording = recorded()
+    for one in recording:
+        assert isinstance(one.kept, Request)
+        one.kept.query.mul_(500.0)
+        one.lse.copy_(logsumexp(one.kept))
+    assert any(bool(((one.weights() > 0).sum(-1) == 1).any()) for one in recording if one.part != "decoder")
+    every = numbers(answers_of(recording, row=row), "metrics.bin")
+    monkeypatch.setattr("polyhead.lens.page.metrics.LOOKED_AT", 0)
+    some = numbers(answers_of(recording, row=row), "metrics.bin")
+    there = ~np.isnan(some)
+    assert there.any(-1).any(-1).all()
+    np.testing.assert_allclose(some[there], every[there], rtol=1e-3, atol=1e-6)  # scores of 1,000 are rounded so far
 
 
 def test_the_scene_says_which_call_is_what_and_what_its_axes_mean() -> None:

@@ -176,7 +176,8 @@ class Maps:
         """Metrics of some rows spread over the map."""
         _, T, S = self.size
         rows = spread(0, T, max(min(SAMPLE, SAMPLED // max(S, 1)), LEAST)).to(self.call.lse.device)
-        return of_some_rows(asked, self.head(head).weights(rows, range(S)).float(), rows)
+        single = self.head(head)
+        return of_some_rows(asked, single.weights(rows, range(S)).float(), single.seen(rows, range(S)), rows)
 
 
 def in_cells(p: Tensor, grid: Grid) -> Tensor:

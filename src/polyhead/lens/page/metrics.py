@@ -54,28 +54,29 @@ def of_every_row(asked: Asked) -> dict[str, Tensor]:
     return {key: x[asked.row] for key, x in own.numbers.items()}
 
 
-def of_some_rows(asked: Asked, p: Tensor, rows: Tensor) -> dict[str, float]:
-    """Those metrics of a head that some exact rows p [t, S] of the queries `rows` tell."""
+def of_some_rows(asked: Asked, p: Tensor, seen: Tensor, rows: Tensor) -> dict[str, float]:
+    """Those metrics of a head that some exact rows p [t, S] of the queries `rows`, which may look at `seen`, tell."""
     S, T = p.shape[1], asked.call.lse.shape[2]
     silent = torch.tensor(sorted(asked.rows.silent), device=p.device, dtype=torch.long)
-    counted = ((p > 0).sum(1) > 1) & ~torch.isin(rows, silent)
-    p, rows = p[counted], rows[counted]
+    counted = (seen.sum(1) > 1) & ~torch.isin(rows, silent)
+    p, seen, rows = p[counted], seen[counted], rows[counted]
     if not len(p):
         return {}
-    visible = p.clone()
-    visible[:, sorted(asked.columns.ends)] = 0.0
-    found = {
-        "keys": torch.special.entr(p).sum(1).exp().mean(), "confidence": visible.amax(1).mean(), "sink": p[:, 0].mean(),
-    }  # fmt: skip
-    if special := sorted(asked.columns.special):
-        found["special"] = p[:, special].sum(1).mean()
+    inside = p.clone()
+    inside[:, sorted(asked.columns.ends)] = 0.0
+    found = {"keys": torch.special.entr(p).sum(1).exp().mean(), "confidence": inside.amax(1).mean()}
+    for key, some in (("sink", [0]), ("special", sorted(asked.columns.special))):
+        if bool((there := seen[:, some].any(1)).any()):
+            found[key] = p[there][:, some].sum(1).mean()
     if asked.call.kind == "self" and asked.columns.grid is None:
         stands = rows + S - T  # the key that each query stands on
         for key, step in (("itself", 0), ("previous", -1), ("next", 1)):
-            place = stands + step
+            place = (stands + step)[:, None]
             there = (place >= 0) & (place < S)
-            if bool(there.any()) and not (asked.call.causal and step > 0):
-                found[key] = p[there].gather(1, place[there][:, None]).mean()
+            place = place.clamp(0, S - 1)
+            there = (there & seen.gather(1, place))[:, 0]
+            if bool(there.any()):
+                found[key] = p[there].gather(1, place[there]).mean()
         places = torch.arange(S, device=p.device)
         found["distance"] = (p * (places - stands[:, None]).abs()).sum(1).mean()
     return {key: float(x) for key, x in found.items()}
