@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -188,8 +188,8 @@ class Call:
     def weights_times_gradients(
         self, rows: Sequence[int] | Tensor | None = None, columns: Sequence[int] | Tensor | None = None
     ) -> Tensor:
-        """`weights` times `gradients`, [B, H, rows, columns]: above 0 what raises the target, below 0 what lowers it, as
-        far as a straight line tells; 0 where a query may not look. Raises ArgumentError."""
+        """`weights` times `gradients`, [B, H, rows, columns]: above 0 what raises the target, below 0 what lowers it,
+        as far as a straight line tells; 0 where a query may not look. Raises ArgumentError."""
         p, slope = self.weights(rows, columns), self.gradients(rows, columns)
         return (p * slope).masked_fill(p == 0, 0.0)  # whatever is in values that nobody may see
 
@@ -214,13 +214,13 @@ class Call:
         return f"{self.name}: [{B}, {H}, {T}, {self.norms.values.shape[2]}] by {self.kernel}; {self.exactness}"
 
 
-class Stored:
+@runtime_checkable
+class Stored(Protocol):
     """A way to a call that lies in a file, and what is known of it without reading it."""
 
-    facts: Facts
-
-    def __call__(self) -> Call:
-        raise NotImplementedError
+    @property
+    def facts(self) -> Facts: ...
+    def __call__(self) -> Call: ...
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from polyhead.files import whole, writable
 from polyhead.lens import rulers
 from polyhead.lens.backward import Backward, Target
 from polyhead.lens.inputs import Inputs
-from polyhead.lens.recording import LEVELS, Call, Facts, Level, Missed, Norms, Recording, Route, Stored
+from polyhead.lens.recording import LEVELS, Call, Facts, Level, Missed, Norms, Recording, Route
 from polyhead.operator.record_file import (
     BROKEN,
     checksum,
@@ -161,7 +161,7 @@ def load(path: Path) -> Recording:
         return Recording(run["level"], found, missed, run["torch"], entries=entries, target=aim)
 
 
-class InFile(Stored):
+class InFile:
     """A way to one call of a file, whose tensors stay in the mapped file until they are read."""
 
     def __init__(self, path: Path, file: Any, told: dict[str, Any], held: list[str]):
@@ -185,7 +185,7 @@ class InFile(Stored):
             return unfolded(self.told, tensors)
 
     @cached_property
-    def facts(self) -> Facts:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def facts(self) -> Facts:
         with reading(self.path):
             told, place = self.told, self.held[0].partition("/")[0]
             B, H, T = self.file.get_slice(f"{place}/lse").get_shape()
