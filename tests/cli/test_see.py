@@ -169,6 +169,19 @@ def test_a_figure_is_drawn_into_a_file(polyhead: Polyhead, world: Path, tmp_path
     assert told == pytest.approx(weights.ravel().tolist(), rel=1e-4, abs=1e-6)
 
 
+def test_a_figure_speaks_the_language_that_is_asked_for_and_says_what_no_font_has(
+    polyhead: Polyhead, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("LC_ALL", "zh_CN.UTF-8")
+    told, asked = ("see", world / "my-encoder", "--text", "the \ua992\ua993 ran", "--figure"), tmp_path / "x.svg"
+    assert polyhead(*told, asked).code == 0 and "行是看的一方" in asked.read_text("utf-8")
+    assert polyhead(*told, asked, "--lang", "en").code == 0 and "Row = who looks" in asked.read_text("utf-8")
+    monkeypatch.setattr("polyhead.lens.figures.fonts.installed", list)
+    answer = polyhead(*told, tmp_path / "x.png", "--lang", "en")
+    assert answer.code == 0 and (tmp_path / "x.png").read_bytes()[:4] == b"\x89PNG"
+    assert answer.err.splitlines()[1].startswith("No installed font has \ua992 U+A992 JAVANESE LETTER GA, ")
+
+
 def test_a_page_is_served_and_the_browser_told(polyhead: Polyhead, world: Path, monkeypatch: pytest.MonkeyPatch):
     """Up to where it would answer; tests/lens/page/test_server.py goes on from there."""
     from polyhead.lens.page import server
@@ -225,6 +238,7 @@ def test_what_cannot_be_meant_is_refused_in_one_sentence(polyhead: Polyhead, wor
         ([encoder, "--text", "a", "--layer", 0, "--html", tmp_path / "x.html"], "draw here; leave them out for a page"),
         ([encoder, "--text", "a", "--html", tmp_path / "x.html", "--port", 8000], "leave these out"),
         ([encoder, "--text", "a", "--figure", tmp_path / "x.png", "--links"], "leave out --links"),
+        ([encoder, "--text", "a", "--lang", "zh", "--no-browser"], "give --figure FILE too"),
         ([encoder, "--text", "a", "--figure", tmp_path / "x.gif"], "is written as .png, .svg or .tsv"),
         ([encoder, "--text", "a", "--html-size", 3], "is of the file that --html names"),
         ([encoder, "--text", "a", "--html", tmp_path / "none" / "x.html"], "There is no folder"),

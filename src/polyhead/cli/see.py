@@ -56,6 +56,10 @@ def see(
         Path | None,
         typer.Option("--figure", metavar="FILE", help="Draw into a file instead: .png, .svg, or .tsv for its numbers."),
     ] = None,
+    lang: Annotated[
+        Literal["en", "zh"] | None,
+        typer.Option("--lang", show_default="yours, or the text's", help="The language of what --figure says."),
+    ] = None,
     part: Annotated[
         Literal["cross", "encoder", "decoder"] | None,
         typer.Option(
@@ -133,6 +137,8 @@ def see(
         raise ArgumentError("--part, --layer, --head, --links and --values draw here; leave them out for a page.")
     if picture is not None and (paged or links or len(things) > 1):
         raise ArgumentError("--figure draws one thing into a file; leave out --links, --html, --port and --no-browser.")
+    if lang is not None and picture is None:
+        raise ArgumentError("--lang is of what a figure says; give --figure FILE too, or leave it out.")
     if html is not None and (port is not None or no_browser):
         raise ArgumentError("--html writes a file, which needs no --port and no --no-browser; leave these out.")
     if most is not None and html is None:
@@ -181,16 +187,23 @@ def see(
         if save is not None:
             keep(each, save)
         if picture is not None:
-            into(each, picture, part, layer=layer, head=head, values=values, by_words=not pieces)
+            into(each, picture, part, lang, layer=layer, head=head, values=values, by_words=not pieces)
         elif drawn or save is None:
             draw(each, part, layer=layer, head=head, links=links, values=values)
 
 
-def into(seen: Seen, path: Path, part: Literal["cross", "encoder", "decoder"] | None, **chosen: Any) -> None:
+def into(
+    seen: Seen,
+    path: Path,
+    part: Literal["cross", "encoder", "decoder"] | None,
+    lang: Literal["en", "zh"] | None,
+    **chosen: Any,
+) -> None:
     """The same as a figure in a file."""
     from polyhead.lens.figures.figure import figure
+    from polyhead.lens.language import language
 
-    made = figure(seen, part=part, **chosen)
+    made = figure(seen, part=part, language=lang or language(seen.source), **chosen)
     made.save(path)
     say(f"Drawn into {path}.")
     if path.suffix.lower() == ".png" and (lacking := made.lacking):
