@@ -20,7 +20,7 @@ from torch import Tensor
 from polyhead.lens.capture import masks
 from polyhead.lens.capture.marks import memory
 from polyhead.lens.capture.origin import NONE, Line
-from polyhead.lens.capture.sighting import Sighting, Unseen
+from polyhead.lens.capture.sighting import NOTHING, Sighting, Unseen
 from polyhead.operator.rules import DenseBias
 
 
@@ -28,7 +28,8 @@ from polyhead.operator.rules import DenseBias
 class Trail:
     """Scores on their way: left [N, T, K] times right [N, K, S], times a factor, plus terms, with places hidden.
 
-    Where they went through a tanh, `inner` was their factor before it.
+    Where they went through a tanh, `inner` was their factor before it. Where a column was put behind them, that takes
+    weight and has no value, `sinks` [H] are its scores.
     """
 
     left: Tensor
@@ -37,12 +38,18 @@ class Trail:
     inner: float | None = None
     term: Tensor | None = None
     hidden: Tensor | None = None
+    sinks: Tensor | None = None
     lines: tuple[Line, Line] = NONE, NONE  # of queries and of keys
+    flat: bool = False  # whether they are a product of two matrices, which those of many other things are too
     lost: str = ""  # what was done to them that cannot be told
+
+    @property
+    def columns(self) -> int:
+        return self.right.shape[2] + (self.sinks is not None)
 
     def whole(self, x: Tensor) -> bool:
         """Whether a tensor in the memory of the scores is all of them, with its keys along the last axis."""
-        (N, T, _), S = self.left.shape, self.right.shape[2]
+        (N, T, _), S = self.left.shape, self.columns
         turned = x.dim() > 1 and min(x.shape[-2:]) > 1 and x.stride(-1) > x.stride(-2)
         return x.numel() == N * T * S and not turned
 
@@ -93,10 +100,23 @@ class Trail:
         return self.times(1 / x if isinstance(x, Tensor) else x)
 
     def plus(self, x: Any, sign: float = 1.0) -> Trail:
-        if not isinstance(x, Tensor):
-            return self  # the same to all: no weight changes
+        if not isinstance(x, Tensor) or (x.shape[-1:] == (1,) and self.columns > 1):
+            return self  # the same to all keys: no weight changes
+        if self.sinks is not None:
+            return replace(self, lost="something that differs from key to key is added to scores with a sink")
         x = x.detach() if sign == 1 else x.detach() * sign
         return replace(self, term=x if self.term is None else self.term + x)
+
+    def sunk(self, parts: Sequence[Tensor], dim: int, *, first: bool) -> Trail:
+        """With a column behind them [B, H, T, 1] that is one number for each head."""
+        scores, *more = parts
+        last = first and len(more) == 1 and more[0].dim() == 4 and more[0].shape[-1] == 1 and dim % 4 == 3
+        if not last or self.sinks is not None or not self.whole(scores) or scores.shape[-1] != self.columns:
+            return replace(self, lost="scores are joined by other numbers")
+        sink = more[0].detach()[:1, :, :1]
+        if not torch.equal(sink.expand_as(more[0]), more[0]):
+            return replace(self, lost="a sink beside the scores differs from row to row")
+        return replace(self, sinks=sink.flatten().clone())
 
     def bent(self) -> Trail:
         if self.inner is not None or self.term is not None or self.hidden is not None:
@@ -136,11 +156,14 @@ STEPS: dict[str, Step] = {
     "where": where,
     **dict.fromkeys(("clone", "_to_copy", "_unsafe_view", "_reshape_alias"), lambda trail, args, how: trail),
 }
+SHIFTS = ("add", "sub", "clone", "_to_copy", "_unsafe_view", "_reshape_alias")  # what may be done to scores with a sink
 KEEPS = ("clone", "_to_copy", "_unsafe_view", "mul", "native_dropout", "view")  # of weights: still weights, or dropped
 
 
 def begun(name: str, args: Sequence[Any], how: Mapping[str, Any]) -> Trail | None:
     """The trail that a product of batches begins."""
+    if name == "mm":
+        return Trail(args[0].detach()[None], args[1].detach()[None], flat=True)
     if name == "bmm":
         return Trail(args[0].detach(), args[1].detach())
     if name == "baddbmm":
@@ -152,9 +175,15 @@ def begun(name: str, args: Sequence[Any], how: Mapping[str, Any]) -> Trail | Non
 
 def followed(trail: Trail, name: str, args: Sequence[Any], how: Mapping[str, Any], n: int) -> Trail:
     """The trail after one more operation on its scores, which were its argument n."""
+    if trail.lost:
+        return trail
     step, first = STEPS.get(name), n == 0
+    if name == "cat":
+        return trail.sunk(args[0], args[1] if len(args) > 1 else 0, first=first)
     if name == "copy" and onto_itself(*args[:2]):  # as scores[...] += x ends
         return trail
+    if trail.sinks is not None and name not in SHIFTS:
+        return replace(trail, lost=f"scores with a sink go through {name}")
     if step is None:
         return replace(trail, lost=f"scores go through {name}")
     if not trail.whole(args[n]):
@@ -177,12 +206,15 @@ def sighting(trail: Trail, scores: Tensor, dim: int, heads: int | None) -> Sight
     """The call behind a softmax of scores [..., T, S] or [B, H, T, S]. Raises Unseen."""
     if trail.lost:
         raise Unseen(trail.lost)
+    if not scores.numel():
+        raise Unseen(NOTHING)
     if dim % scores.dim() != scores.dim() - 1:
         raise Unseen("its softmax is not over the last axis")
     T, S = scores.shape[-2:]
-    N = scores.numel() // (T * S) if T * S else 0
-    if not trail.whole(scores) or (trail.left.shape[0], trail.left.shape[1], trail.right.shape[2]) != (N, T, S):
+    N = scores.numel() // (T * S)
+    if not trail.whole(scores) or (trail.left.shape[0], trail.left.shape[1], trail.columns) != (N, T, S):
         raise Unseen("its scores are turned before the softmax")
+    S = trail.right.shape[2]
     lead = scores.shape[:-2]
     H = lead[-1] if len(lead) > 1 else heads if heads and N % heads == 0 else 1
 
@@ -207,4 +239,4 @@ def sighting(trail: Trail, scores: Tensor, dim: int, heads: int | None) -> Sight
     key = trail.right.mT.reshape(N // H, H, S, -1)
     scale = trail.factor if trail.inner is None else trail.inner * trail.factor
     softcap = None if trail.inner is None else trail.factor
-    return Sighting("explicit", "written out", query, key, None, scale, rule, bias, softcap=softcap)
+    return Sighting("explicit", "written out", query, key, None, scale, rule, bias, softcap=softcap, sinks=trail.sinks)

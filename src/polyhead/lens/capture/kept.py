@@ -73,7 +73,8 @@ def apart(request: Request, place: int) -> Request:
         rule = every(Dense(own(part.mask)) if isinstance(part, Dense) else part for part in rule.parts())
     if isinstance(bias, DenseBias):
         bias = DenseBias(own(bias.tensor))
-    return replace(request, query=own(request.query), key=own(request.key), rule=rule, bias=bias)
+    sinks = None if request.sinks is None else own(request.sinks)
+    return replace(request, query=own(request.query), key=own(request.key), sinks=sinks, rule=rule, bias=bias)
 
 
 def every(parts: Iterator[Rule]) -> Rule:

@@ -32,6 +32,12 @@ class Marks(Generic[T]):
         found = self.known.get(memory(x))
         return None if found is None or found[0].expired() else found[1]
 
+    def pass_on(self, x: object, made: Tensor) -> None:
+        """What was made of a tensor has its mark."""
+        what = self.get(x)
+        if what is not None:
+            self.put(made, what)
+
     def sweep(self) -> None:
         """Forget what was known of memory that is gone."""
         for at in [at for at, (ref, _) in self.known.items() if ref.expired()]:

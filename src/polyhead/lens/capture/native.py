@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from polyhead.lens.capture import masks
-from polyhead.lens.capture.sighting import Sighting, Unseen
+from polyhead.lens.capture.sighting import NOTHING, Sighting, Unseen
 from polyhead.operator import Dense, Rule, rows
 
 SAMPLE = 4  # rows of each sequence, which the output is made of again
@@ -47,6 +47,8 @@ def read(name: str, given: Mapping[str, Any], output: Tensor) -> Again:
     """The call behind one of the two operations. Raises Unseen."""
     layer = name == "aten::_transformer_encoder_layer_fwd"
     x, there = padded(given["src" if layer else "query"].detach())
+    if not x.numel():
+        raise Unseen(NOTHING)
     heads = given["num_heads" if layer else "num_head"]
     read = norm(x, given, 1) if layer and given["norm_first"] else x
     query, key, value = (

@@ -19,13 +19,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from polyhead.errors import ArgumentError
 from polyhead.lens.capture import explicit, flexible, fused, native
-from polyhead.lens.capture.explicit import Trail
-from polyhead.lens.capture.inventory import attentions, heads_of, unseen
+from polyhead.lens.capture.explicit import KEEPS, Trail
+from polyhead.lens.capture.inventory import attentions, heads_of, is_attention, unseen
 from polyhead.lens.capture.kept import Held, Keeping, lies_in, written
 from polyhead.lens.capture.marks import Marks, memory
 from polyhead.lens.capture.origin import NONE, Line, Origin
 from polyhead.lens.capture.running import Running
-from polyhead.lens.capture.sighting import Sighting, Unseen
+from polyhead.lens.capture.sighting import NOTHING, Sighting, Unseen
 from polyhead.lens.reach import Reach
 from polyhead.lens.recording import Call, Missed, Norms
 from polyhead.operator import Observe, Record, Statistics
@@ -35,6 +35,8 @@ COPIES = ("clone", "_to_copy", "_unsafe_view", "view", "_reshape_alias")
 PRODUCTS = {"addmm": (1, 2), "mm": (0, 1)}  # where the rows stand among the arguments, and the weight
 FOREIGN = ("attention", "attn", "fmha")  # in the names of operations that nobody here can read
 INNER = ("backward", "choice")  # in the names of those that are no attention
+UNKNOWN = "no attention that polyhead knows was computed while it ran"
+NO_TRAIL = "its weights are a softmax of numbers that are no product of queries and keys"
 COMPILED = "it was compiled into code of its own; run it without torch.compile, or on scaled_dot_product_attention"
 LINEAR = torch.ops.aten.linear.default
 PLAIN = {torch.ops.aten.layer_norm.default, torch.ops.aten.dropout.default}  # made of others, none of them attention
@@ -55,6 +57,15 @@ class Open:
     weight: Tensor | None = None  # [D, H Kv]
     sample: Tensor | None = None  # [H, Kv] of the output of the last query of the first sequence
     replayed: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Likely:
+    """A softmax over the last axis of so many numbers that is attention if it is multiplied with values."""
+
+    keys: int
+    why: str  # it cannot be told
+    call: tuple[Sighting, Record, tuple[Line, Line]] | None = None
 
 
 class Onlooker(TorchDispatchMode):
@@ -86,6 +97,7 @@ class Onlooker(TorchDispatchMode):
         self.running = Running({module: name for name, module in model.named_modules()})
         self.looking = {module: name for module, name in attentions(model).items() if wanted(name)}
         self.trails, self.weights, self.outputs = Marks[Trail](), Marks[Open](), Marks[Open]()
+        self.likely = Marks[Likely]()
         self.open: Open | None = None
         self.keeping, self.origin, self.reach = Keeping(), Origin(model), Reach.of_model(model)
         self.trusted: set[tuple[object, ...]] = set()
@@ -100,8 +112,11 @@ class Onlooker(TorchDispatchMode):
             yield
         self.end()
         inside = [module for outer in self.running.ran if is_compiled(outer) for module in outer.modules()]
+        idle = {self.running.names[module] for module in self.running.idle}
         for name in unseen(self.looking, [*self.running.ran, *inside], [*self.calls, *self.missed]):
-            self.missed[name] = COMPILED if inside else "no attention that polyhead knows was computed while it ran"
+            self.missed[name] = NOTHING if name in idle else COMPILED if inside else UNKNOWN
+        if idle and not self.calls and not self.missed:
+            self.missed[next(iter(idle & {""} or idle))] = NOTHING
         missed += [Missed(name, why) for name, why in self.missed.items() if self.wanted(name)]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -141,8 +156,10 @@ class Onlooker(TorchDispatchMode):
         elif name == flexible.OPERATION:
             self.begin(flexible.read(args, dict(kwargs), gave), self.origin.of(*args[:2]), fused.output(gave))
         elif whole in SOFTMAX:
-            self.softmax(args, gave, public=whole == SOFTMAX[0])
+            self.softmax(args, gave)
         elif name in ("bmm", "baddbmm"):
+            self.product(name, args, kwargs, gave)
+        elif name == "mm" and self.origin.is_data(args[1]):
             self.product(name, args, kwargs, gave)
         elif name in PRODUCTS:
             self.projection(*(args[i] for i in PRODUCTS[name]))
@@ -153,20 +170,29 @@ class Onlooker(TorchDispatchMode):
         elif not what.views:  # marks are seen through these
             self.follow(name, args, kwargs, gave, what.writes)
 
-    def begin(self, seen: Sighting, lines: tuple[Line, Line], output: Tensor | None = None) -> Open:
-        """A call that was seen; it is told whole when the next one is, or its last projection."""
-        self.end()
-        way = seen.kernel, seen.query.dtype, type(seen.rule), type(seen.bias)
-        hidden = compiled()
-        record = (copied(seen) if hidden else seen).record(check=way not in self.trusted)
-        self.trusted.add(way)  # it tells its row sums as we read them; whoever reads a call checks that call again
-        kind = self.origin.kind(self.running, *lines, known=not hidden)
-        opened = Open(self.running.name(), kind, seen, record, lines[0])
-        self.open = opened
-        self.calls.append(opened.name)
+    def begin(self, seen: Sighting, lines: tuple[Line, Line], output: Tensor | None = None) -> None:
+        """A call of a kernel was seen. Raises Unseen."""
+        record = self.recorded(seen)
+        opened = self.opened(seen, record, lines)
         if output is not None:
             self.gave(opened, output)
-        return opened
+
+    def recorded(self, seen: Sighting) -> Record:
+        """What was seen as a record, checked the first time. Raises Unseen."""
+        if not seen.query.numel() or not seen.key.numel():
+            raise Unseen(NOTHING)
+        way = seen.kernel, seen.query.dtype, type(seen.rule), type(seen.bias)
+        record = (copied(seen) if compiled() else seen).record(check=way not in self.trusted)
+        self.trusted.add(way)  # it tells its row sums as we read them; whoever reads a call checks that call again
+        return record
+
+    def opened(self, seen: Sighting, record: Record, lines: tuple[Line, Line]) -> Open:
+        """A call; it is told whole when the next one is, or its last projection."""
+        self.end()
+        kind = self.origin.kind(self.running, *lines, known=not compiled())
+        self.open = Open(self.running.name(), kind, seen, record, lines[0])
+        self.calls.append(self.open.name)
+        return self.open
 
     def gave(self, opened: Open, output: Tensor) -> None:
         """The output of a call came to light, [B, H, T, Kv] or the same with fewer axes."""
@@ -186,40 +212,64 @@ class Onlooker(TorchDispatchMode):
             if self.wanted(opened.name.partition("#")[0]):
                 self.keep(self.keeping.hold(self.told(opened)))
 
-    def softmax(self, args: Sequence[Any], gave: Tensor, *, public: bool) -> None:
+    def softmax(self, args: Sequence[Any], gave: Tensor) -> None:
+        """The end of a trail, and weights; or a softmax of something else, as long as it is not multiplied with values.
+        Raises Unseen."""
         scores = args[0]
         trail = self.trails.get(scores)
-        if trail is None and public:
-            return  # of something else
-        if trail is None:
-            raise Unseen("it is a product of two matrices, with no axis for sequences or heads")
-        seen = explicit.sighting(trail, scores, args[1], heads_of(self.running.now))
-        opened = self.begin(seen, trail.lines)
-        try:
-            self.compare(opened, gave)
-        except BaseException:
-            self.open = None
-            self.calls.remove(opened.name)
-            raise
-        self.weights.put(gave, opened)
+        if trail is not None and not trail.flat:
+            self.weights.put(gave, self.opened(*self.weighed(trail, args, gave), trail.lines))
+        elif scores.dim() > 1 and args[1] % scores.dim() == scores.dim() - 1:
+            self.likely.put(gave, self.guessed(trail, args, gave))
 
-    def compare(self, opened: Open, gave: Tensor) -> None:
-        """Some rows of a softmax with what is rebuilt. Raises Unseen."""
-        seen = opened.sighting
-        T, way = seen.query.shape[2], (opened.name, type(seen.rule), type(seen.bias))
+    def guessed(self, trail: Trail | None, args: Sequence[Any], gave: Tensor) -> Likely:
+        if trail is None:
+            return Likely(gave.shape[-1], NO_TRAIL)
+        try:
+            return Likely(gave.shape[-1], "", (*self.weighed(trail, args, gave), trail.lines))
+        except Unseen as why:
+            return Likely(gave.shape[-1], str(why))
+
+    def weighed(self, trail: Trail, args: Sequence[Any], gave: Tensor) -> tuple[Sighting, Record]:
+        """The call behind a softmax, some of whose rows are compared with what is rebuilt. Raises Unseen."""
+        seen = explicit.sighting(trail, args[0], args[1], heads_of(self.running.now))
+        record = self.recorded(seen)
+        (T, S), way = (
+            record.request.query.shape[2:3] + record.request.key.shape[2:3],
+            (self.running.now, type(seen.rule), type(seen.bias)),
+        )
         count = SAMPLE if way in self.trusted else WHOLE
         self.trusted.add(way)
         some = torch.linspace(0, T - 1, min(T, count)).round().long().to(gave.device)
-        found = opened.record.weights(some)
-        told = gave.detach().reshape(*seen.query.shape[:3], -1)[:, :, some].to(found.dtype)
-        alike = (opened.record.lse[:, :, some, None] == -torch.inf) | (found.isnan() & told.isnan())
-        off = float((found - told).masked_fill(alike, 0.0).abs().max()) if told.numel() else 0.0
+        found = record.weights(some)
+        told = gave.detach().reshape(*seen.query.shape[:3], -1)[:, :, some, :S].to(found.dtype)
+        alike = (record.lse[:, :, some, None] == -torch.inf) | (found.isnan() & told.isnan())
+        off = float((found - told).masked_fill(alike, 0.0).abs().max())
         if not off <= NEAR[seen.query.dtype]:
             raise Unseen(f"its softmax is not that of its queries and keys (off by {off:.2g})")
+        return seen, record
+
+    def summed(self, factors: Sequence[Tensor]) -> None:
+        """A product with the outcome of a softmax: if it sums over keys, that was attention. Raises Unseen.
+
+        What classifiers and routers make of a softmax is none: they choose by it, or multiply it with a weight, or for
+        one place alone.
+        """
+        for n, x in enumerate(factors):
+            likely, (rows, keys) = self.likely.get(x), (-2, -1) if n == 0 else (-1, -2)
+            if likely is None or x.shape[keys] != likely.keys or not self.origin.is_data(factors[1 - n]):
+                continue
+            if x.shape[rows] > 1 or any(is_attention(entered.module) for entered in self.running.stack[-2:]):
+                self.likely.drop(memory(x))
+                if n or likely.call is None:
+                    raise Unseen(likely.why or NO_TRAIL)
+                self.weights.put(x, self.opened(*likely.call))
 
     def product(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], gave: Tensor) -> None:
         """A product of batches: weights times values, or the scores of some attention to come."""
-        opened = self.weights.get(args[0]) if name == "bmm" else None
+        if name != "baddbmm":
+            self.summed(args[:2])
+        opened = self.weights.get(args[0]) if name != "baddbmm" else None
         if opened is not None and opened is self.open:
             shape = opened.record.request.key.shape
             value = args[1].detach().reshape(*shape[:3], -1)
@@ -260,7 +310,7 @@ class Onlooker(TorchDispatchMode):
         made = fused.output(gave)
         if not isinstance(made, Tensor) or made.layout != torch.strided:
             return
-        for n, x in enumerate(args[:3]):
+        for n, x in enumerate(args[0] if name == "cat" else args[:3]):
             trail = self.trails.get(x)
             if trail is not None:
                 if memory(made) != memory(x) or writes or name in explicit.STEPS:
@@ -268,10 +318,9 @@ class Onlooker(TorchDispatchMode):
                 return
         if writes:  # by out=: what was known of this memory is over
             self.trails.drop(memory(made))
-        for marks, steps in ((self.weights, explicit.KEEPS), (self.outputs, COPIES)):
-            opened = marks.get(args[0]) if args else None
-            if opened is not None and name in steps:
-                marks.put(made, opened)
+        for marks, steps in ((self.weights, KEEPS), (self.likely, KEEPS), (self.outputs, COPIES)):
+            if args and name in steps:
+                marks.pass_on(args[0], made)
 
     def native(self, whole: str, given: Mapping[str, Any], output: Tensor) -> None:
         again = native.read(whole, given, output)

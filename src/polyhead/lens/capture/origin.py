@@ -42,7 +42,7 @@ class Origin:
         self.lines: dict[int, tuple[StorageWeakRef, Line]] = {}
         self.swept = 1000  # lines at which those of tensors that are gone are forgotten
         own = (x for x in (*model.parameters(), *model.buffers()) if x.layout == torch.strided)
-        self.own = {memory(x): n for n, x in enumerate(own) if x.dim() > 1 and x.numel() > x.shape[-1]}
+        self.own = {memory(x): own_line(x, n) for n, x in enumerate(own)}
         self.steps = self.outside = 0
 
     def line(self, x: object) -> Line:
@@ -53,11 +53,8 @@ class Origin:
         found = self.lines.get(place)
         if found is not None:
             return found[1]
-        if place in self.own:
-            line = frozenset((PARAMETER - self.own[place],))
-        elif isinstance(x, nn.Parameter):
-            line = NONE  # a single row, such as a norm's
-        else:
+        line = self.own.get(place)
+        if line is None:
             self.outside += 1
             line = frozenset((OUTSIDE - self.outside,))
         self.put(x, line)
@@ -68,6 +65,11 @@ class Origin:
             self.lines = {at: held for at, held in self.lines.items() if not held[0].expired()}
             self.swept = 2 * len(self.lines) + 1000
         self.lines[memory(x)] = StorageWeakRef(x.untyped_storage()), line
+
+    def is_data(self, x: Tensor) -> bool:
+        """Whether a tensor was made of more than parameters."""
+        line = self.line(x)
+        return bool(line) and not is_weight(line)
 
     def of(self, query: Tensor, key: Tensor) -> tuple[Line, Line]:
         """The lines of queries and of keys."""
@@ -118,6 +120,11 @@ class Origin:
         module = running.now
         tail = "" if module is None else f"{running.names[module]}.{type(module).__name__}".lower()
         return "cross" if any(part in each for each in tail.split(".")[-4:] for part in NAMES) else "self"
+
+
+def own_line(x: Tensor, n: int) -> Line:
+    """That of a parameter; a single row, such as a norm's, begins none."""
+    return frozenset((PARAMETER - n,)) if x.dim() > 1 and x.numel() > x.shape[-1] else NONE
 
 
 def carries(x: Tensor) -> bool:

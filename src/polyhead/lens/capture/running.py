@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules import module as hooks
 
 from polyhead.lens.capture.inventory import is_attention
@@ -28,21 +28,25 @@ class Running:
 
     names   of the model's modules.
     ran     those that have run, in order.
+    idle    those that were given nothing: no sequences, or no words.
     """
 
     names: Mapping[nn.Module, str]
     stack: list[Entered] = field(default_factory=list[Entered])
     ran: dict[nn.Module, None] = field(default_factory=dict[nn.Module, None])
+    idle: set[nn.Module] = field(default_factory=set[nn.Module])
 
     @contextmanager
     def followed(self) -> Iterator[None]:
         """Follow the modules that this thread runs inside the block."""
         thread = threading.get_ident()
 
-        def enter(module: nn.Module, _: Any) -> None:
+        def enter(module: nn.Module, given: Any) -> None:
             if threading.get_ident() == thread and module in self.names:
                 self.ran[module] = None
                 self.stack.append(Entered(module))
+                if any(isinstance(x, Tensor) and not x.numel() for x in given):
+                    self.idle.update(entered.module for entered in self.stack)
 
         def leave(module: nn.Module, *_: Any) -> None:
             if threading.get_ident() == thread and any(entered.module is module for entered in self.stack):

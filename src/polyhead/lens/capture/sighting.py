@@ -14,6 +14,8 @@ from polyhead.operator.record import checked
 from polyhead.operator.request import Request, ask, no_values
 from polyhead.operator.rules import Bias, Rule, ScoreMod
 
+NOTHING = "it was given no sequences or no words, and so nothing looked at anything"
+
 
 class Unseen(Exception):
     """Why a call cannot be told, as a half sentence."""
@@ -39,6 +41,7 @@ class Sighting:
     lse: Tensor | None = None
     dropout: float = 0.0
     softcap: float | None = None
+    sinks: Tensor | None = None  # [H]
 
     def record(self, *, check: bool = True) -> Record:
         """The operator's record of it; `check` finds some of its rows to sum to 1. Raises Unseen."""
@@ -46,7 +49,7 @@ class Sighting:
         try:
             request = ask(
                 self.query, self.key, value, mask=self.rule, bias=self.bias, scale=self.scale, softcap=self.softcap,
-                dropout=self.dropout,
+                sinks=self.sinks, dropout=self.dropout,
             ).detached()  # fmt: skip
         except Exception as wrong:  # whatever their tensors are, their model goes on
             raise Unseen(f"its tensors are none that polyhead can read ({wrong})") from None
