@@ -37,6 +37,7 @@ HELP = {
 }
 
 
+@choice.asks
 def chat(
     model: options.NeededModel = "",
     once: Annotated[
@@ -64,12 +65,7 @@ def chat(
         int | None,
         typer.Option("--max-new", min=1, show_default="the model's, or 512", help="The most tokens of a reply."),
     ] = None,
-    stop: choice.Stop = None,
-    beam: choice.Beam = None,
-    temperature: choice.Temperature = None,
-    top_k: choice.TopK = None,
-    top_p: choice.TopP = 1.0,
-    seed: choice.Seed = 0,
+    by: choice.Choice = choice.USUAL,
     device: options.Device = "auto",
     as_json: options.Json = False,
     output_file: options.Output = None,
@@ -94,8 +90,7 @@ def chat(
         raise ArgumentError(
             "--json and --output are for --once, --input and pipes; in a conversation, /save FILE writes."
         )
-    search = choice.chosen(beam, temperature, top_k=top_k, top_p=top_p, seed=seed)
-    how = {"search": search, "max_new": max_new, "stop": choice.plain(stop or []), "template": template}
+    how = {"search": by.search, "max_new": max_new, "stop": by.stop, "template": template}
     values = dict(setting(each) for each in settings or [])
 
     from polyhead.tasks.chat import Chatter, Conversation

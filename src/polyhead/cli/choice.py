@@ -1,8 +1,12 @@
-"""How a decoder chooses its next tokens: the options that say so enter, each written once, and a search leaves."""
+"""How a decoder chooses its next tokens: the options that say so enter, written once for all verbs, a choice leaves."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,11 +23,45 @@ TopP = Annotated[float, typer.Option("--top-p", help="Draw from tokens of this p
 Seed = Annotated[int, typer.Option("--seed", min=0, help="The same seed draws the same.")]
 
 
-def plain(stop: list[str]) -> list[str]:
+@dataclass(frozen=True)
+class Choice:
+    """What the options come to: a beam, a draw, or None, as the model's folder says; and the texts to end before."""
+
+    search: Search | None = None
+    stop: tuple[str, ...] = ()
+
+
+USUAL = Choice()
+
+
+def asked(
+    stop: Stop = None, beam: Beam = None, temperature: Temperature = None, top_k: TopK = None, top_p: TopP = 1.0,
+    seed: Seed = 0,
+) -> Choice:  # fmt: skip
+    """The options, as a person is shown them."""
+    return Choice(chosen(beam, temperature, top_k=top_k, top_p=top_p, seed=seed), plain(stop or []))
+
+
+def asks(verb: Callable[..., None]) -> Callable[..., None]:
+    """Give a verb all options of this file in the place of its parameter `by`, which gets what they come to."""
+    options, own = inspect.signature(asked, eval_str=True), inspect.signature(verb, eval_str=True)
+
+    @functools.wraps(verb)
+    def run(**given: Any) -> None:
+        by = asked(**{name: given.pop(name) for name in options.parameters})
+        verb(**given, by=by)
+
+    places = [[*options.parameters.values()] if name == "by" else [each] for name, each in own.parameters.items()]
+    shown = own.replace(parameters=[each for place in places for each in place])
+    run.__signature__ = shown  # pyright: ignore[reportAttributeAccessIssue]  # what typer reads
+    return run
+
+
+def plain(stop: list[str]) -> tuple[str, ...]:
     """Stop texts as typed, in which only \\n and \\t stand for something else."""
     if "" in stop:
         raise ArgumentError("--stop is empty, which stands everywhere; give the text to end before, or leave it out.")
-    return [text.replace("\\n", "\n").replace("\\t", "\t") for text in stop]
+    return tuple(text.replace("\\n", "\n").replace("\\t", "\t") for text in stop)
 
 
 def chosen(beam: int | None, temperature: float | None, *, top_k: int | None, top_p: float, seed: int) -> Search | None:

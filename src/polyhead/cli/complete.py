@@ -11,6 +11,7 @@ from polyhead.cli.door import field_of, in_windows, output
 from polyhead.cli.screen import one_line, shower, teller, to_json
 
 
+@choice.asks
 def complete(
     prompts: Annotated[list[str] | None, typer.Argument(metavar="PROMPT", help="Beginnings.")] = None,
     model: options.NeededModel = "",
@@ -20,12 +21,7 @@ def complete(
         int | None,
         typer.Option("--max-new", min=1, show_default="the model's, or 128", help="The most tokens that are added."),
     ] = None,
-    stop: choice.Stop = None,
-    beam: choice.Beam = None,
-    temperature: choice.Temperature = None,
-    top_k: choice.TopK = None,
-    top_p: choice.TopP = 1.0,
-    seed: choice.Seed = 0,
+    by: choice.Choice = choice.USUAL,
     device: options.Device = "auto",
     as_json: options.Json = False,
     output_file: options.Output = None,
@@ -43,13 +39,11 @@ def complete(
     """
     options.needed(model)
     field = field_of(input_file, field)
-    search = choice.chosen(beam, temperature, top_k=top_k, top_p=top_p, seed=seed)
-    ends = choice.plain(stop or [])
 
     from polyhead.tasks.complete import Completer
     from polyhead.tasks.load import load
 
-    completer = Completer(load(model, device=device), search=search, max_new=max_new, stop=ends)
+    completer = Completer(load(model, device=device), search=by.search, max_new=max_new, stop=by.stop)
     if prompts and len(prompts) == 1 and input_file is None and output_file is None and not as_json:
         tell = teller()
         ids = completer.read(prompts[0])  # what cannot be continued is not shown either
