@@ -47,6 +47,24 @@ def test_json_and_tsv_are_the_numbers_of_the_function(polyhead: Polyhead, bert: 
     assert {each["inputs"] for each in rows if each["metric"] == "entropy"} == {"3"}
 
 
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_a_figure_has_the_bars_of_one_metric_and_its_twin_the_numbers(
+    polyhead: Polyhead, bert: Path, tmp_path: Path, lang: str
+) -> None:
+    asked = ("heads", bert, bert / "lines.txt", *FEW, "--sort", "distance", "--lang", lang, "--figure")
+    for ending in ("png", "svg", "tsv"):
+        answer = polyhead(*asked, tmp_path / f"x.{ending}")
+        assert (answer.code, answer.out, answer.err) == (0, "", f"Drawn into {tmp_path / f'x.{ending}'}.\n")
+    wanted = library.heads(bert, TEXTS, ablate=None, resamples=20)
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "x.tsv").read_text("utf-8")), delimiter="\t"))
+    of = {(row["call"], int(row["head"])): float(row["value"]) for row in rows}
+    for c, call in enumerate(wanted.calls):
+        for head in range(call.heads):
+            assert of[call.name, head] == pytest.approx(wanted.of("distance")[c, head], rel=1e-4)
+    assert {row["metric"] for row in rows} == {"distance"} and len(rows) == 6
+    assert {"en": "mean distance", "zh": "平均距离"}[lang] in (tmp_path / "x.svg").read_text("utf-8")
+
+
 def test_the_table_has_a_line_for_each_head_within_80_columns(polyhead: Polyhead, bert: Path) -> None:
     answer = polyhead("heads", bert, "--text", TEXTS[0], "-t", TEXTS[1], *FEW, "--sort", "special")
     assert answer.code == 0 and max(map(len, answer.lines)) <= 80
@@ -112,6 +130,9 @@ def test_what_cannot_be_is_one_sentence(polyhead: Polyhead, bert: Path, tmp_path
         ((bert, "-t", TEXTS[0], *FEW, "--sort", "row"), "'row' was not measured here"),
         ((bert, bert / "lines.txt", "-t", "x"), "FILE or --text"),
         ((bert, "--json", "--tsv"), "--json or --tsv"),
+        ((bert, "--tsv", "--figure", tmp_path / "x.svg"), "leave out --json, --tsv"),
+        ((bert, "--figure", tmp_path / "x.pdf"), "written as .png, .svg or .tsv; found x.pdf"),
+        ((bert, "--figure", tmp_path / "none" / "x.svg"), "There is no folder"),
         ((bert, tmp_path / "none.txt"), "none.txt cannot be read"),
         ((bert, "-t", ""), "nothing to read"),
         ((bert, "--conllu", tmp_path / "bad.conllu"), "bad.conllu line 1 has 1 columns"),

@@ -157,3 +157,24 @@ def output(path: Path | None) -> Iterator[TextIO]:
     else:
         with whole(path) as part, part.open("w", encoding="utf-8", newline="\n") as stream:
             yield stream
+
+
+def figure_file(path: Path) -> None:
+    """Refuse a figure's path before the work: an ending that is none of a figure's, or a folder that is not there."""
+    from polyhead.lens.figures.figure import ending
+
+    ending(path)
+    needs_folder(path)
+
+
+def needs_folder(path: Path) -> None:
+    if not path.resolve().parent.is_dir():
+        raise ArgumentError(f"There is no folder {path.parent} for {path.name}; make it, or choose another.")
+
+
+def draw_into(path: Path, figure: Any) -> None:
+    """Write a figure, and say so, and what no font could write of it."""
+    figure.save(path)
+    say(f"Drawn into {path}.")
+    if path.suffix.lower() == ".png" and (lacking := figure.lacking):
+        say(lacking)

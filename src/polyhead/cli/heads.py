@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from polyhead.cli import options
-from polyhead.cli.door import lines, output
+from polyhead.cli.door import draw_into, figure_file, lines, output
 from polyhead.cli.screen import share
 from polyhead.errors import ArgumentError
 
@@ -51,6 +51,10 @@ def heads(
         int, typer.Option("--resamples", min=0, metavar="N", help="How often inputs are drawn again for intervals.")
     ] = 1000,
     lang: options.Lang = None,
+    picture: Annotated[
+        Path | None,
+        typer.Option("--figure", metavar="FILE", help="Draw --sort (or the first --metric) as bars: .png, .svg, .tsv."),
+    ] = None,
     json: options.Json = False,
     tsv: Annotated[bool, typer.Option("--tsv", help="Write a line for each number, with its interval.")] = False,
     device: options.Device = "auto",
@@ -65,16 +69,21 @@ def heads(
 
         polyhead heads zh-en
         polyhead heads all-MiniLM-L6-v2 sentences.txt --sort previous
+        polyhead heads all-MiniLM-L6-v2 sentences.txt --sort distance --figure distance.svg
         polyhead heads all-MiniLM-L6-v2 --conllu en_ewt-ud-dev.conllu.gz --tsv -o heads.tsv
     """
     if file is not None and text:
         raise ArgumentError("Give FILE or --text, not both.")
     if json and tsv:
         raise ArgumentError("Give --json or --tsv, not both.")
+    if picture is not None and (json or tsv or every or output_file is not None):
+        raise ArgumentError("--figure draws one metric into a file; leave out --json, --tsv, --all and --output.")
     from polyhead.lens.roles.metrics import chosen
 
     if unknown := [key for key in (sort, *(metric or ())) if key is not None]:
         chosen(unknown)  # says what there is, before anything is loaded
+    if picture is not None:
+        figure_file(picture)
 
     from rich.console import Console
 
@@ -97,6 +106,11 @@ def heads(
             ablate=None if ablation == "none" else ablation, language=language, resamples=resamples, progress=tell,
         )  # fmt: skip
     told = lang or spoken("".join(each for each in given or () if isinstance(each, str)))
+    if picture is not None:
+        from polyhead.lens.figures.figure import figure
+
+        draw_into(picture, figure(found, metric=sort or next(iter(metric or ()), None), language=told))
+        return
     if json or tsv or output_file is not None:
         with output(output_file) as out:
             if json:
@@ -107,5 +121,5 @@ def heads(
                 out.write(found.draw(sort=sort, columns=metric, every=every, lang=told).plain + "\n")
         return
     console = Console(file=sys.stdout)
-    picture = found.draw(sort=sort, columns=metric, every=every, canvas=Canvas.of(console), lang=told)
-    console.print(picture, soft_wrap=every)
+    table = found.draw(sort=sort, columns=metric, every=every, canvas=Canvas.of(console), lang=told)
+    console.print(table, soft_wrap=every)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from polyhead.cli import options
+from polyhead.cli.door import draw_into, figure_file, needs_folder
 from polyhead.cli.screen import say, share
 from polyhead.errors import ArgumentError
 
@@ -152,14 +153,11 @@ def see(
             f" found {len(things)} of {name}"
         )
 
-    for path in (html, save, picture):
-        if path is not None and not path.resolve().parent.is_dir():
-            raise ArgumentError(f"There is no folder {path.parent} for {path.name}; make it, or choose another.")
-
+    for path in (html, save):
+        if path is not None:
+            needs_folder(path)
     if picture is not None:
-        from polyhead.lens.figures.figure import ending
-
-        ending(picture)
+        figure_file(picture)
 
     from polyhead.lens.see import see as look
 
@@ -203,11 +201,7 @@ def into(
     from polyhead.lens.figures.figure import figure
     from polyhead.lens.language import language
 
-    made = figure(seen, part=part, language=lang or language(seen.source), **chosen)
-    made.save(path)
-    say(f"Drawn into {path}.")
-    if path.suffix.lower() == ".png" and (lacking := made.lacking):
-        say(lacking)
+    draw_into(path, figure(seen, part=part, language=lang or language(seen.source), **chosen))
 
 
 def is_model(text: str | Path) -> bool:
