@@ -242,6 +242,7 @@ def test_the_scene_says_which_call_is_what_and_what_its_axes_mean() -> None:
     first = scene["calls"][0]
     assert (first["heads"], first["queries"], first["keys"]) == (4, 9, 9)
     assert first["exactness"] == "weights exact to the rounding of float32 products"
+    assert first["exactness_zh"] == "权重精确到 float32 乘积的舍入误差"
     assert scene["batch"] == 2 and "compare" not in scene
 
 

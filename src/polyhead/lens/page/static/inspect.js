@@ -177,7 +177,7 @@ export function createInspector(host, app) {
     fill(acts, make('h2', {}, say('take along')), make('div', { class: 'buttons' }, act('copy numbers', () => app.copy(text())), act('as table', () => app.open('table')), act('TSV', () => app.save('tsv')), act('SVG', () => app.save('svg')), act('PNG', () => app.save('png'))));
     const { info } = app.scene, call = app.shown().calls[state.call];
     fill(about, make('details', {}, make('summary', {}, say('why')), say('why text').split('\n').map((line) => make('p', {}, line))),
-      make('details', {}, make('summary', {}, say('provenance')), make('dl', {}, [[say('module'), call.name], [say('kernel'), `${call.kernel} (${call.route})`], [say('exactness'), call.exactness], ['torch', info.torch], [say('captured'), say('calls', info.calls.length, info.missed.length)], ...(info.batch > 1 ? [[say('batch'), say('first of', info.batch)]] : [])].map(([k, v]) => [make('dt', {}, k), make('dd', {}, v)])),
+      make('details', {}, make('summary', {}, say('provenance')), make('dl', {}, [[say('module'), call.name], [say('kernel'), `${call.kernel} (${call.route})`], [say('exactness'), call[`exactness_${app.language()}`] ?? call.exactness], ['torch', info.torch], [say('captured'), say('calls', info.calls.length, info.missed.length)], ...(info.batch > 1 ? [[say('batch'), say('first of', info.batch)]] : [])].map(([k, v]) => [make('dt', {}, k), make('dd', {}, v)])),
         info.missed.length ? make('ul', {}, info.missed.map((m) => make('li', {}, `${m.name}: ${m.reason}`))) : null,
         info.left_out?.length ? [make('h3', {}, say('left out')), make('ul', {}, info.left_out.map((what) => make('li', {}, what[`what_${app.language()}`] ?? what.what_en ?? String(what))))] : null));
   }
