@@ -10,8 +10,8 @@ from math import ceil
 from typing import Any, Protocol
 
 from polyhead.errors import DataError
-from polyhead.lens.exactness import in_chinese
 from polyhead.lens.backward import Target
+from polyhead.lens.exactness import in_chinese
 from polyhead.lens.page.metrics import Asked, metrics_for
 from polyhead.lens.recording import Call, Facts, Recording
 from polyhead.lens.roles.axis import Axis
@@ -253,7 +253,8 @@ class Scene:
             "heads": H, "queries": T, "keys": S, "rows": call.rows, "columns": call.columns, "offset": call.offset,
             "lesson": self.lesson_of(call),
             "causal": one.causal, "level": one.level, "sampled": T > ALL, "kernel": one.kernel, "route": one.route,
-            "exactness": one.exactness, "exactness_zh": in_chinese(one.exactness), "norms_after": one.norms_after, "gradients": one.gradients,
+            "exactness": one.exactness, "exactness_zh": in_chinese(one.exactness),
+            "norms_after": one.norms_after, "gradients": one.gradients,
         }  # fmt: skip
 
     def chunk(self, part: int, number: int) -> dict[str, Any] | None:
