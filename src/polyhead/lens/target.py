@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,8 @@ from polyhead.lens.watch import watch
 ANSWER = "answer"  # what the model itself answered: its likeliest label, or all that it wrote
 LABELS = ("labels", "image labels", "place labels")
 WORDS = ("next word", "hidden words", "translation", "text to text", "speech to text")
-Aim = Callable[[Tensor], tuple[Tensor, Target]]  # what the head gave, [1, L] or [1, T, ...] -> the number, and its name
+Aim = Callable[[Tensor], tuple[Tensor, Target]]  # vectors [1, T, D] -> the number, and its name
+Head = Callable[[Tensor], Tensor]
 Wish = str | int
 
 
@@ -47,7 +48,7 @@ def recorded(one: Pass, wish: Wish | None) -> Recording:
     aim = aim_at(one, wish)
     with torch.enable_grad(), followed(model) as learned:
         with watch(model, gradients=True) as recording:
-            score, target = aim(one.scores())
+            score, target = aim(one.vectors())
         torch.autograd.grad(score, learned, allow_unused=True)
     recording.target, recording.rulers = target, dict(one.rulers)
     return recording
@@ -71,13 +72,14 @@ def followed(model: nn.Module) -> Iterator[list[Tensor]]:
 def aim_at(one: Pass, wish: Wish) -> Aim:
     """What a wish means for what a model says in a pass."""
     loaded = one.loaded
+    head: Head = cast(Any, loaded.model).head
     if isinstance(wish, bool) or not isinstance(cast(object, wish), str | int):
         raise ArgumentError(f"target must be 'answer', a label, a word or its number; found {wish!r}")
     if loaded.family.does in LABELS:
-        return label(str(wish), loaded.config.labels)
+        return label(head, str(wish), loaded.config.labels)
     part = next((part for part in ("chosen", "decoder", "encoder") if part in one.ids), None)
     if loaded.family.does in WORDS and part is not None:
-        return some_words(wish, written(one, part), read=part != "chosen")
+        return some_words(head, wish, written(one, part), read=part != "chosen")
     raise ArgumentError(
         f"{loaded.folder or 'This model'} gives {loaded.family.does}, and no label or word whose gradient could be"
         " taken; leave the target out"
@@ -113,7 +115,7 @@ def written(one: Pass, part: str) -> Written:
             return Written(ids, words, [i for i in range(words.count) if i not in words.signs], 0)
 
 
-def label(wish: str, names: Sequence[str]) -> Aim:
+def label(head: Head, wish: str, names: Sequence[str]) -> Aim:
     """The score of a label, before it is made a probability; where every place has labels, of all places together."""
     if wish not in names and wish != ANSWER:
         raise ArgumentError(
@@ -121,8 +123,9 @@ def label(wish: str, names: Sequence[str]) -> Aim:
             + did_you_mean(wish, names)
         )
 
-    def aim(scores: Tensor) -> tuple[Tensor, Target]:
-        places = scores.float().reshape(-1, scores.shape[-1])  # [1 or T, L]
+    def aim(x: Tensor) -> tuple[Tensor, Target]:
+        scores = head(x)
+        places = wide(scores).reshape(-1, scores.shape[-1])  # [1 or T, L]
         if wish in names:
             number = names.index(wish)
         elif len(places) == 1:
@@ -136,7 +139,7 @@ def label(wish: str, names: Sequence[str]) -> Aim:
     return aim
 
 
-def some_words(wish: Wish, written: Written, *, read: bool) -> Aim:
+def some_words(head: Head, wish: Wish, written: Written, *, read: bool) -> Aim:
     """The log-probability of one word, all its pieces, or of all that was written."""
     if wish == ANSWER:
         places = [*written.free]
@@ -154,10 +157,11 @@ def some_words(wish: Wish, written: Written, *, read: bool) -> Aim:
             else "The model wrote nothing whose gradient could be taken; leave the target out"
         )
 
-    def aim(scores: Tensor) -> tuple[Tensor, Target]:
-        rows = torch.tensor(places, device=scores.device) - written.shift
-        ids = torch.tensor([written.ids[place] for place in places], device=scores.device)
-        logs = scores[0].index_select(0, rows).float().log_softmax(-1)  # [n, V]
+    def aim(x: Tensor) -> tuple[Tensor, Target]:
+        rows = torch.tensor(places, device=x.device) - written.shift
+        ids = torch.tensor([written.ids[place] for place in places], device=x.device)
+        scores = head(x.index_select(1, rows))[0]  # [n, V]: no other place is scored
+        logs = wide(scores).log_softmax(-1)
         return logs.gather(1, ids[:, None]).sum(), target
 
     return aim
@@ -186,3 +190,8 @@ def chosen(wish: Wish, written: Written) -> tuple[list[int], str]:
 
 def listed(numbers: Sequence[int]) -> str:
     return ", ".join(map(str, numbers))
+
+
+def wide(x: Tensor) -> Tensor:
+    """In float32 at least."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
