@@ -48,7 +48,7 @@ def translated(text: str = TEXT) -> Seen:
 
 
 def scene_of(seen: Seen, **how: Any) -> Scene:
-    return Scene(seen.recording, seen.source, seen.model or "a model", **how)
+    return Scene(seen.recording, seen.source, seen.model or "a model", lessons=seen.scene.lessons, **how)
 
 
 def text(folder: Path) -> Answers:

@@ -6,8 +6,11 @@ import base64
 import gzip
 import hashlib
 import re
+from pathlib import Path
 
-from polyhead.lens.page.bundle import STATIC, joined, page, stations
+import pytest
+
+from polyhead.lens.page.bundle import LEARN, STATIC, joined, modules, page, stations
 
 FILES = {file.name: file.read_text(encoding="utf-8") for file in sorted(STATIC.iterdir())}
 SCRIPT = joined(STATIC / "main.js")
@@ -32,6 +35,16 @@ def test_every_module_is_in_the_page_and_opens_with_a_sentence():
 
 def test_the_joined_script_imports_and_exports_nothing():
     assert not re.search(r"^\s*(import|export)\b", SCRIPT, re.MULTILINE)
+
+
+@pytest.mark.parametrize("first", [STATIC / "main.js", LEARN / "main.js", LEARN / "inside.js"], ids=str)
+def test_no_name_is_given_twice(first: Path):
+    given: list[str] = []
+    for text in modules(first).values():
+        given += re.findall(r"^(?:async )?(?:function|const|let|class) (\w+)", text, re.MULTILINE)
+        several = re.findall(r"^(?:const|let) (.*)", text, re.MULTILINE)
+        given += [name for line in several for name in re.findall(r", (\w+) = ", re.sub(r"[(\[{].*?[)\]}]", "", line))]
+    assert sorted(given) == sorted(set(given))
 
 
 def test_the_policy_names_the_very_script_and_style():

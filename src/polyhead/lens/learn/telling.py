@@ -11,7 +11,7 @@ import numpy as np
 from polyhead.lens.learn.ending import pushes
 from polyhead.lens.learn.lesson import Lesson
 from polyhead.lens.learn.said import filled, say, sentences
-from polyhead.lens.learn.working import Sum, summed
+from polyhead.lens.learn.working import Sum, out_of, summed
 from polyhead.operator.kernels.reference import Array
 
 SHOWN = 6
@@ -197,6 +197,9 @@ def stations(lesson: Lesson, lang: str) -> list[Station]:
         [Worked(
             say(lang, "worked_value", row=row, c=v + 1), summed(w.weights[h, i], met.value[g, :, v]), columns)],
         [Worked(
+            say(lang, "worked_part", row=row, head=h, c=f + 1, K=K), summed(w.found[h, i], out_of(met)[h, :, f]),
+            features),
+         Worked(
             say(lang, "worked_out", row=row, c=f + 1), summed(w.parts[:, i, f], np.ones(p.heads), more=out_bias),
             [say(lang, "head_n", head=n) for n in range(p.heads)], pushed(lesson, lang))],
         [Worked(

@@ -15,6 +15,7 @@ STATIC = Path(__file__).parent / "static"
 LEARN = Path(__file__).parents[1] / "learn" / "static"
 IMPORT = re.compile(r"^import \{[^}]*\} from '(\.{1,2}/[\w./-]+\.js)';\n", re.MULTILINE)
 COMMENT = re.compile(r"(?<=\n) *// .*\n")  # lines of it, but for the sentence that opens a module
+INDENT = re.compile(r"^ +", re.MULTILINE)  # of which nothing is made: no text of ours has several lines
 EXPORT = re.compile(r"^export (?=(?:async )?function|const|let|class)", re.MULTILINE)
 CLOSED = (
     "default-src 'none'; script-src {}; style-src {}; img-src data: blob:; media-src blob:; base-uri 'none';"
@@ -61,7 +62,7 @@ def stations() -> Code:
     """The nine stations of a lesson, which the page asks for when somebody follows a cell: they stand in a shadow of
     their own, to which the theme reaches."""
     script = joined(LEARN / "inside.js")
-    return Code(f"(() => {{\n'use strict';\n{script}}})();\n", (LEARN / "stations.css").read_text(encoding="utf-8"))
+    return Code(f"(() => {{\n'use strict';\n{script}}})();\n", styled(LEARN / "stations.css"))
 
 
 def lesson_page(lesson: bytes) -> Page:
@@ -72,7 +73,7 @@ def lesson_page(lesson: bytes) -> Page:
 
 
 def styled(*names: str | Path) -> str:
-    return "\n".join((STATIC / name).read_text(encoding="utf-8") for name in names)
+    return INDENT.sub("", "\n".join((STATIC / name).read_text(encoding="utf-8") for name in names))
 
 
 def policy_of(*every: Code) -> str:
@@ -99,6 +100,11 @@ def filled(code: Code, said: str = "", answers: Mapping[str, bytes] | None = Non
 def joined(first: Path) -> str:
     """A module after all that it imports, as one script; their names are of one world, so none may be given twice.
     Of comments, only the sentence that opens each stays."""
+    return INDENT.sub("", "\n".join(modules(first).values()))
+
+
+def modules(first: Path) -> dict[Path, str]:
+    """A module after all that it imports, by their files."""
     parts: dict[Path, str] = {}
 
     def visit(file: Path) -> None:
@@ -112,7 +118,7 @@ def joined(first: Path) -> str:
         parts[file] = EXPORT.sub("", COMMENT.sub("", IMPORT.sub("", text)))
 
     visit(first.resolve())
-    return "\n".join(parts.values())
+    return parts
 
 
 def embedded(answers: Mapping[str, bytes]) -> str:

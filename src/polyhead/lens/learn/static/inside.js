@@ -1,24 +1,83 @@
-// The stations inside another page: in a shadow, so that neither page's style reaches into the other's.
+// The stations of a cell that somebody follows from the page of a run: in a shadow, so that neither page's style reaches into
+// the other's.
 
 import { fill, make } from '../../page/static/dom.js';
 import { opened } from './arrays.js';
 import { notes } from './notes.js';
 import { mount } from './stations.js';
 
-// Open a lesson in an element: { ribbon, close }. `heard` is told where one goes in it.
-export function open(host, lesson, style, { lang, at, heard }) {
-  const shadow = host.shadowRoot ?? host.attachShadow({ mode: 'open' });
-  const sheet = make('style'), room = make('div'), foot = make('footer', { class: 'foot' }), held = opened(lesson);
-  sheet.textContent = style;
-  fill(shadow, sheet, room, foot);
-  const ribbon = mount(room, held, { lang, at });
-  const below = () => fill(foot, notes(held, ribbon.state));
-  ribbon.onchange = (state) => {
-    below();
-    heard(state);
-  };
-  below();
-  return { ribbon, close: () => { ribbon.destroy(); fill(shadow); } };
+const SLICE = 60000, MOST = 4; // bytes of an answer; lessons that are held
+const held = new Map();
+let zoom = "picture";
+
+// A lesson, put together from its slices; null where there is none.
+async function lessonOf(get, scene, { call, head, query, key }) {
+  const cell = scene.calls[call].lesson === "kept" ? [0, 0, 0] : [head, query, key], slices = [];
+  for (;;) {
+    const slice = await get(scene.path("lesson", call, ...cell, slices.length));
+    if (!slice) return null;
+    slices.push(slice);
+    if (slice.byteLength < SLICE) return opened(JSON.parse(await new Blob(slices).text()));
+  }
 }
 
-document.currentScript.open = open;
+// Follow the page's cell in an element. `page` has what the page is made of: app, get, pin, state, say, language, partName,
+// close. show(on) follows it to where it now is.
+export function follow(host, style, { app, get, pin, state, say, language, partName, close }) {
+  const bar = make("div", { class: "bar" }), room = make("div");
+  let ribbon = null, name = "", places = null, turn = 0;
+  fill(host, bar, room);
+
+  const at = (place) => (places ? places.indexOf(place) : place);
+  const selection = () => ({ station: state.station, head: state.head, row: at(state.query), column: at(state.key), lang: language() });
+
+  function show(on) {
+    if (!on) return leave();
+    tops();
+    const scene = app.shown(), wanted = scene.prefix + state.call;
+    if (wanted !== name || at(state.query) < 0 || at(state.key) < 0) return begin(scene, wanted);
+    const here = selection();
+    if (ribbon && Object.keys(here).some((key) => here[key] !== ribbon.state[key])) ribbon.set(here);
+  }
+
+  function leave() {
+    turn++;
+    ribbon?.destroy();
+    ribbon = places = null;
+    name = "";
+  }
+
+  function tops() {
+    const call = app.shown().calls[state.call], [rows] = app.shown().axes(state.call);
+    fill(bar, make("button", { class: "quiet", onclick: close }, "← ", say("follow back"), " ", make("kbd", {}, "Esc")),
+      make("p", { class: "fine" }, `${partName(call.part)} · ${say("layer head", call.layer, state.head)}`, call.rows === "chosen" ? ` · ${say("follow read", rows.label(state.query))}` : ""));
+  }
+
+  async function begin(scene, wanted) {
+    leave();
+    const mine = turn, cell = { ...state }, asked = scene.calls[cell.call].lesson === "window" ? `${wanted}/${cell.query}/${cell.key}` : wanted;
+    name = wanted;
+    fill(room, make("p", { class: "note", role: "status" }, say("working")));
+    const lesson = held.get(asked) ?? await lessonOf(get, scene, cell).catch((error) => error);
+    if (mine !== turn) return;
+    if (!lesson?.readings) return fill(room, make("p", { class: "note", role: "status" }, lesson ? say("failed", lesson.message) : say("follow none")));
+    held.set(asked, lesson);
+    if (held.size > MOST) held.delete(held.keys().next().value);
+    places = lesson.places;
+    const sheet = make("style"), inner = make("div"), foot = make("footer", { class: "foot" }), frame = make("div");
+    sheet.textContent = style;
+    fill(frame.attachShadow({ mode: "open" }), sheet, inner, foot);
+    fill(room, frame);
+    ribbon = mount(inner, lesson, { lang: language(), at: { ...selection(), zoom } });
+    ribbon.onchange = (now) => {
+      zoom = now.zoom;
+      fill(foot, notes(lesson, now));
+      pin({ station: now.station, head: now.head, query: places ? places[now.row] : now.row, key: places ? places[now.column] : now.column });
+    };
+    fill(foot, notes(lesson, ribbon.state));
+  }
+
+  return { show };
+}
+
+document.currentScript.follow = follow;

@@ -81,12 +81,13 @@ export function pinned(view, station) {
     }
     case 8: {
       const f = view.feature(i), about = filled(t.worked_out, { ...words, c: lesson.outFeatures[f] + 1 }), label = (n) => filled(t.head_n, { head: n });
-      if (reading.rest) { // what the other heads wrote is known as one number
-        const mine = view.off(h) ? 0 : part(lesson, view.all[h][i], h)[f], rest = row(reading.rest, i)[f];
-        return [{ about, sum: { terms: [{ at: h, left: mine, right: null, product: mine }], others: lesson.heads - 1, rest, more: null, total: mine + rest }, label, note: pushed(view) }];
-      }
-      const parts = view.all.map((found, n) => (view.off(n) ? 0 : part(lesson, found[i], n)[f]));
-      return [{ about, sum: summed(parts, null, lesson.outBias ? lesson.outBias.numbers[f] : null), label, note: pushed(view) }];
+      const mine = view.off(h) ? 0 : part(lesson, view.all[h][i], h)[f];
+      const own = { about: filled(t.worked_part, { ...words, head: h, K, c: lesson.outFeatures[f] + 1 }), sum: summed(view.all[h][i], Array.from({ length: K }, (_, c) => row(lesson.out, h, c)[f])), label: (c) => filled(t.feature, { c: c + 1 }) };
+      const parts = () => view.all.map((found, n) => (view.off(n) ? 0 : part(lesson, found[i], n)[f]));
+      const sum = reading.rest // what the other heads wrote is known as one number
+        ? { terms: [{ at: h, left: mine, right: null, product: mine }], others: lesson.heads - 1, rest: row(reading.rest, i)[f], more: null, total: mine + row(reading.rest, i)[f] }
+        : summed(parts(), null, lesson.outBias ? lesson.outBias.numbers[f] : null);
+      return [...(view.off(h) ? [] : [own]), { about, sum, label, note: pushed(view) }];
     }
     case 9: {
       const f = view.feature(i), was = view.stream(i)[f], adds = view.output(i)[f];

@@ -106,7 +106,7 @@ export function mount(root, lesson, { lang = lesson.lang, hash = false, at = {} 
   // ------------------------------------------------------------------------------------------------ the page's parts
 
   const parts = { sentence: make("section", { class: "card sentence" }), heads: make("section", { class: "card heads" }), ribbon: make("nav", { class: "card ribbon" }), station: make("section", { class: "card station", "aria-live": "off" }), breaks: make("aside", { class: "card breaks" }), live: make("p", { class: "hidden-text", role: "status", "aria-live": "polite" }) };
-  const frame = make("div", { class: "learn" }, parts.sentence, parts.ribbon, make("div", { class: "columns" }, parts.station, make("div", { class: "side" }, parts.heads, parts.breaks)), parts.live);
+  const frame = make("div", { class: lesson.followed ? "learn followed" : "learn" }, parts.sentence, parts.ribbon, make("div", { class: "columns" }, parts.station, make("div", { class: "side" }, parts.heads, parts.breaks)), parts.live);
   root.replaceChildren(frame);
 
   function drawSentence(view, after) {
@@ -133,7 +133,7 @@ export function mount(root, lesson, { lang = lesson.lang, hash = false, at = {} 
     parts.sentence.classList.toggle("tall", view.rows.length > 9 || view.columns.length > 9);
     fill(parts.sentence, after
       ? make("div", { class: "halves" }, one(view, t.as_it_is), one(after, t.as_broken))
-      : make("div", { class: "halves whole" }, one(view, ""), make("div", { class: "half" }, make("h2", {}, t.who), links(view))),
+      : lesson.followed ? one(view, "") : make("div", { class: "halves whole" }, one(view, ""), make("div", { class: "half" }, make("h2", {}, t.who), links(view))),
       make("p", { class: "small" }, [t.choose_word, lesson.signs.length ? filled(t.signs, { signs: lesson.signs.map(shown).join(", ") }) : ""].join(" ")));
   }
 
@@ -146,7 +146,7 @@ export function mount(root, lesson, { lang = lesson.lang, hash = false, at = {} 
     lines.replaceChildren(...view.stages.weights[view.state.row].map((w, j) => {
       const [a, b] = middle(pairs.querySelector(`.bottom [data-at="${j}"]`), 1);
       const path = make("path", { d: `M${x} ${y}C${x} ${(y + b) / 2} ${a} ${(y + b) / 2} ${a} ${b}`, class: j === view.state.column ? "pinned" : "" });
-      path.style.strokeWidth = `${0.5 + 13 * w}px`;
+      path.style.strokeWidth = `${0.5 + 9 * w}px`;
       path.style.opacity = String(0.12 + 0.88 * Math.sqrt(w));
       return path;
     }));

@@ -12,9 +12,9 @@ const FEW = 8, AROUND = 3;
 export function createInspector(host, app) {
   const readout = make('div', { class: 'readout', id: 'readout', role: 'status', 'aria-live': 'polite', 'aria-atomic': 'true' });
   const keys = make('section', { class: 'links' }), queries = make('section', { class: 'links' }), cell = make('section', { class: 'cell' });
-  const acts = make('div', { class: 'acts' });
+  const acts = make('div', { class: 'acts' }), on = make('section', { class: 'on' });
   const about = make('section', { class: 'about' });
-  fill(host, readout, keys, queries, cell, acts, about);
+  fill(host, readout, on, keys, queries, cell, acts, about);
   let turn = 0, all = { key: false, query: false }, timer = 0, last = {};
 
   const word = (ruler, i) => token(ruler.label(i), { class: ruler.signs.has(i) ? 'sign' : '' });
@@ -51,6 +51,7 @@ export function createInspector(host, app) {
     else list(keys, 'key', row, columns, now, rows);
     list(queries, 'query', column, rows, now, columns);
     figures(numbers, value);
+    following();
   }
 
   // The strongest links of the whole head, one a row: where to begin.
@@ -101,7 +102,7 @@ export function createInspector(host, app) {
       const rank = row?.links.findIndex(([i]) => i === now.key);
       fill(readout, make('p', { class: 'said' }, who, ` ${say('looks at')} `, whom),
         make('p', { class: 'big' }, barred ? '—' : hidden ? '—' : value === undefined || Number.isNaN(value) ? (row?.links.length > 1 ? `< ${percent(row.links.at(-1)[1])}` : '—') : signed(value)),
-        make('p', { class: 'fine' }, barred ? say('barred') : hidden ? say('is hidden') : state.side === 'd' ? (Number.isNaN(value) ? say('in one only') : app.both(now.query, now.key).map((w, n) => `${'AB'[n]} ${percent(w)}`).join(' · ')) : value === undefined ? say('beyond 64') : [app.measure(), rank >= 0 ? ` · ${say('rank', rank + 1, grouped(columns.count))}` : '']));
+        make('p', { class: 'fine' }, barred ? say('barred') : hidden ? say('is hidden') : state.side === 'd' ? (Number.isNaN(value) ? say('in one only') : (app.both(now.query, now.key) ?? []).map((w, n) => `${'AB'[n]} ${percent(w)}`).join(' · ')) : value === undefined ? say('beyond 64') : [app.measure(), rank >= 0 ? ` · ${say('rank', rank + 1, grouped(columns.count))}` : '']));
     } else if (who) {
       const best = row?.links[0];
       fill(readout, make('p', { class: 'said' }, who, ` ${say('looks most at')} `, best ? make('b', { class: 'key' }, word(columns, best[0])) : '—'),
@@ -170,6 +171,12 @@ export function createInspector(host, app) {
     products.forEach((p, n) => bars.append(make('rect', { x: n * 4, y: p > 0 ? 22 - p / most * 21 : 22, width: 3, height: Math.max(0.5, Math.abs(p) / most * 21), class: p > 0 ? 'more' : 'less' })));
     fill(cell, make('h2', {}, say('numbers')), make('dl', {}, line('q·k', digits(dot), say('about dot')), line(say('scale'), `× ${digits(scale)}`), bias ? line(say('bias'), Number.isNaN(bias) ? say('a function') : `+ ${digits(bias)}`) : [], line(say('score'), digits(score)), line('log Σ exp', digits(lse), say('about lse')), line(say('weight'), `exp(${digits(score)} − ${digits(lse)}) = ${digits(weight)}`), line(say(app.scene.calls[state.call].norms_after ? 'norm after' : 'norm'), digits(norm))),
       make('p', { class: 'fine' }, say('products', K)), bars);
+  }
+
+  // From the cell to its nine stations.
+  function following() {
+    const { why, open } = app.parts.follow, not = why();
+    fill(on, make('button', { class: 'quiet', disabled: Boolean(not), onclick: open }, say('follow'), ' ', make('kbd', {}, 'l')), not && make('p', { class: 'fine' }, not));
   }
 
   function actions() {

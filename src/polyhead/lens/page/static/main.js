@@ -12,6 +12,7 @@ import { createInspector } from './inspect.js';
 import { createTable, tsv } from './table.js';
 import { createFinder, createHelp } from './dialogs.js';
 import { aligned } from './align.js';
+import { createFollow } from './follow.js';
 import { shown } from './tokens.js';
 
 const root = document.getElementById('page');
@@ -23,6 +24,7 @@ let parts = {}, pairs = null, drawn = '', drawTurn = 0;
 
 app.shown = () => state.side === 'b' && app.second ? app.second : app.scene;
 app.weighting = () => (state.weighting ? 1 : 0) | (state.sinks ? 2 : 0);
+app.pieces = () => {};
 app.language = language;
 app.titleOf = (ruler) => ruler.part.title ? ` ${told(ruler.part.title)}` : ruler.name in { encoder: 1, decoder: 1 } ? ` ${partName(ruler.name)}` : '';
 
@@ -264,6 +266,7 @@ function build() {
   parts.finder = createFinder(app);
   parts.help = createHelp();
   app.parts = parts;
+  parts.follow = createFollow(app, root);
   drawn = '';
   if (info.missed?.length) app.tell(say('missed', info.missed.length));
 }
@@ -314,6 +317,7 @@ function show(changed) {
   if (pane !== 'stage') parts.stage.leave();
   parts.atlas.show(changed);
   parts.inspector.show();
+  parts.follow.show();
   const what = ['call', 'head', 'heads', 'weighting', 'sinks', 'scale', 'side', 'lang', 'theme'].map((name) => state[name]).join('/') + view;
   if (what !== drawn) {
     drawn = what;
@@ -403,12 +407,13 @@ addEventListener('keydown', (event) => {
     return redo();
   }
   if (event.ctrlKey || event.metaKey || event.altKey || at.matches?.('select, textarea, input:not([type=checkbox])')) return;
+  if (state.station) return event.key === 'Escape' && parts.follow.close(); // the stations have keys of their own
   const times = event.shiftKey ? 10 : 1;
   const scrolls = at.closest?.('.right, .table-pane, .left');
   const acts = {
     ArrowUp: () => scrolls ? false : move(-1, 0, times), ArrowDown: () => scrolls ? false : move(1, 0, times), ArrowLeft: () => scrolls ? false : move(0, -1, times), ArrowRight: () => scrolls ? false : move(0, 1, times),
     '[': () => nextHead(-1), ']': () => nextHead(1), ',': () => nextLayer(-1), '.': () => nextLayer(1),
-    '/': () => parts.finder.open(), '?': () => parts.help.open(), Escape: () => hover.query >= 0 || hover.key >= 0 ? preview(-1, -1) : pin({ query: -1, key: -1 }),
+    l: () => parts.follow.open(), '/': () => parts.finder.open(), '?': () => parts.help.open(), Escape: () => hover.query >= 0 || hover.key >= 0 ? preview(-1, -1) : pin({ query: -1, key: -1 }),
     w: () => pin({ weighting: state.weighting ? 0 : 1 }), s: () => pin({ sinks: state.sinks ? 0 : 1 }), p: () => parts.stage.play(),
     v: () => { const views = viewsNow(); pin({ view: views[(views.indexOf(viewNow()) + 1) % views.length] }); },
   };
@@ -433,6 +438,7 @@ function mended(found) {
   if (next.key >= calls[next.call].keys) next.key = -1;
   next.weighting = next.weighting ? 1 : 0;
   next.sinks = next.sinks ? 1 : 0;
+  next.station = Math.max(0, Math.min(9, next.station));
   if (!['sqrt', 'linear', 'log'].includes(next.scale)) next.scale = 'sqrt';
   if (!['', 'light', 'dark'].includes(next.theme)) next.theme = '';
   if (!['', 'b', 'd'].includes(next.side) || (next.side && !app.second)) next.side = '';
@@ -443,7 +449,7 @@ function mended(found) {
 async function opening() {
   const { calls } = app.scene, cross = calls.map((call, id) => [call, id]).filter(([call]) => call.part === 'cross');
   const long = calls[0].queries * calls[0].keys > 250000;
-  const call = cross.length ? cross[Math.max(0, cross.length - 2)][1] : Math.floor(calls.length / 2);
+  const call = app.scene.info.opens;
   const [rows] = app.scene.axes(call), soon = new Promise((done) => setTimeout(done, 600)), sure = (app.scene.info.metrics ?? []).findIndex((metric) => metric.key === 'confidence');
   let head = 0; // of a translation, the head that is surest of where it looks
   const metrics = cross.length && !long ? await Promise.race([app.scene.metrics().catch(() => null), soon]) : null;

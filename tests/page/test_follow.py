@@ -1,0 +1,133 @@
+"""From a cell of the page through its nine stations and back: by key, with the run's own numbers, and offline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.page.conftest import PHONE, Opened
+from tests.page.scenes import translated
+
+Look = Callable[..., Opened]
+CELL = "call=1&head=2&query=3&key=1&view=map"
+
+
+def opened(look: Look, fragment: str = CELL, **how: Any) -> Opened:
+    seen = look("text", f"{fragment}&station=1", **how)
+    seen.page.wait_for_selector(".learn .station h2")
+    seen.settle()
+    return seen
+
+
+def heading(seen: Opened) -> str:
+    return seen.text(".learn .station h2")
+
+
+def test_a_key_leads_into_the_stations_and_another_one_back(look: Look):
+    seen = look("text", CELL)
+    before = seen.selection()
+    seen.page.focus("canvas.map")
+    seen.press("l")
+    seen.page.wait_for_selector(".learn .station h2")
+    assert heading(seen) == "Words become numbers" and seen.selection()["station"] == "1"
+    assert not seen.page.locator(".regions canvas.map").is_visible()
+    seen.press("ArrowRight", "ArrowRight")
+    assert heading(seen) == "How well do they fit?" and seen.selection()["station"] == "3"
+    seen.press("3")
+    assert seen.page.locator(".follow table.sum").count() == 1
+    seen.press("Escape")
+    seen.settle()
+    assert seen.selection() == before
+    assert seen.page.locator(".follow").is_hidden() and seen.page.locator("canvas.map").is_visible()
+    assert seen.page.evaluate("document.activeElement.className") == "map"
+
+
+def test_the_button_does_the_same_and_says_why_where_it_cannot(look: Look):
+    seen = look("text", "call=1&head=2&query=3&view=map")
+    assert seen.page.locator(".on button").is_disabled()
+    assert "one who is looked at" in seen.text(".on")
+    seen.press("l")
+    assert "one who is looked at" in seen.text(".toast") and seen.page.locator(".follow").is_hidden()
+    seen.page.evaluate(f"location.hash = '{CELL}'")
+    seen.settle()
+    seen.page.click(".on button")
+    seen.page.wait_for_selector(".learn .station h2")
+    seen.page.click(".follow .bar button")
+    seen.settle()
+    assert seen.page.locator(".follow").is_hidden()
+    for scene, reason in (("image", "Only a text"), ("both", "Choose A or B")):
+        assert reason in look(scene, f"{CELL}&side={'d' if scene == 'both' else ''}").text(".on")
+
+
+@pytest.mark.parametrize("call", range(9))
+def test_the_weight_there_is_the_weight_of_the_recording(look: Look, call: int):
+    seen = opened(look, f"call={call}&head=3&query=2&key=1&weighting=0")
+    weights = translated().scene.call(call).weights()[0, 3]
+    seen.press("2")
+    seen.page.evaluate("location.hash = location.hash.replace('station=1', 'station=6')")
+    seen.settle()
+    cells = seen.page.locator(".follow table.numbers tbody tr").evaluate_all(
+        "rows => rows.map(row => [...row.querySelectorAll('td')].map(cell => Number(cell.textContent)))"
+    )
+    assert cells == [[pytest.approx(float(w), abs=6e-5) for w in row] for row in weights]
+    pinned = seen.page.locator(".follow table.numbers td.pin").inner_text()
+    assert float(pinned) == pytest.approx(float(weights[2, 1]), abs=6e-5)
+    seen.press("3")
+    assert f"= {float(weights[2, 1]):.4f}"[:-1] in seen.text(".follow .result")
+
+
+def test_where_one_goes_there_is_where_one_is(look: Look):
+    seen = opened(look)
+    seen.press("]")
+    seen.page.locator(".follow .bottom .chip").nth(0).click()
+    seen.page.locator(".follow .top .chip").nth(5).click()
+    seen.settle()
+    assert seen.selection() | {"head": "3", "query": "5", "key": "0"} == seen.selection()
+    seen.press("Control+z")
+    seen.settle()
+    assert seen.selection()["query"] == "3"
+    assert seen.page.locator(".follow .top .chip").nth(3).get_attribute("aria-pressed") == "true"
+
+
+def test_the_address_leads_there_in_the_other_language(look: Look):
+    seen = opened(look, f"{CELL}&lang=zh")
+    assert heading(seen) == "词变成数"
+    seen.page.locator(".icon.wide").click()  # the language
+    seen.page.wait_for_selector(".learn .station h2")
+    seen.settle()
+    assert heading(seen) == "Words become numbers"
+
+
+@pytest.mark.parametrize("call", [0, 4])
+def test_a_file_has_the_lesson_that_it_opens_with_and_no_other(look: Look, tmp_path: Path, call: int):
+    run = translated()
+    run.html(tmp_path / "page.html")
+    opens = run.scene.opens
+    seen = look(tmp_path / "page.html", f"call={opens}&head=1&query=2&key=3&view=map", offline=True)
+    seen.press("l")
+    seen.page.wait_for_selector(".learn .station h2")
+    seen.press("2")
+    seen.page.evaluate("location.hash = location.hash.replace('station=1', 'station=6')")
+    seen.settle()
+    weight = float(run.scene.call(opens).weights()[0, 1, 2, 3])
+    assert float(seen.page.locator(".follow td.pin").inner_text()) == pytest.approx(weight, abs=6e-5)
+    if call != opens:
+        seen = look(tmp_path / "page.html", f"call={call}&head=1&query=2&key=3", offline=True)
+        assert "does not keep" in seen.text(".on")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("how", [{}, {"size": PHONE, "language": "zh-CN"}], ids=["laptop", "telephone"])
+def test_axe_finds_no_fault_there(look: Look, how: dict[str, Any], theme: str):
+    from tests.page.test_axe import faults
+
+    seen = opened(look, f"{CELL}&theme={theme}", **how)
+    for station in (1, 2, 6, 8):
+        seen.page.evaluate(f"location.hash = location.hash.replace(/station=\\d/, 'station={station}')")
+        seen.press(str(station % 3 + 1))
+        seen.settle()
+        assert faults(seen) == [], station
+        assert seen.page.evaluate("document.querySelector('.follow').scrollWidth <= innerWidth")
