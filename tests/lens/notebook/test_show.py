@@ -37,7 +37,7 @@ def test_messages_have_byte_for_byte_what_the_server_answers() -> None:
     client = fastapi.TestClient(app_of(Answers([seen.scene]), page(), "t"), base_url="http://127.0.0.1")
     kernel, answers = Kernel(), Answers([seen.scene])
     paths = [
-        *chosen(Answers([seen.scene]), 10**7).answers,
+        *chosen(Answers([seen.scene]), 10**7, lambda done: None).answers,
         "cell/0/1/2/3.bin",
         "row/0/1/1/2.bin",
         "../x",
@@ -50,6 +50,45 @@ def test_messages_have_byte_for_byte_what_the_server_answers() -> None:
         assert content == {"id": n, "found": expected.status_code == 200}, path
         assert buffers == ([expected.content] if content["found"] else []), path
     assert sum(content["found"] for content, _ in kernel.sent) == len(paths) - 2
+
+
+def test_a_failure_is_an_answer_too() -> None:
+    class Gone:
+        def get(self, path: str) -> None:
+            raise OSError("the disk was taken out")
+
+    kernel, gone = Kernel(), Gone()
+    with pytest.raises(OSError, match="taken out"):
+        widget.reply(kernel, gone, {"id": 4, "path": "scene.json"})  # type: ignore[arg-type]
+    assert kernel.sent == [({"id": 4, "found": False, "failed": "the disk was taken out"}, [])]
+
+
+def test_two_recordings_are_compared_in_the_language_asked_for() -> None:
+    shown = polyhead.show(recorded(3), beside=recorded(4), language="zh")
+    kernel, answers = Kernel(), Answers(shown.scenes)
+    for n, path in enumerate(("scene.json", "b/scene.json")):
+        widget.reply(kernel, answers, {"id": n, "path": path})
+    first, second = (json.loads(body) for _, [body] in kernel.sent)
+    assert first["compare"] and (first["calls"][0]["keys"], second["calls"][0]["keys"]) == (3, 4)
+    assert first["language"] == "zh" and shown.still.title.startswith("第 0 层")
+    with pytest.raises(ArgumentError, match="language must be en or zh; found 'fr'"):
+        polyhead.show(recorded(2), language="fr")  # type: ignore[arg-type]
+
+
+def test_jupyter_is_given_the_page_and_under_it_the_picture_that_it_hides(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One output alone would show nothing where the widget's Python is gone, as every saved notebook's is."""
+    pytest.importorskip("anywidget")
+    display = pytest.importorskip("IPython.display")
+    shown, given = polyhead.show(recorded(len(HOSTILE), encoder=words(*HOSTILE))), []
+    monkeypatch.setattr(display, "display", lambda output, raw: given.append(output))
+    shown._ipython_display_()
+    live, picture = given
+    assert list(live) == ["application/vnd.jupyter.widget-view+json"]
+    kept = picture["image/png"] if "image/png" in picture else picture["image/svg+xml"].encode()
+    assert base64.b64encode(kept).decode() in picture["text/html"] and picture["text/html"].count("<img") == 1
+    assert f'class="polyhead-{shown.widget.mark}"' in picture["text/html"]
+    assert "<script" not in picture["text/html"] and "onerror=x" not in picture["text/html"]
+    assert polyhead.show(recorded(2)).widget.mark != shown.widget.mark, "a page would hide the picture of another"
 
 
 def test_a_widget_hears_and_answers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,16 +14,22 @@ from polyhead.lens.page.bundle import page
 RELAY = Path(__file__).parent / "relay.js"
 
 
-def widget(answers: Answers, *, title: str, height: int) -> Any:
-    """The widget of some answers. Raises MissingExtra where anywidget is not installed."""
-    made = kind()(title=title, height=height)
+def widget(answers: Answers, *, title: str, height: int, mark: str) -> Any:
+    """The widget of some answers. mark: of the picture that it takes the place of. Raises MissingExtra where anywidget
+    is not installed."""
+    made = kind()(title=title, height=height, mark=mark)
     made.on_msg(lambda _, asked, buffers: reply(made, answers, asked))
     return made
 
 
 def reply(to: Any, answers: Answers, asked: Mapping[str, Any]) -> None:
-    """Answer one message: {"id", "path"}, where no path is the page itself."""
-    told = answer(answers, str(asked.get("path")))
+    """Answer one message: {"id", "path"}, where no path is the page itself. A page that hears nothing would wait for
+    ever, so it is told of a failure too."""
+    try:
+        told = answer(answers, str(asked.get("path")))
+    except Exception as failure:
+        to.send({"id": asked.get("id"), "found": False, "failed": str(failure)}, buffers=[])
+        raise
     to.send({"id": asked.get("id"), "found": told is not None}, buffers=[] if told is None else [told])
 
 
@@ -44,6 +50,7 @@ def kind() -> Any:
         "_esm": RELAY.read_text(encoding="utf-8"),
         "title": traitlets.Unicode().tag(sync=True),
         "height": traitlets.Int().tag(sync=True),
+        "mark": traitlets.Unicode().tag(sync=True),
     }
     return type("Page", (anywidget.AnyWidget,), fields)
 

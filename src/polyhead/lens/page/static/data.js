@@ -9,20 +9,27 @@ const ANSWERS = held ? JSON.parse(held.textContent) : null;
 
 // In a notebook the window round this one hands in a port, through which it asks Python; numbers tell answers apart.
 const PORT = document.querySelector('meta[name="answers"][content="port"]') && new Promise((ready) => {
-  addEventListener('message', ({ source, ports: [port] }) => {
+  addEventListener('message', ({ source, data: left, ports: [port] }) => {
     if (source !== parent || !port) return;
+    window.name = left;
     const waiting = new Map();
-    port.onmessage = ({ data: { id, body } }) => {
-      waiting.get(id)?.(body);
+    port.onmessage = ({ data: { id, body, failed } }) => {
+      const [done, fail] = waiting.get(id);
       waiting.delete(id);
+      if (failed) fail(new Error(failed));
+      else done(body);
     };
     let last = 0;
-    ready((path) => new Promise((done) => {
-      waiting.set(++last, done);
+    const ask = (path) => new Promise((...ends) => {
+      waiting.set(++last, ends);
       port.postMessage({ id: last, path });
-    }));
+    });
+    ready({ ask, port });
   });
 });
+
+// The window round a notebook's page keeps where it was left, for when it is loaded anew.
+export const remember = async (selection) => (await PORT)?.port.postMessage({ selection });
 
 // The bytes of an answer; null where there is none.
 export async function get(path, signal) {
@@ -30,7 +37,7 @@ export async function get(path, signal) {
     if (!Object.hasOwn(ANSWERS, path)) return null;
     return unpacked(ANSWERS[path]);
   }
-  if (PORT) return (await PORT)(path);
+  if (PORT) return (await PORT).ask(path);
   const answer = await fetch(path, { signal }).catch((error) => {
     throw error.name === 'AbortError' ? error : new Error(say('gone'));
   });

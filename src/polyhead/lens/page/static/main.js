@@ -1,7 +1,7 @@
 // The page: three regions that never move, one selection, one sentence that says what is shown.
 
 import { fill, grouped, make, repaint, token } from './dom.js';
-import { Scene, weights } from './data.js';
+import { remember, Scene, weights } from './data.js';
 import { address, begin, canRedo, canUndo, current, hover, listen, pin, preview, redo, state, undo } from './state.js';
 import { language, partName, say, told, unit } from './say.js';
 import { createMap, legend } from './map.js';
@@ -466,6 +466,7 @@ async function start() {
     if (app.scene.info.compare) app.second = await Scene.open('b/').catch(() => null);
     begin(await opening(), mended);
     listen(show);
+    listen((changed) => changed.has('past') && remember(address()));
     build();
     show(new Set(['lang', 'order']));
     matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => show(new Set(['theme'])));

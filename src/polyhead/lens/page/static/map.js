@@ -393,7 +393,7 @@ export function createMap(host, app) {
   canvas.addEventListener('pointerleave', () => preview(-1, -1));
   canvas.addEventListener('dblclick', () => { fit(); draw(); });
   canvas.addEventListener('wheel', (event) => {
-    if (!picture) return;
+    if (!picture || (window !== top && !event.ctrlKey && !document.hasFocus())) return; // a notebook scrolls on, until somebody clicks here
     event.preventDefault();
     const box = canvas.getBoundingClientRect();
     zoom(Math.exp(-Math.max(-120, Math.min(120, event.deltaY)) / (calm() ? 240 : 320)), event.clientX - box.left, event.clientY - box.top);

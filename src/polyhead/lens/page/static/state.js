@@ -81,9 +81,10 @@ export function address(from = state) {
   return '#' + said.join('&');
 }
 
+// What the address says, or, in a frame that has none, its name.
 function read() {
   const found = { ...begun };
-  for (const [name, value] of new URLSearchParams(location.hash.slice(1))) {
+  for (const [name, value] of new URLSearchParams(location.hash.slice(1) || window.name)) {
     if (NUMBERS.includes(name) && /^-?\d{1,9}$/.test(value)) found[name] = Number(value);
     if (TEXTS.includes(name)) found[name] = value;
   }
