@@ -155,7 +155,11 @@ def test_quiet_columns_are_drawn_but_never_named():
     assert "like → 爱 10%" in text
     assert "█" in text
     ended = Axes([*TARGET[:5], "."], SOURCE, quiet=[5])
-    assert "</s> " not in "\n".join(plain(links(weights, ended, title="x", canvas=SHADE)))
+    named, *lines = plain(links(weights, ended, title="x", canvas=SHADE))
+    assert "</s> " not in "\n".join(lines)
+    assert "strongest link; left out: </s>." in text and named.endswith("looks at most; left out: </s>.")
+    every = Axes(TARGET, SOURCE, quiet=range(6))  # where nothing else is left, signs are named
+    assert plain(links(weights, every, title="x", canvas=SHADE))[0].endswith("looks at most.")
 
 
 def test_links_name_the_word_each_head_looks_at_most():

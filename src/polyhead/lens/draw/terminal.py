@@ -37,6 +37,17 @@ class Axes:
         n = len(self.columns)
         return [j for j in range(n) if j not in self.quiet] or list(range(n))
 
+    def unnamed(self, canvas: Canvas) -> str:
+        """Which columns are never named, as the end of a sentence; nothing where all are."""
+        some = [
+            *dict.fromkeys(
+                canvas.labels([self.columns[j] for j in sorted({*range(len(self.columns))} - {*self.named})])
+            )
+        ]
+        return (
+            f"; left out: {', '.join(some[:4])}{f' and {len(some) - 4} more' if len(some) > 4 else ''}" if some else ""
+        )
+
     def check(self, weights: Weights, *shape: str) -> None:
         wanted = (len(self.rows), len(self.columns))
         if weights.ndim != len(shape) or weights.shape[-2:] != wanted:
@@ -84,6 +95,8 @@ def head_grid(weights: Weights, axes: Axes, *, title: str, canvas: Canvas) -> li
     lines = [Text(f"{title}: {SENTENCE}."), canvas.legend(top)]
     for side_of, words in (("rows, from above:", axes.rows), ("columns, from left:", axes.columns)):
         lines.append(Text(fit(" ".join([side_of, *canvas.labels(words)]), canvas.width, canvas.ellipsis), "dim"))
+    if unnamed := axes.unnamed(canvas):
+        lines.append(Text(f"Above each map, its strongest link{unnamed}."))
     if side > 1:
         lines.append(Text(f"Each cell is the largest of {side} x {side} weights."))
     panels = [
@@ -119,7 +132,8 @@ def links(weights: Weights, axes: Axes, *, title: str, canvas: Canvas) -> list[T
         label = pad(fit(head[best], cell - 4, canvas.ellipsis), cell - 4)
         return canvas.cell(row[best] / top, cell, label + f"{100 * row[best]:.0f}%".rjust(4))
 
-    lines = [Text(f"{title}: row = the word that looks; in each column the word that one head looks at most.")]
+    said = f"{title}: row = the word that looks; in each column the word that one head looks at most"
+    lines = [Text(f"{said}{axes.unnamed(canvas)}.")]
     for first in range(0, len(weights), across):
         some = weights[first : first + across]
         names = " ".join(pad(f"head {first + i}", cell) for i in range(len(some)))
