@@ -92,7 +92,7 @@ def sharpen(model: nn.Module) -> None:
                 weight.copy_(torch.randn(weight.shape, generator=generator) * 0.5)
 
 
-def drawn(n: int, *, heads: int = 2, layers: int = 2, causal: bool = False) -> Recording:
+def drawn(n: int, *, heads: int = 2, layers: int = 2, causal: bool = False, batch: int = 1) -> Recording:
     """A hand-written model's attention over n places, its weights sharp enough to be seen."""
     generator = torch.Generator().manual_seed(1)
 
@@ -104,7 +104,7 @@ def drawn(n: int, *, heads: int = 2, layers: int = 2, causal: bool = False) -> R
 
     model = Model()
     with watch(model) as recording:
-        model(torch.randn(1, heads, n, 16, generator=generator))
+        model(torch.randn(batch, heads, n, 16, generator=generator))
     return recording
 
 
@@ -112,6 +112,56 @@ def hostile(folder: Path) -> Answers:
     recording = drawn(len(HOSTILE))
     recording.rulers = {"encoder": Words(tuple(HOSTILE))}
     return Answers([Scene(recording, "</script><script>alert(1)</script>", "<img src=x onerror=alert(2)>")])
+
+
+PIECES = (
+    "<s>",
+    "The",
+    " play",
+    "ground",
+    " was",
+    " un",
+    "believ",
+    "ably",
+    " quiet",
+    ",",
+    " 我",
+    "爱",
+    "㐂",
+    "㐂",
+    " don",
+    "'t",
+)
+
+
+def pieces(folder: Path) -> Answers:
+    """Words in pieces, causal: some have three, one character has two, Chinese stays as it is cut, and a sign."""
+    recording = drawn(len(PIECES), causal=True)
+    written, places = "", []
+    for n, piece in enumerate(PIECES):
+        if n and piece != PIECES[n - 1]:
+            written += piece
+        start = len(written) - len(piece.strip())
+        places.append((start, len(written)) if n else (0, 0))
+    recording.rulers = {"decoder": Words(PIECES, written, tuple(places), (0,))}
+    return Answers([Scene(recording, written, "hand-written")])
+
+
+def aimed(folder: Path) -> Answers:
+    """Gradients of what the translator wrote; beside it, another text."""
+    return Answers([scene_of(see(words, target="answer")) for words in (TEXT, OTHER)])
+
+
+def bare(folder: Path) -> Answers:
+    """A recording of somebody's model, that has neither words nor a name."""
+    return Answers([Scene(drawn(9, causal=True))])
+
+
+def several(folder: Path) -> Answers:
+    """Three sequences at once, of which the first has words."""
+    recording = drawn(len(PIECES), causal=True, batch=3)
+    recording.rulers = {"decoder": Words(PIECES)}
+    return Answers([Scene(recording, "three", "hand-written")])
 
 
 def long(folder: Path) -> Answers:
@@ -130,5 +180,6 @@ def long(folder: Path) -> Answers:
 
 
 SCENES: dict[str, Callable[[Path], Answers]] = {
-    "text": text, "both": both, "image": image, "audio": audio, "hostile": hostile, "long": long
+    "text": text, "both": both, "image": image, "audio": audio, "hostile": hostile, "long": long,
+    "pieces": pieces, "bare": bare, "several": several, "aimed": aimed,
 }  # fmt: skip

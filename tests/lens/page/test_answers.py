@@ -150,6 +150,25 @@ def test_tiles_of_a_long_map_are_exact_rows_and_the_largest_of_their_keys() -> N
     near(numbers(answers, "tile/0/1/3/2/0/0.bin")[:5, :1], weighted_tile[[2, 6, 10, 14, 18], :4].max(1)[:, None])
 
 
+@pytest.mark.parametrize("T", [20, 700])
+@pytest.mark.parametrize("weighting", range(4))
+def test_bands_and_entropies_are_of_exact_rows(T: int, weighting: int) -> None:
+    recording, _ = long(T)
+    answers = answers_of(recording)
+    p = weighted(recording, 0, weighting, [0])[1]
+    queries = [int((n + 0.5) * T / 256) for n in range(256)] if T > 256 else [*range(T)]
+    first = [*range(32), *(step << octave for octave in range(2, 8) for step in range(8, 16))]  # of each line
+    lines = sum(far < T for far in first)
+    wanted = np.zeros((lines, len(queries)))
+    for n, query in enumerate(queries):
+        for key in range(query + 1):
+            wanted[np.searchsorted(first, query - key, "right") - 1, n] += p[query, key]
+    near(numbers(answers, f"band/0/1/{weighting}.bin"), wanted)
+    rows = p[queries]
+    due = -(rows * np.log(np.where(rows > 0, rows, 1))).sum(1)
+    np.testing.assert_allclose(numbers(answers, f"entropy/0/1/{weighting}.bin"), due, atol=1e-4)
+
+
 def test_thumbnails_of_a_long_map_are_of_exact_rows_and_finer_when_asked() -> None:
     T = 700
     recording, wanted = long(T)
@@ -192,6 +211,24 @@ def test_metrics_are_those_of_the_heads_verb() -> None:
         if one.part == "encoder":  # by hand: the query that is a sign does not count
             np.testing.assert_allclose(table[call, :H, keys.index("sink")], p[:, :8, 0].mean(-1), atol=1e-5)
             np.testing.assert_allclose(table[call, :H, keys.index("special")], p[:, :8, 8].mean(-1), atol=1e-5)
+
+
+def test_every_sequence_has_answers_of_its_own() -> None:
+    recording = recorded()
+    both, second = answers_of(recording), answers_of(recording, row=1)
+    assert told(both, "scene.json")["batch"] == 2
+    for path in ("thumbs/0.bin", "whole/3/1.bin", "row/2/0/1/3.bin", "cell/0/1/2/2.bin", "metrics.bin", "scene.json"):
+        assert both.made(f"s/1/{path}") == second.made(path)
+    for path in ("s/0/scene.json", "s/2/scene.json", "s/-1/scene.json", "s/1/b/scene.json", "s/1/s/1/scene.json"):
+        assert both.get(path) is None, path
+
+
+def test_metrics_of_a_call_are_those_of_the_table() -> None:
+    answers = answers_of(recorded())
+    table = numbers(answers, "metrics.bin")
+    for call in CALLS:
+        np.testing.assert_array_equal(numbers(answers, f"metrics/{call}.bin")[0], table[call])
+    assert answers.get(f"metrics/{len(CALLS)}.bin") is None
 
 
 def test_metrics_of_some_rows_say_what_those_of_every_row_say(monkeypatch: pytest.MonkeyPatch) -> None:

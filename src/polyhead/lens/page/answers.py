@@ -6,7 +6,7 @@ import json
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Lock
 from time import sleep
 from typing import Any, TypeVar
@@ -17,7 +17,7 @@ from torch import Tensor
 from polyhead.errors import ArgumentError, PolyheadError
 from polyhead.lens.page import wire
 from polyhead.lens.page.bundle import stations
-from polyhead.lens.page.maps import GRID, Maps, kept
+from polyhead.lens.page.maps import GRADIENTS, GRID, Maps, kept
 from polyhead.lens.page.metrics import of_every_row
 from polyhead.lens.page.scene import SLICE, Scene, Shown
 
@@ -25,6 +25,7 @@ T = TypeVar("T")
 HELD = 32 << 20  # bytes of answers that are remembered
 OPEN = 4  # calls whose queries and keys are held open
 YIELD = 0.0005  # seconds in which a thread that waits can begin
+ROW = re.compile(r"s/([1-9]\d{0,5})/", re.ASCII)  # before the paths of another sequence of a batch than the first
 SECOND = "b/"  # before the paths of the recording that the first is compared with
 
 
@@ -45,6 +46,7 @@ class Answers:
 
     scenes: Sequence[Scene]
     maps: OrderedDict[tuple[int, int], Maps] = field(default_factory=OrderedDict[tuple[int, int], Maps])
+    others: dict[int, Scene] = field(default_factory=dict[int, Scene])
     remembered: OrderedDict[str, Answer] = field(default_factory=OrderedDict[str, Answer])
     bytes: int = 0
     lock: Lock = field(default_factory=Lock)
@@ -66,6 +68,15 @@ class Answers:
                 self.remember(path, found)
         return found
 
+    def shown(self, which: int) -> Scene:
+        """The first recording or the second (odd), of which sequence (the half); those that somebody asked for stay."""
+        row, second = divmod(which, 2)
+        if row == 0:
+            return self.scenes[second]
+        if which not in self.others:
+            self.others[which] = replace(self.scenes[second], row=row)
+        return self.others[which]
+
     def remember(self, path: str, answer: Answer) -> None:
         if path not in self.remembered:  # which another thread may have made meanwhile
             self.bytes += len(answer.body)
@@ -76,10 +87,12 @@ class Answers:
 
     def made(self, path: str) -> Answer | None:
         """The answer, looked up anew."""
-        which = int(path.startswith(SECOND))
-        if which >= len(self.scenes):
+        row = ROW.match(path)
+        path = path[row.end() :] if row else path
+        second = int(path.startswith(SECOND))
+        which, path = 2 * int(row[1] if row else 0) + second, path.removeprefix(SECOND)
+        if second >= len(self.scenes) or which // 2 >= self.scenes[second].batch:
             return None
-        path = path.removeprefix(SECOND)
         for pattern, method in PATHS:
             if found := pattern.fullmatch(path):
                 asked = which, *(int(n) for n in found.groups())
@@ -95,15 +108,15 @@ class Answers:
     # ---------------------------------------------------------------------------------------------------- answers
 
     def scene(self, which: int) -> Answer:
-        told = self.scenes[which].told() | ({"compare": True} if len(self.scenes) > 1 and not which else {})
+        told = self.shown(which).told() | ({"compare": True} if len(self.scenes) > 1 and which % 2 == 0 else {})
         return as_json(told)
 
     def ruler(self, which: int, part: int, number: int) -> Answer | None:
-        told = self.scenes[which].chunk(part, number)
+        told = self.shown(which).chunk(part, number)
         return None if told is None else as_json(told)
 
     def media(self, which: int, what: str, part: int, number: int) -> Answer | None:
-        held = self.scenes[which].media(part, what, number)
+        held = self.shown(which).media(part, what, number)
         return None if held is None else Answer(held)
 
     def thumbs(self, which: int, call: int) -> Answer | None:
@@ -132,13 +145,20 @@ class Answers:
 
     def metrics(self, which: int) -> Answer | None:
         """[calls, H, M], NaN where there is none: of a call whose rows were not kept, or are damaged."""
-        scene = self.scenes[which]
+        return self.tabled(which, self.shown(which).calls)
+
+    def metrics_of(self, which: int, call: int) -> Answer | None:
+        """Those of one call [1, H, M], for models whose table is too large for one answer."""
+        return self.tabled(which, [self.shown(which).calls[call]])
+
+    def tabled(self, which: int, calls: Sequence[Shown]) -> Answer | None:
+        scene = self.shown(which)
         keys = [metric.key for metric in scene.metrics]
-        table = torch.full((len(scene.calls), max(call.facts.shape[1] for call in scene.calls), len(keys)), torch.nan)
-        for call in scene.calls:
+        table = torch.full((len(calls), max(call.facts.shape[1] for call in scene.calls), len(keys)), torch.nan)
+        for n, call in enumerate(calls):
             for key, x in self.measured(which, call).items():
                 if key in keys:
-                    table[call.id, : len(x), keys.index(key)] = x.float()
+                    table[n, : len(x), keys.index(key)] = x.float()
         return small(wire.floats(table))
 
     def measured(self, which: int, call: Shown) -> dict[str, Tensor]:
@@ -148,7 +168,7 @@ class Answers:
         try:
             with self.looking:
                 maps = self.of(which, call.id)
-                asked = self.scenes[which].asked(call, maps.call)
+                asked = self.shown(which).asked(call, maps.call)
                 if asked.short:
                     return of_every_row(asked)
             told = self.each(maps, lambda head: maps.sampled(head, asked))
@@ -161,11 +181,17 @@ class Answers:
         found = self.of(which, call, head).whole(head)
         return None if found is None else small(wire.halves(found))
 
+    def pulls(self, which: int, call: int, head: int, weighting: int) -> Answer | None:
+        found = self.of(which, call, head).whole(head, weighting)
+        return None if found is None else small(wire.signed(found))
+
     def tile(self, which: int, call: int, head: int, weighting: int, level: int, i: int, j: int) -> Answer | None:
         if level > 32:
             return None
         found = self.of(which, call, head).tile(head, weighting, level, i, j)
-        return None if found is None else small(wire.picture(found))
+        if found is None:
+            return None
+        return small(wire.signed(found, coarse=True) if weighting & GRADIENTS else wire.picture(found))
 
     def row(self, which: int, call: int, head: int, weighting: int, query: int) -> Answer | None:
         maps = self.of(which, call, head, query)
@@ -175,9 +201,15 @@ class Answers:
         found = self.of(which, call, head, key=key).best_of_column(head, weighting, key)
         return None if found is None else small(wire.floats(found))
 
+    def band(self, which: int, call: int, head: int, weighting: int) -> Answer | None:
+        return small(wire.picture(self.of(which, call, head).band(head, weighting)))
+
+    def entropy(self, which: int, call: int, head: int, weighting: int) -> Answer | None:
+        return small(wire.floats(self.of(which, call, head).entropies(head, weighting)))
+
     def lesson(self, which: int, call: int, head: int, query: int, key: int, number: int) -> Answer | None:
         """A slice of the lesson of a cell; the last one is shorter than the others, or empty."""
-        scene, maps = self.scenes[which], self.of(which, call, head, query, key)
+        scene, maps = self.shown(which), self.of(which, call, head, query, key)
         if scene.lessons is None:
             return None
         told = scene.lessons.told(scene.calls[call], maps.call, (head, query, key))
@@ -204,7 +236,7 @@ class Answers:
 
     def of(self, which: int, call: int, head: int = 0, query: int = 0, key: int = 0) -> Maps:
         """The maps of a call; raises IndexError for places that it has not."""
-        scene = self.scenes[which]
+        scene = self.shown(which)
         if call >= len(scene.calls):
             raise IndexError(call)
         _, H, T, S = scene.calls[call].facts.shape
@@ -231,7 +263,7 @@ def media_of(what: str) -> Callable[..., Answer | None]:
     return lambda answers, which, part, number: answers.media(which, what, part, number)
 
 
-N, W = r"(\d{1,9})", r"([0-3])"
+N, W, ALL = r"(\d{1,9})", r"([0-3])", r"([0-7])"  # ALL: with gradients too
 PATHS: tuple[tuple[re.Pattern[str], Callable[..., Answer | None]], ...] = tuple(
     (re.compile(path, re.ASCII), method)
     for path, method in (
@@ -243,10 +275,14 @@ PATHS: tuple[tuple[re.Pattern[str], Callable[..., Answer | None]], ...] = tuple(
         (rf"thumbs/{N}\.bin", Answers.thumbs),
         (rf"thumbs/{N}/fine\.bin", Answers.fine),
         (r"metrics\.bin", Answers.metrics),
+        (rf"metrics/{N}\.bin", Answers.metrics_of),
         (rf"whole/{N}/{N}\.bin", Answers.whole),
-        (rf"tile/{N}/{N}/{W}/{N}/{N}/{N}\.bin", Answers.tile),
-        (rf"row/{N}/{N}/{W}/{N}\.bin", Answers.row),
-        (rf"column/{N}/{N}/{W}/{N}\.bin", Answers.column),
+        (rf"whole/{N}/{N}/([46])\.bin", Answers.pulls),
+        (rf"tile/{N}/{N}/{ALL}/{N}/{N}/{N}\.bin", Answers.tile),
+        (rf"row/{N}/{N}/{ALL}/{N}\.bin", Answers.row),
+        (rf"column/{N}/{N}/{ALL}/{N}\.bin", Answers.column),
+        (rf"band/{N}/{N}/{W}\.bin", Answers.band),
+        (rf"entropy/{N}/{N}/{W}\.bin", Answers.entropy),
         (rf"norms/{N}\.bin", Answers.norms),
         (rf"norms/{N}/{N}\.bin", Answers.norms_of),
         (rf"cell/{N}/{N}/{N}/{N}\.bin", Answers.cell),
@@ -255,4 +291,4 @@ PATHS: tuple[tuple[re.Pattern[str], Callable[..., Answer | None]], ...] = tuple(
         (r"stations\.css", Answers.style),
     )
 )
-LONG = (Answers.thumbs, Answers.fine, Answers.metrics)  # which take turns with others, head by head
+LONG = (Answers.thumbs, Answers.fine, Answers.metrics, Answers.metrics_of)  # which take turns with others, head by head

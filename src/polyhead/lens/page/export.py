@@ -15,12 +15,13 @@ from polyhead.errors import ArgumentError, PolyheadError
 from polyhead.files import write_text
 from polyhead.lens.page.answers import SECOND, Answers
 from polyhead.lens.page.bundle import Page
-from polyhead.lens.page.maps import SIDE, WHOLE
+from polyhead.lens.page.maps import GRADIENTS, SIDE, WHOLE
 from polyhead.lens.page.scene import SLICE, Scene, Shown
 
 MOST = 20_000_000  # bytes of a file, unless somebody says
 LINKS = 600  # bytes of the links of one place, about
 LESSON = 500_000  # bytes of a lesson, before it is packed
+LISTED = 16_384  # metrics of heads in one answer
 TILES = 16  # level-0 tiles of a head that are put together to its whole map
 
 
@@ -115,6 +116,8 @@ def chosen(answers: Answers, room: int, tell: Callable[[float], None]) -> Kept:
         kept.miss("the closest view of long maps", "长注意力图的最近视图")
     for number, scene in enumerate(answers.scenes):
         kept.lessons.append(lesson(kept, answers, scene, number, room))
+    if any(scene.batch > 1 for scene in answers.scenes):
+        kept.miss("all sequences but the first", "第一个以外的序列")
     kept.miss("queries, keys and scores of single pairs", "单个词对的查询、键和分数")
     return kept
 
@@ -186,6 +189,8 @@ def first(scene: Scene) -> Iterator[str]:
     for call in scene.calls:
         yield f"thumbs/{call.id}.bin"
     yield "metrics.bin"
+    if len(scene.calls) * max(call.facts.shape[1] for call in scene.calls) * len(scene.metrics) > LISTED:
+        yield from (f"metrics/{call.id}.bin" for call in scene.calls)
 
 
 def groups_of(scene: Scene) -> list[Group]:
@@ -205,8 +210,27 @@ def groups_of(scene: Scene) -> list[Group]:
         ),
         Group((f"norms/{call.id}.bin" for call in scene.calls), "norms of values", "值向量的范数"),
         Group(
+            (
+                f"whole/{call.id}/{head}/{GRADIENTS}.bin"
+                for call in small if call.facts.gradients for head in range(call.facts.shape[1])
+            ),
+            "the gradients of some heads", "部分注意力头的梯度",
+        ),
+        Group(
             (f"tile/{call.id}/{head}/0/{level(call)}/0/0.bin" for call, head in heads),
             "large pictures of some heads", "部分注意力头的大图",
+        ),
+        Group(
+            (f"tile/{call.id}/{head}/{GRADIENTS}/{level(call)}/0/0.bin" for call, head in heads if call.facts.gradients),
+            "the gradients of some heads", "部分注意力头的梯度",
+        ),
+        Group(
+            (
+                f"{what}/{call.id}/{head}/{weighting}.bin"
+                for call, head in heads for what in ("entropy", *(("band",) if call.facts.causal else ()))
+                for weighting in (0, 1)
+            ),
+            "distances and entropies of some heads", "部分注意力头的距离与熵",
         ),
         Group(
             (
@@ -215,6 +239,14 @@ def groups_of(scene: Scene) -> list[Group]:
                 for i, j in product(*(range(ceil(n / SIDE)) for n in call.facts.shape[2:]))
             ),
             "exact maps of some heads", "部分注意力头的精确权重图",
+        ),
+        Group(
+            (
+                f"tile/{call.id}/{head}/{GRADIENTS}/0/{i}/{j}.bin"
+                for call in some if call.facts.gradients for head in range(call.facts.shape[1])
+                for i, j in product(*(range(ceil(n / SIDE)) for n in call.facts.shape[2:]))
+            ),
+            "the gradients of some heads", "部分注意力头的梯度",
         ),
         *(links(call, what) for call in large for what in ("row", "column")),
     ]  # fmt: skip

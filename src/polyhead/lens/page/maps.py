@@ -17,6 +17,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from polyhead.errors import ArgumentError
+from polyhead.lens.backward import slopes
 from polyhead.lens.page.metrics import Asked, of_some_rows
 from polyhead.lens.page.scene import ALL
 from polyhead.lens.recording import Call
@@ -32,7 +34,8 @@ WHOLE = 32_000  # weights of a head that are sent at once
 SQUARE = 1 << 24  # weights of a head that are looked at for one answer
 SAMPLE, LEAST = 256, 32  # rows that metrics are measured on, at most and at least
 SAMPLED = 1 << 20  # weights of a head that metrics are measured on, unless its rows are longer
-NORMS, NO_SINKS = 1, 2  # what a weighting adds up
+NEAR, OCTAVE = 32, 8  # distances that stand alone, and the steps to twice as far from there on
+NORMS, NO_SINKS, GRADIENTS = 1, 2, 4  # what a weighting adds up
 T = TypeVar("T")
 
 
@@ -81,6 +84,24 @@ class Maps:
             factors[list(self.sinks)] = 0.0
         return factors
 
+    def slopes(self, head: int, rows: Tensor, columns: range) -> Tensor:
+        """The gradients [t, s] of weights of a head; raises ArgumentError where none were recorded."""
+        heard = self.call.backward
+        if heard is None or heard.output is None:
+            raise ArgumentError(f"{self.call.name} has no gradients")
+        group = head * heard.value.shape[1] // heard.output.shape[1]
+        gradient = heard.output[self.row, head].index_select(0, rows)
+        value = heard.value[self.row, group, columns.start : columns.stop]
+        return slopes(gradient[None, None], value[None, None], torch.float32)[0, 0]
+
+    def pulls(self, head: int, weighting: int, rows: Tensor, columns: range) -> Tensor:
+        """Weights times their gradients [t, s]: above 0 what raises the target, below 0 what lowers it."""
+        p = self.head(head).weights(rows, columns).float()
+        found = (p * self.slopes(head, rows, columns)).masked_fill(p == 0, 0.0)
+        if weighting & NO_SINKS:
+            found[:, [key - columns.start for key in self.sinks if key in columns]] = 0.0
+        return found
+
     def total(self, head: int, weighting: int, rows: Tensor) -> Tensor:
         """What these rows sum to under a weighting, [t]; 1 where that is nothing."""
         factors = self.factors(head, weighting)
@@ -90,6 +111,8 @@ class Maps:
 
     def weights(self, head: int, weighting: int, rows: Tensor, columns: range, total: Tensor | None = None) -> Tensor:
         """The weights [t, s] of a head under a weighting."""
+        if weighting & GRADIENTS:
+            return self.pulls(head, weighting, rows, columns)
         p = self.head(head).weights(rows, columns).float()
         factors = self.factors(head, weighting)
         if factors is None:
@@ -120,19 +143,40 @@ class Maps:
         rows = (cells * side + side // 2).clamp(max=T - 1)
         columns = range(j * SIDE * side, min((j + 1) * SIDE * side, S))
         total = None
-        if weighting:
+        if weighting and not weighting & GRADIENTS:
             at = (head, weighting, level, i)
             total = kept(self.sums, at, 64, lambda: self.total(head, weighting, rows))
         p = self.weights(head, weighting, rows, columns, total)
         if side == 1:
             return p
-        p = torch.nn.functional.pad(p, (0, -len(columns) % side))
-        return p.unflatten(1, (-1, side)).amax(2)
+        p = torch.nn.functional.pad(p, (0, -len(columns) % side)).unflatten(1, (-1, side))
+        return farthest(p, 2) if weighting & GRADIENTS else p.amax(2)
 
-    def whole(self, head: int) -> Tensor | None:
+    def whole(self, head: int, weighting: int = 0) -> Tensor | None:
         """[T, S] where that is little."""
         _, T, S = self.size
-        return self.head(head).weights(range(T), range(S)) if T * S <= WHOLE else None
+        if T * S > WHOLE:
+            return None
+        every = torch.arange(T, device=self.call.lse.device)
+        return (
+            self.pulls(head, weighting, every, range(S)) if weighting else self.head(head).weights(range(T), range(S))
+        )
+
+    def band(self, head: int, weighting: int) -> Tensor:
+        """[distances, queries]: what each of some queries, spread over the map, gives to keys so far behind it, added
+        up over distances that stand together (`behind`)."""
+        _, T, S = self.size
+        rows = spread(0, T, SAMPLE).to(self.call.lse.device)
+        far = rows[:, None] + (S - T) - torch.arange(S, device=rows.device)  # [t, S]
+        p = self.weights(head, weighting, rows, range(S)).masked_fill(far < 0, 0.0)
+        places = behind(far.clamp(min=0))
+        return p.new_zeros(len(rows), int(places.max()) + 1).scatter_add_(1, places, p).T
+
+    def entropies(self, head: int, weighting: int) -> Tensor:
+        """How undecided each of some queries is, spread over the map, in nats [t]."""
+        _, T, S = self.size
+        rows = spread(0, T, SAMPLE).to(self.call.lse.device)
+        return torch.special.entr(self.weights(head, weighting, rows, range(S))).sum(1)
 
     # ------------------------------------------------------------------------------------------------------ lists
 
@@ -141,7 +185,7 @@ class Maps:
         rows = torch.tensor([query], device=self.call.lse.device)
         p = self.weights(head, weighting, rows, range(self.size[2]))[0]
         sorted_p, keys = named(p)
-        running = torch.sort(p, descending=True).values.cumsum(0)
+        running = torch.sort(p.abs(), descending=True).values.cumsum(0)
         holders = int((running < HELD * running[-1]).sum()) + 1 if float(running[-1]) > 0 else 0
         return listed(sorted_p, keys, float(sorted_p.sum()), holders)
 
@@ -149,11 +193,12 @@ class Maps:
         """[65, 2]: what a key receives and of how many queries, then (query, weight), best first; None where a
         weighting asks for the sums of too many rows."""
         _, T, S = self.size
-        if weighting and T * S > SQUARE:
+        summed = bool(weighting) and not weighting & GRADIENTS
+        if summed and T * S > SQUARE:
             return None
         every = torch.arange(T, device=self.call.lse.device)
         total = None
-        if weighting:
+        if summed:
             total = kept(
                 self.sums, (head, weighting, -1, 0), 64,
                 lambda: torch.cat([self.total(head, weighting, rows) for rows in every.split(SIDE)]),
@@ -163,11 +208,15 @@ class Maps:
         return listed(weights, queries, float(p.sum()), T)
 
     def cell(self, head: int, query: int, key: int) -> Tensor:
-        """[3, K]: the query, the key, and (scale, bias, score, log-sum-exp, weight, norm of the value)."""
+        """[3, K]: the query, the key, and (scale, bias, score, log-sum-exp, weight, norm of the value), with the gradient
+        of the weight where that was recorded."""
         single = self.head(head)
         q, k = single.request.query[0, 0, query].float(), single.request.key[0, 0, key].float()
         found, norm = single.score(query, key), float(self.call.norms.values[self.row, head, key])
         told = [single.request.scale, found.bias, found.score, float(single.lse[0, 0, query]), found.weight, norm]
+        if self.call.facts.gradients:
+            row = torch.tensor([query], device=self.call.lse.device)
+            told.append(float(self.slopes(head, row, range(key, key + 1))))
         lines = q.new_zeros(3, max(len(q), len(told)))
         lines[0, : len(q)], lines[1, : len(k)], lines[2, : len(told)] = q, k, q.new_tensor(told)
         return lines
@@ -178,6 +227,12 @@ class Maps:
         rows = spread(0, T, max(min(SAMPLE, SAMPLED // max(S, 1)), LEAST)).to(self.call.lse.device)
         single = self.head(head)
         return of_some_rows(asked, single.weights(rows, range(S)).float(), single.seen(rows, range(S)), rows)
+
+
+def behind(far: Tensor) -> Tensor:
+    """The line of a band that each distance is on: one each up to 32, then eight from any to twice as far."""
+    octave = (torch.frexp(far.double()).exponent.long() - 1).clamp(min=5)  # 5: 32 to 63
+    return torch.where(far < NEAR, far, NEAR + OCTAVE * (octave - 5) + (far >> (octave - 3)) % OCTAVE)
 
 
 def in_cells(p: Tensor, grid: Grid) -> Tensor:
@@ -191,10 +246,17 @@ def in_cells(p: Tensor, grid: Grid) -> Tensor:
 
 
 def named(p: Tensor) -> tuple[Tensor, Tensor]:
-    """The largest of some weights that are more than nothing, and where they are; of equal ones the leftmost."""
-    weights, places = torch.sort(p, descending=True, stable=True)
-    some = weights[:MOST] > 0
-    return weights[:MOST][some], places[:MOST][some]
+    """The largest of some weights that are more than nothing, and where they are; of equal ones the leftmost. Where there
+    are signs, the farthest from nothing."""
+    places = torch.sort(p.abs(), descending=True, stable=True).indices[:MOST]
+    weights = p[places]
+    return weights[weights != 0], places[weights != 0]
+
+
+def farthest(x: Tensor, dim: int) -> Tensor:
+    """The numbers that are farthest from 0 along an axis, with their signs."""
+    high, low = x.amax(dim), x.amin(dim)
+    return torch.where(high >= -low, high, low)
 
 
 def listed(weights: Tensor, places: Tensor, *first: float) -> Tensor:

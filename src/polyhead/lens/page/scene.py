@@ -103,6 +103,11 @@ class Scene:
     def facts(self) -> list[Facts]:
         return self.recording.facts()
 
+    @property
+    def batch(self) -> int:
+        """How many sequences were recorded at once."""
+        return self.facts[0].shape[0]
+
     @cached_property
     def calls(self) -> list[Shown]:
         """Every call in order, with its place."""
@@ -207,7 +212,7 @@ class Scene:
             "calls": [self.told_of_call(call) for call in self.calls],
             "metrics": [asdict(metric) for metric in self.metrics],
             "missed": [asdict(one) for one in self.recording.missed],
-            "batch": self.facts[0].shape[0],
+            "batch": self.batch,
             "sinks": True,
             "opens": self.opens,
             "no_lesson": self.no_lesson(),

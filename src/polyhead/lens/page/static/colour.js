@@ -24,11 +24,19 @@ export const SCALES = {
   log: [(w) => Math.log1p(w / SMALL) / Math.log1p(1 / SMALL), (p) => SMALL * Math.expm1(p * Math.log1p(1 / SMALL))],
 };
 
-// The place of a weight on the ramp, 0 to 1; of a difference, 0.5 is none.
+// The number at the end of the ramp of what has a sign: 1 of differences of weights, the largest there is of gradients.
+let largest = 1;
+export const reach = (most) => { largest = most || 1; };
+export const peak = () => largest;
+
+// What has a sign as a part of that number.
+export const fraction = (x) => Math.max(-1, Math.min(1, x / largest));
+
+// The place of a weight on the ramp, 0 to 1; of what has a sign, 0.5 is none.
 export function place(weight, scale, apart) {
   const [up] = SCALES[scale];
-  if (apart !== true) return up(Math.min(1, Math.max(0, weight)));
-  return 0.5 + Math.sign(weight) * up(Math.min(1, Math.abs(weight))) / 2;
+  if (apart !== true && apart !== 'lit') return up(Math.min(1, Math.max(0, weight)));
+  return 0.5 + Math.sign(weight) * up(Math.abs(fraction(weight))) / 2;
 }
 
 export function dark() {
@@ -38,6 +46,7 @@ export function dark() {
 
 export function ramp(apart) {
   if (apart === 'text') return dark() ? TEXT_DARK : TEXT;
+  if (apart === 'lit') return DIFFERENCES_DARK;
   return apart ? (dark() ? DIFFERENCES_DARK : DIFFERENCES) : WEIGHTS;
 }
 

@@ -5,7 +5,7 @@ import { labelled } from './tokens.js';
 import { say } from './say.js';
 
 const held = document.getElementById('answers');
-const ANSWERS = held ? JSON.parse(held.textContent) : null;
+export const ANSWERS = held ? JSON.parse(held.textContent) : null;
 
 // In a notebook the window round this one hands in a port, through which it asks Python; numbers tell answers apart.
 const PORT = document.querySelector('meta[name="answers"][content="port"]') && new Promise((ready) => {
@@ -59,7 +59,11 @@ export function numbers(bytes) {
   if (version !== 1) throw new Error(`an answer of version ${version}; this page reads version 1`);
   const shape = [4, 8, 12].slice(0, rank).map((at) => head.getUint32(at, true));
   const raw = new KINDS[dtype](bytes, 16);
-  return { shape, raw, values: dtype === 1 ? Float32Array.from(raw, half) : raw, root: transfer === 1 };
+  const values = dtype === 1 ? Float32Array.from(raw, half) : raw;
+  if (transfer !== 2) return { shape, raw, values, root: transfer === 1 };
+  const most = head.getFloat32(12, true); // numbers with signs, as parts of this one
+  const whole = dtype === 1 ? (v) => v * most : (v) => { const root = (v - 128) / 127; return root * Math.abs(root) * most; };
+  return { shape, raw, values: Float32Array.from(values, whole), root: false, most };
 }
 
 export function weights({ values, root }) {
@@ -97,14 +101,14 @@ const CHUNK = 2048, WHOLE = 32000, SIDE = 256, TILES = 16, TOP = 64;
 // What stands along an axis: words, patches of a picture, frames of a sound, or bare places.
 export class Ruler {
   constructor(scene, name, part, index) {
-    Object.assign(this, { scene, name, part, index, kind: part.kind, count: part.count, chunks: [], labels: [], places: [], signs: new Set() });
+    Object.assign(this, { scene, name, part, index, kind: part.kind, count: part.count, chunks: [], labels: [], places: [], words: [], signs: new Set() });
     this.text = [...(part.text ?? scene.info.text ?? '')];
     for (let i = 0; i < (part.before ?? 0); i++) this.signs.add(i);
   }
 
   // Labels of the places from `first` to `last`, there or on their way.
   load(first, last) {
-    if (this.kind !== 'words' && this.kind !== 'places') return null;
+    if (this.kind !== 'words') return null; // others have none
     const wanted = [];
     for (let n = Math.floor(Math.max(0, first) / CHUNK); n <= Math.floor(Math.min(this.count - 1, last) / CHUNK); n++) {
       this.chunks[n] ??= this.fetch(n);
@@ -120,6 +124,7 @@ export class Ruler {
       labelled(found.labels, places, found.text === undefined ? this.text : [...found.text], found.text_start).forEach((label, i) => {
         this.labels[n * CHUNK + i] = label;
         this.places[n * CHUNK + i] = places[i] ?? [0, 0];
+        this.words[n * CHUNK + i] = found.words?.[i];
       });
       found.signs?.forEach((i) => this.signs.add(i));
     }
@@ -153,7 +158,7 @@ class Stretch {
     const { scene, name, part, index, kind } = whole;
     Object.assign(this, { whole, offset, count, scene, name, part, index, kind });
     this.signs = { has: (i) => whole.signs.has(i + offset) };
-    this.places = new Proxy([], { get: (_, i) => whole.places[Number(i) + offset] });
+    [this.places, this.words] = ['places', 'words'].map((name) => new Proxy([], { get: (_, i) => whole[name][Number(i) + offset] }));
   }
 
   load(first, last) {
@@ -207,8 +212,14 @@ export class Scene {
 
   metrics() {
     return this.bits.get('metrics', async () => {
-      const bytes = await get(`${this.prefix}metrics.bin`);
-      return bytes && numbers(bytes);
+      const { calls, info: { metrics } } = this, H = Math.max(...calls.map((call) => call.heads)), M = metrics.length;
+      if (calls.length * H * M <= 16384) {
+        const bytes = await get(`${this.prefix}metrics.bin`);
+        return bytes && numbers(bytes);
+      }
+      const values = new Float32Array(calls.length * H * M).fill(NaN); // too many for one answer
+      for (let call = 0; call < calls.length; call++) values.set((await this.ask('metrics', call))?.values ?? [], call * H * M);
+      return { shape: [calls.length, H, M], values };
     });
   }
 
@@ -223,21 +234,22 @@ export class Scene {
     return this.known(call) && (queries * keys <= WHOLE || Math.ceil(queries / SIDE) * Math.ceil(keys / SIDE) <= TILES);
   }
 
-  // All weights [T, S] of a head, or null. weighting: bit 0 by value norm, bit 1 without sinks; rows sum to one again.
+  // All weights [T, S] of a head, or null. weighting: bit 0 by value norm, bit 1 without sinks; rows sum to one again. Bit 2:
+  // times their gradients, signed, and rows sum to what they do.
   matrix(call, head, weighting) {
-    if (!this.small(call)) return Promise.resolve(null);
+    if (!this.small(call) || (weighting & 4 && !this.calls[call].gradients)) return Promise.resolve(null);
     return this.matrices.get(`${call}/${head}/${weighting}`, async () => {
       const { queries: T, keys: S } = this.calls[call];
       let data, exact = T * S <= WHOLE;
       if (exact) {
-        const whole = await this.ask('whole', call, head);
+        const whole = await (weighting & 4 ? this.ask('whole', call, head, 4) : this.ask('whole', call, head));
         if (whole) data = await this.weighed(call, head, weighting, Float32Array.from(whole.values));
       }
       if (!data) {
         exact = false;
         data = await this.tiled(call, head, weighting);
       }
-      return data && { T, S, data, exact };
+      return data && { T, S, data, exact, signed: weighting > 3 };
     });
   }
 
@@ -245,9 +257,9 @@ export class Scene {
     const { queries: T, keys: S, heads } = this.calls[call];
     const factor = new Float32Array(S).fill(1);
     if (weighting & 1) {
-      const norms = await this.bits.get(`norms/${call}`, () => this.ask('norms', call));
+      const at = heads * S > WHOLE ? [call, head] : [call], norms = await this.bits.get(`norms/${at}`, () => this.ask('norms', ...at));
       if (!norms) return null;
-      factor.set(norms.values.subarray(head % heads * S, (head % heads + 1) * S));
+      factor.set(at[1] === undefined ? norms.values.subarray(head * S, (head + 1) * S) : norms.values);
     }
     if (weighting & 2) {
       await this.axes(call)[1].load(0, S);
@@ -258,7 +270,7 @@ export class Scene {
         const row = data.subarray(i * S, (i + 1) * S);
         let sum = 0;
         for (let j = 0; j < S; j++) sum += row[j] *= factor[j];
-        if (sum > 0) for (let j = 0; j < S; j++) row[j] /= sum;
+        if (sum > 0 && weighting < 4) for (let j = 0; j < S; j++) row[j] /= sum;
       }
     }
     return data;
@@ -266,7 +278,7 @@ export class Scene {
 
   async tiled(call, head, weighting) {
     const { queries: T, keys: S } = this.calls[call], data = new Float32Array(T * S), asked = [];
-    const sent = this.info.sinks ? weighting : weighting & 1;
+    const sent = weighting & 4 || (this.info.sinks ? weighting : weighting & 1);
     for (let i = 0; i < T; i += SIDE) {
       for (let j = 0; j < S; j += SIDE) asked.push(this.ask('tile', call, head, sent, 0, i / SIDE, j / SIDE).then((tile) => tile && [i, j, tile]));
     }
@@ -275,7 +287,13 @@ export class Scene {
       const [i, j, tile] = found, [rows, columns] = tile.shape, part = weights(tile);
       for (let r = 0; r < rows; r++) data.set(part.subarray(r * columns, (r + 1) * columns), (i + r) * S + j);
     }
-    return sent === weighting ? data : this.weighed(call, head, weighting & 2, data);
+    return sent === weighting ? data : this.weighed(call, head, weighting & 6, data);
+  }
+
+  // What the server says of some rows of a head, spread over the map.
+  sampled(what, call, head, weighting) {
+    const sent = this.info.sinks ? weighting : weighting & 1;
+    return this.bits.get(`${what}/${call}/${head}/${sent}`, () => this.known(call) ? this.ask(what, call, head, sent) : null);
   }
 
   // The strongest keys of a query ("row"), or the queries that look most at a key ("column"): {sum, held, links}.
@@ -287,8 +305,8 @@ export class Scene {
         const matrix = await this.matrix(call, head, weighting);
         if (matrix?.exact) return kind === 'row' ? ranked(matrix.data.subarray(at * S, (at + 1) * S)) : ranked(matrix.data.filter((_, n) => n % S === at), T);
       }
-      const found = await this.ask(kind, call, head, this.info.sinks ? weighting : weighting & 1, at);
-      if (!found) return kind === 'column' && weighting ? { ...await this.strongest(kind, call, head, 0, at), plain: true } : null;
+      const found = kind === 'column' && weighting % 4 && T * S > 2 ** 24 ? null : await this.ask(kind, call, head, this.info.sinks ? weighting : weighting & 5, at);
+      if (!found) return kind === 'column' && weighting && weighting < 4 ? { ...await this.strongest(kind, call, head, 0, at), plain: true } : null;
       const links = [];
       for (let n = 2; n < found.values.length; n += 2) if (found.values[n] >= 0) links.push([found.values[n], found.values[n + 1]]);
       return { sum: found.values[0], held: found.values[1], links };
@@ -311,10 +329,11 @@ export class Scene {
   }
 }
 
-function ranked(row, queries) {
-  const links = Array.from(row, (w, i) => [i, w]).filter(([, w]) => w > 0).sort((a, b) => b[1] - a[1] || a[0] - b[0]);
-  const sum = links.reduce((s, [, w]) => s + w, 0);
+// The strongest of a row, or of what a key receives from so many queries: {sum, held, links}.
+export function ranked(row, queries) {
+  const links = Array.from(row, (w, i) => [i, w]).filter(([, w]) => w).sort((a, b) => Math.abs(b[1]) - Math.abs(a[1]) || a[0] - b[0]);
+  const size = links.reduce((s, [, w]) => s + Math.abs(w), 0), some = queries === undefined ? links.slice(0, TOP) : links;
   let held = 0;
-  for (let s = 0; held < links.length && s < 0.8 * sum; held++) s += links[held][1];
-  return { sum: queries === undefined ? links.slice(0, TOP).reduce((s, [, w]) => s + w, 0) : sum, held: queries ?? held, links: links.slice(0, TOP) };
+  for (let s = 0; held < links.length && s < 0.8 * size; held++) s += Math.abs(links[held][1]);
+  return { sum: some.reduce((s, [, w]) => s + w, 0), held: queries ?? held, links: links.slice(0, TOP) };
 }

@@ -62,7 +62,7 @@ export function createFinder(app) {
 }
 
 export function createHelp() {
-  const keys = [['← ↑ ↓ →', 'key arrows'], ['[  ]', 'key heads'], [',  .', 'key layers'], ['/', 'key find'], ['l', 'key l'], ['Esc', 'key esc'], ['Ctrl Z, Ctrl ⇧ Z', 'key undo'], ['+  −  0', 'key zoom'], ['w', 'key w'], ['s', 'key s'], ['v', 'key v'], ['p', 'key play']];
+  const keys = [['← ↑ ↓ →', 'key arrows'], ['[  ]', 'key heads'], [',  .', 'key layers'], ['/', 'key find'], ['l', 'key l'], ['Esc', 'key esc'], ['Ctrl Z, Ctrl ⇧ Z', 'key undo'], ['+  −  0', 'key zoom'], ['w', 'key w'], ['s', 'key s'], ['j', 'key j'], ['v', 'key v'], ['p', 'key play']];
   const element = dialog(say('help'), make('p', {}, say('help text')), make('h3', {}, say('keys')), make('dl', { class: 'keys' }, keys.map(([key, name]) => [make('dt', {}, key.split(/ {2}/).map((k) => make('kbd', {}, k))), make('dd', {}, say(name))])), make('details', {}, make('summary', {}, say('why')), say('why text').split('\n').map((line) => make('p', {}, line))));
   return { open: () => element.showModal() };
 }

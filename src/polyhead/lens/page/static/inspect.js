@@ -5,7 +5,7 @@ import { css, rgb } from './colour.js';
 import { current, pin, preview, state } from './state.js';
 import { picturesOf } from './panel.js';
 import { plain } from './tokens.js';
-import { say, unit } from './say.js';
+import { much, say, unit } from './say.js';
 
 const FEW = 8, AROUND = 3;
 
@@ -59,7 +59,7 @@ export function createInspector(host, app) {
     const picture = state.side === 'd' ? app.parts.picture : null;
     if (picture?.both) {
       const found = [];
-      picture.data.forEach((w, n) => Number.isNaN(w) || found.push([picture.rowAt(Math.floor(n / picture.S)), picture.columnAt(n % picture.S), w]));
+      picture.data.forEach((w, n) => w && found.push([picture.rowAt(Math.floor(n / picture.S)), picture.columnAt(n % picture.S), w]));
       return found.sort((a, b) => Math.abs(b[2]) - Math.abs(a[2])).slice(0, FEW + 2);
     }
     const matrix = await app.mean(scene);
@@ -67,10 +67,10 @@ export function createInspector(host, app) {
     const { T, S, data } = matrix, best = [];
     for (let i = 0; i < T; i++) {
       let top = 0;
-      for (let j = 1; j < S; j++) if (data[i * S + j] > data[i * S + top]) top = j;
+      for (let j = 1; j < S; j++) if (Math.abs(data[i * S + j]) > Math.abs(data[i * S + top])) top = j;
       best.push([i, top, data[i * S + top]]);
     }
-    return best.filter(([, , w]) => w > 0).sort((a, b) => b[2] - a[2]).slice(0, FEW + 2);
+    return best.filter(([, , w]) => w).sort((a, b) => Math.abs(b[2]) - Math.abs(a[2])).slice(0, FEW + 2);
   }
 
   function overall(best, rows, columns) {
@@ -79,7 +79,7 @@ export function createInspector(host, app) {
       make('span', { class: 'label' }, make('b', { class: 'query' }, word(rows, i)), ' → ', make('b', { class: 'key' }, word(columns, j))), make('span', { class: 'number' }, signed(w)))))));
   }
 
-  const signed = (w) => state.side === 'd' ? (w > 0 ? '+' : '−') + percent(Math.abs(w)) : percent(w);
+  const signed = (w) => state.side === 'd' && state.weighting !== 4 ? (w > 0 ? '+' : '−') + percent(Math.abs(w)) : much(w);
 
   async function valueOf(scene, now, row, column, numbers) {
     if (now.query < 0 || now.key < 0) return undefined;
@@ -101,12 +101,12 @@ export function createInspector(host, app) {
     if (who && whom) {
       const rank = row?.links.findIndex(([i]) => i === now.key);
       fill(readout, make('p', { class: 'said' }, who, ` ${say('looks at')} `, whom),
-        make('p', { class: 'big' }, barred ? '—' : hidden ? '—' : value === undefined || Number.isNaN(value) ? (row?.links.length > 1 ? `< ${percent(row.links.at(-1)[1])}` : '—') : signed(value)),
-        make('p', { class: 'fine' }, barred ? say('barred') : hidden ? say('is hidden') : state.side === 'd' ? (Number.isNaN(value) ? say('in one only') : (app.both(now.query, now.key) ?? []).map((w, n) => `${'AB'[n]} ${percent(w)}`).join(' · ')) : value === undefined ? say('beyond 64') : [app.measure(), rank >= 0 ? ` · ${say('rank', rank + 1, grouped(columns.count))}` : '']));
+        make('p', { class: 'big' }, barred ? '—' : hidden ? '—' : value === undefined || Number.isNaN(value) ? (row?.links.length > 1 ? `< ${state.weighting === 4 ? digits(Math.abs(row.links.at(-1)[1])) : percent(row.links.at(-1)[1])}` : '—') : signed(value)),
+        make('p', { class: 'fine' }, barred ? say('barred') : hidden ? say('is hidden') : state.side === 'd' ? (Number.isNaN(value) ? say('in one only') : (app.both(now.query, now.key) ?? []).map((w, n) => `${'AB'[n]} ${much(w)}`).join(' · ')) : value === undefined ? say('beyond 64') : [app.measure(), rank >= 0 ? ` · ${say('rank', rank + 1, grouped(columns.count))}` : '']));
     } else if (who) {
       const best = row?.links[0];
-      fill(readout, make('p', { class: 'said' }, who, ` ${say('looks most at')} `, best ? make('b', { class: 'key' }, word(columns, best[0])) : '—'),
-        make('p', { class: 'big' }, best ? percent(best[1]) : '—'), make('p', { class: 'fine' }, app.measure()));
+      fill(readout, make('p', { class: 'said' }, who, ` ${say(state.weighting === 4 ? 'strongest of' : 'looks most at')} `, best ? make('b', { class: 'key' }, word(columns, best[0])) : '—'),
+        make('p', { class: 'big' }, best ? much(best[1]) : '—'), make('p', { class: 'fine' }, app.measure()));
     } else {
       fill(readout, make('p', { class: 'said' }, whom, ` ${say('is looked at')}`), make('p', { class: 'fine' }, app.measure()));
     }
@@ -143,15 +143,15 @@ export function createInspector(host, app) {
     section.hidden = at < 0;
     if (at < 0) return;
     if (!found) return fill(section, make('p', { class: 'fine' }, say('not kept')));
-    const most = found.links[0]?.[1] || 1, links = all[kind] ? found.links : found.links.slice(0, FEW);
+    const pull = state.weighting === 4, most = found.links[0]?.[1] || 1, links = all[kind] ? found.links : found.links.slice(0, FEW);
     const title = kind === 'key' ? [make('b', { class: 'query' }, word(other, at)), ` ${say('looks at')}`] : [say('who looks at'), ' ', make('b', { class: 'key' }, word(other, at))];
-    const summary = kind === 'key' ? say('hold', grouped(found.held), grouped(ruler.count), unit(ruler, found.held)) : say('received', digits(found.sum), grouped(found.held)) + (found.plain ? ` · ${say('by plain')}` : '');
+    const summary = kind === 'key' ? say(pull ? 'hold signed' : 'hold', grouped(found.held), grouped(ruler.count), unit(ruler, ruler.count)) : say(pull ? 'received signed' : 'received', pull ? much(found.sum) : digits(found.sum), grouped(found.held)) + (found.plain ? ` · ${say('by plain')}` : '');
     fill(section, make('h2', {}, title), make('p', { class: 'fine' }, summary),
       make('ol', {}, links.map(([i, w]) => make('li', {}, make('button', {
         class: `link ${ruler.kind === 'patches' ? 'cropped' : ''}`, 'aria-pressed': i === (kind === 'key' ? now.key : now.query),
         onclick: () => pin(kind === 'key' ? { query: at, key: i } : { query: i, key: at }),
         onpointerenter: () => kind === 'key' ? markOnly(at, i) : markOnly(i, at),
-      }, make('span', { class: 'label' }, word(ruler, i), ruler.count > 200 && ruler.kind === 'words' ? make('small', {}, ` ${grouped(i)}`) : null), context(ruler, i), make('span', { class: 'meter' }, make('i', { style: { width: `${w / most * 100}%`, background: css(rgb(w, state.scale)) } })), make('span', { class: 'number' }, percent(w)))))),
+      }, make('span', { class: 'label' }, word(ruler, i), ruler.count > 200 && ruler.kind === 'words' ? make('small', {}, ` ${grouped(i)}`) : null), context(ruler, i), make('span', { class: 'meter' }, make('i', { style: { width: `${Math.abs(w / most) * 100}%`, background: css(rgb(w, state.scale, pull)) } })), make('span', { class: 'number' }, much(w)))))),
       found.links.length > FEW && make('button', { class: 'quiet more', onclick: () => { all[kind] = !all[kind]; list(section, kind, found, ruler, now, other); } }, all[kind] ? say('fewer') : say('more', found.links.length)));
   }
 
@@ -163,13 +163,13 @@ export function createInspector(host, app) {
   function figures(numbers, value) {
     cell.hidden = !numbers;
     if (!numbers) return;
-    const K = numbers.shape[1], v = numbers.values, [scale, bias, score, lse, weight, norm] = v.subarray(2 * K);
+    const K = numbers.shape[1], v = numbers.values, [scale, bias, score, lse, weight, norm, slope] = v.subarray(2 * K);
     const products = Array.from({ length: K }, (_, n) => v[n] * v[K + n]), dot = products.reduce((a, b) => a + b, 0);
     const most = Math.max(...products.map(Math.abs)) || 1;
     const line = (name, value, hint) => [make('dt', { title: hint }, name), make('dd', {}, value)];
     const bars = make('svg', { class: 'products', viewBox: `0 0 ${K * 4} 44`, preserveAspectRatio: 'none', role: 'img', 'aria-label': say('products', K) });
     products.forEach((p, n) => bars.append(make('rect', { x: n * 4, y: p > 0 ? 22 - p / most * 21 : 22, width: 3, height: Math.max(0.5, Math.abs(p) / most * 21), class: p > 0 ? 'more' : 'less' })));
-    fill(cell, make('h2', {}, say('numbers')), make('dl', {}, line('q·k', digits(dot), say('about dot')), line(say('scale'), `× ${digits(scale)}`), bias ? line(say('bias'), Number.isNaN(bias) ? say('a function') : `+ ${digits(bias)}`) : [], line(say('score'), digits(score)), line('log Σ exp', digits(lse), say('about lse')), line(say('weight'), `exp(${digits(score)} − ${digits(lse)}) = ${digits(weight)}`), line(say(app.scene.calls[state.call].norms_after ? 'norm after' : 'norm'), digits(norm))),
+    fill(cell, make('h2', {}, say('numbers')), make('dl', {}, line('q·k', digits(dot), say('about dot')), line(say('scale'), `× ${digits(scale)}`), bias ? line(say('bias'), Number.isNaN(bias) ? say('a function') : `+ ${digits(bias)}`) : [], line(say('score'), digits(score)), line('log Σ exp', digits(lse), say('about lse')), line(say('weight'), `exp(${digits(score)} − ${digits(lse)}) = ${digits(weight)}`), line(say(app.scene.calls[state.call].norms_after ? 'norm after' : 'norm'), digits(norm)), app.scene.calls[state.call].gradients ? line(say('gradient'), digits(slope)) : []),
       make('p', { class: 'fine' }, say('products', K)), bars);
   }
 
@@ -184,7 +184,7 @@ export function createInspector(host, app) {
     fill(acts, make('h2', {}, say('take along')), make('div', { class: 'buttons' }, act('copy numbers', () => app.copy(text())), act('as table', () => app.open('table')), act('TSV', () => app.save('tsv')), act('SVG', () => app.save('svg')), act('PNG', () => app.save('png'))));
     const { info } = app.scene, call = app.shown().calls[state.call];
     fill(about, make('details', {}, make('summary', {}, say('why')), say('why text').split('\n').map((line) => make('p', {}, line))),
-      make('details', {}, make('summary', {}, say('provenance')), make('dl', {}, [[say('module'), call.name], [say('kernel'), `${call.kernel} (${call.route})`], [say('exactness'), call[`exactness_${app.language()}`] ?? call.exactness], ['torch', info.torch], [say('captured'), say('calls', info.calls.length, info.missed.length)], ...(info.batch > 1 ? [[say('batch'), say('first of', info.batch)]] : [])].map(([k, v]) => [make('dt', {}, k), make('dd', {}, v)])),
+      make('details', {}, make('summary', {}, say('provenance')), make('dl', {}, [[say('module'), call.name], [say('kernel'), `${call.kernel} (${call.route})`], [say('exactness'), call[`exactness_${app.language()}`] ?? call.exactness], ['torch', info.torch], [say('captured'), say('calls', info.calls.length, info.missed.length)], ...(info.batch > 1 ? [[say('batch'), say('one of', state.row + 1, info.batch)]] : [])].map(([k, v]) => [make('dt', {}, k), make('dd', {}, v)])),
         info.missed.length ? make('ul', {}, info.missed.map((m) => make('li', {}, `${m.name}: ${m.reason}`))) : null,
         info.left_out?.length ? [make('h3', {}, say('left out')), make('ul', {}, info.left_out.map((what) => make('li', {}, what[`what_${app.language()}`] ?? what.what_en ?? String(what))))] : null));
   }

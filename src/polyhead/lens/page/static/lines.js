@@ -1,8 +1,9 @@
 // Two texts side by side, and lines from each word to the words it looks at: as opaque as the weight is large.
 
 import { fill, make, percent, theme, token } from './dom.js';
+import { css, fraction, ink, rgb } from './colour.js';
 import { current, pin, preview, state } from './state.js';
-import { say } from './say.js';
+import { much, say } from './say.js';
 
 const MOST = 160, FAINTEST = 0.02;
 
@@ -36,7 +37,7 @@ export function createLines(host) {
     fill(host, make('div', { class: 'sides' },
       make('h2', { class: 'who' }, say('looks'), make('small', {}, next.rowTitle)), make('h2', { class: 'whom' }, say('looked at'), make('small', {}, next.columnTitle)),
       make('div', { class: 'field', style: { height: `${height}px`, '--step': `${step}px` } }, rows, drawing, columns)),
-    make('p', { class: 'note' }, say('faintest', percent(FAINTEST)), cut ? ' ' + say('window', MOST) : ''));
+    make('p', { class: 'note' }, say(state.weighting === 4 ? 'faintest signed' : 'faintest', percent(FAINTEST)), cut ? ' ' + say('window', MOST) : ''));
     lay(start(last - first), start(to - from));
   }
 
@@ -47,7 +48,7 @@ export function createLines(host) {
     drawing.replaceChildren();
     for (let i = first; i < last; i++) {
       for (let j = from; j < to; j++) {
-        const weight = data[i * S + j];
+        const weight = apart ? fraction(data[i * S + j]) : data[i * S + j];
         if (!(Math.abs(weight) >= FAINTEST) || picture.barred(i, j) || picture.hidden(j)) continue;
         const y = a + (i - first + 0.5) * step, z = b + (j - from + 0.5) * step;
         const line = make('path', { d: `M0 ${y}C${width * 0.45} ${y} ${width * 0.55} ${z} ${width} ${z}`, class: apart ? (weight > 0 ? 'more' : 'less') : '', 'stroke-width': 1 + 4 * Math.abs(weight), 'stroke-opacity': Math.min(1, Math.abs(weight)) });
@@ -75,19 +76,21 @@ export function createLines(host) {
   function mark(word, chosen, weight, colour) {
     word.classList.toggle('chosen', chosen);
     word.setAttribute('aria-pressed', chosen);
-    const much = word.firstChild, told = Number.isFinite(weight) && Math.abs(weight) >= 0.005;
-    much.textContent = told ? percent(Math.abs(weight)).replace(/\.\d+/, '') : '';
-    word.style.setProperty('--fill', told ? `color-mix(in srgb, ${colour} ${Math.round(Math.min(1, Math.abs(weight)) * 45)}%, transparent)` : 'transparent');
+    const size = Math.abs(picture.apart ? fraction(weight) : weight), told = Number.isFinite(weight) && size >= 0.005, signed = state.weighting === 4;
+    word.firstChild.textContent = !told ? '' : signed ? much(Number(weight.toPrecision(2))) : percent(Math.abs(weight)).replace(/\.\d+/, '');
+    word.style.setProperty('--fill', !told ? 'transparent' : signed ? css(rgb(weight, state.scale, true)) : `color-mix(in srgb, ${colour} ${Math.round(Math.min(1, size) * 45)}%, transparent)`);
+    word.style.color = told && signed ? ink(rgb(weight, state.scale, true)) : '';
   }
 
-  function svg() {
+  function svg(sentence) {
     const height = Number(drawing.getAttribute('height')), width = drawing.clientWidth || 260, copy = drawing.cloneNode(true), side = 170;
-    const root = make('svg', { xmlns: 'http://www.w3.org/2000/svg', width: width + 2 * side, height: height + 30, 'font-family': 'system-ui, "Noto Sans CJK SC", sans-serif', 'font-size': 14 });
+    const root = make('svg', { xmlns: 'http://www.w3.org/2000/svg', width: Math.max(width + 2 * side, sentence.length * 8), height: height + 30, 'font-family': 'system-ui, "Noto Sans CJK SC", sans-serif', 'font-size': 14 });
     root.append(make('rect', { width: '100%', height: '100%', fill: theme('paper') }));
-    const threads = make('g', { transform: `translate(${side} 0)`, fill: 'none', stroke: theme('ink') });
+    root.append(make('text', { x: 8, y: 20, 'font-size': 13, fill: theme('ink') }, sentence));
+    const threads = make('g', { transform: `translate(${side} 30)`, fill: 'none', stroke: theme('ink') });
     for (const line of [...copy.children]) if (!line.classList.contains('off')) threads.append(line);
     root.append(threads);
-    const words = (list, x, anchor) => list.forEach((word) => root.append(make('text', { x, y: parseFloat(word.style.top) + step / 2 + 5, 'text-anchor': anchor, fill: theme('ink') }, word.lastChild.textContent)));
+    const words = (list, x, anchor) => list.forEach((word) => root.append(make('text', { x, y: parseFloat(word.style.top) + step / 2 + 35, 'text-anchor': anchor, fill: theme('ink') }, word.lastChild.textContent)));
     words(rows, side - 8, 'end');
     words(columns, side + width + 8, 'start');
     return root;

@@ -1,10 +1,12 @@
 // The page: three regions that never move, one selection, one sentence that says what is shown.
 
-import { fill, grouped, make, repaint, token } from './dom.js';
-import { remember, Scene, weights } from './data.js';
+import { digits, fill, grouped, make, repaint, token } from './dom.js';
+import { ANSWERS, ranked, remember, Scene, weights } from './data.js';
 import { address, begin, canRedo, canUndo, current, hover, listen, pin, preview, redo, state, undo } from './state.js';
 import { language, partName, say, told, unit } from './say.js';
+import { peak, reach } from './colour.js';
 import { createMap, legend } from './map.js';
+import { bandOf } from './band.js';
 import { createLines } from './lines.js';
 import { createStage } from './stage.js';
 import { createAtlas } from './atlas.js';
@@ -14,17 +16,20 @@ import { createFinder, createHelp } from './dialogs.js';
 import { aligned } from './align.js';
 import { createFollow } from './follow.js';
 import { shown } from './tokens.js';
+import { across, wordByWord } from './words.js';
 
 const root = document.getElementById('page');
-const app = { scene: null, second: null, language, address };
+let scenes = [], worded = []; // the recordings piece by piece and, where that can be had, word by word
+const shownNow = () => state.by === 'words' && worded.length ? worded : scenes;
+const app = { get scene() { return shownNow()[0] ?? null; }, get second() { return shownNow()[1] ?? null; }, language, address };
 app.first = new Promise((done) => { app.painted = done; }); // when there is a picture; the small ones wait for it
-let parts = {}, pairs = null, drawn = '', drawTurn = 0;
+let parts = {}, why = '', rowOpen = 0, drawn = '', drawTurn = 0;
 
 // ---- what is chosen
 
 app.shown = () => state.side === 'b' && app.second ? app.second : app.scene;
-app.weighting = () => (state.weighting ? 1 : 0) | (state.sinks ? 2 : 0);
-app.pieces = () => {};
+app.weighting = () => state.weighting | (state.sinks ? 2 : 0);
+app.apart = () => state.weighting === 4 || state.side === 'd'; // whether what is shown has a sign
 app.language = language;
 app.titleOf = (ruler) => ruler.part.title ? ` ${told(ruler.part.title)}` : ruler.name in { encoder: 1, decoder: 1 } ? ` ${partName(ruler.name)}` : '';
 
@@ -34,9 +39,19 @@ app.chosen = () => {
   return found.length > 1 ? found : [[state.call, state.head]];
 };
 
+app.pieces = () => { if (state.by) byWords(); };
+app.joined = () => app.scene.axes(state.call).some((ruler) => ruler.spans);
+
+// Words instead of pieces, or pieces again, of the same place.
+function byWords() {
+  if (!worded.length) return why && app.tell(say(why));
+  const by = state.by ? '' : 'words', [from, to] = by ? [scenes, worded] : [worded, scenes];
+  pin({ by, ...across(state.call, state.query, state.key, from[0], to[0]) });
+}
+
 // The matrices of the chosen heads; null where one cannot be had.
-app.each = async (scene) => {
-  const all = await Promise.all(app.chosen().map(([c, h]) => scene.matrix(c, h, app.weighting())));
+app.each = async (scene, weighting = app.weighting()) => {
+  const all = await Promise.all(app.chosen().map(([c, h]) => scene.matrix(c, h, weighting)));
   return all.every(Boolean) ? all : null;
 };
 
@@ -46,7 +61,7 @@ app.mean = async (scene) => {
   if (!all || all.length === 1) return all?.[0] ?? null;
   const { T, S } = all[0], data = new Float32Array(T * S);
   for (const one of all) for (let n = 0; n < T * S; n++) data[n] += one.data[n] / all.length;
-  return { T, S, data, exact: all.every((one) => one.exact) };
+  return { T, S, data, exact: all.every((one) => one.exact), signed: all[0].signed };
 };
 
 // The strongest links in the mean of several heads.
@@ -54,10 +69,7 @@ app.strongest = async (scene, kind, at) => {
   const mean = await app.mean(scene);
   if (!mean) return scene.strongest(kind, state.call, state.head, app.weighting(), at);
   const { T, S, data } = mean, line = kind === 'row' ? data.subarray(at * S, (at + 1) * S) : data.filter((_, n) => n % S === at);
-  const links = Array.from(line, (w, i) => [i, w]).filter(([, w]) => w > 0).sort((a, b) => b[1] - a[1]), sum = links.reduce((s, [, w]) => s + w, 0);
-  let held = 0;
-  for (let s = 0; held < links.length && s < 0.8 * sum; held++) s += links[held][1];
-  return { sum, held: kind === 'row' ? held : T, links: links.slice(0, 64) };
+  return kind === 'row' ? ranked(line) : ranked(line, T);
 };
 
 app.metrics = async () => {
@@ -65,41 +77,55 @@ app.metrics = async () => {
   return [await app.scene.metrics(), app.scene.info.metrics ?? []];
 };
 
-app.measure = () => [say(state.weighting ? 'by norm' : 'by weight'), state.sinks ? say('sinks hidden') : ''].filter(Boolean).join(' · ');
+const NAMED_SO = { 0: 'by weight', 1: 'by norm', 4: 'by gradient' };
+const hiddenSo = () => state.sinks ? say(state.weighting === 4 ? 'sinks kept' : 'sinks hidden') : '';
+app.measure = () => [say(NAMED_SO[state.weighting]), hiddenSo()].filter(Boolean).join(' · ');
+
+// What gradients are of, in this language.
+const aim = () => shown(told(app.scene.info.target ?? {}).slice(0, 200)).replaceAll('·', ' ');
+const aimed = () => Boolean(app.scene.info.target?.there);
 
 // The permanent sentence: what is shown, by whom to whom, in which measure.
 app.sentence = () => {
   const scene = app.scene, call = scene.calls[state.call], [rows, columns] = scene.axes(state.call), chosen = app.chosen();
   const head = chosen.length > 1 ? say('mean of', chosen.length) : say('layer head', call.layer, state.head);
   const ends = language() === 'zh' ? ['：', '；', '。'] : [': ', '; ', '.'];
-  const how = [say(state.weighting ? 'is norm' : 'is weight'), state.sinks ? say('sinks hidden') : '', state.side === 'b' ? say('is second') : state.side === 'd' ? say('is difference') : ''].filter(Boolean);
-  const said = `${partName(call.part)} ${head}${ends[0]}${say('row is', unit(rows), unit(columns))}${ends[1]}${how.join(ends[1])}${ends[2]}`;
+  const how = [state.weighting === 4 ? say('is gradient', aim()) : say(state.weighting ? 'is norm' : 'is weight'), hiddenSo(), state.side === 'b' ? say('is second') : state.side === 'd' ? say('is difference') : ''].filter(Boolean);
+  if (app.joined()) how.push(say(state.weighting === 4 ? 'pieces added' : 'pieces joined'));
+  const said = `${partName(call.part)} ${head}${ends[0]}${viewNow() === 'distance' ? say('band is', unit(rows)) : say('row is', unit(rows), unit(columns))}${ends[1]}${how.join(ends[1])}${ends[2]}`;
   return said[0].toUpperCase() + said.slice(1);
 };
 
 // What the map shows: the weights if they can be held, tiles otherwise, or the difference of two recordings.
-async function pictureNow() {
+async function pictureNow(view) {
   const scene = app.shown(), call = scene.calls[state.call], [rows, columns] = scene.axes(state.call);
   const labels = Promise.all([rows.load(0, Math.min(rows.count, 400)), columns.load(0, Math.min(columns.count, 400))]);
   if (scene.small(state.call)) await labels;
   else labels.then(() => parts.map.resize()); // numbers stand along its axes, so the picture does not wait
-  const name = `${scene.prefix}${state.call}/${app.weighting()}`;
+  const name = `${scene.prefix}${state.call}/${app.weighting()}/${state.by}`;
   const base = {
     name, T: call.queries, S: call.keys, causal: call.causal, rows, columns, rowTitle: app.titleOf(rows), columnTitle: app.titleOf(columns),
     rowLabel: (i) => rows.label(i), columnLabel: (j) => columns.label(j), rowOf: (i) => i < call.queries ? i : -1, columnOf: (j) => j < call.keys ? j : -1, rowAt: (i) => i, columnAt: (j) => j,
     rowFaint: (i) => rows.signs.has(i), columnFaint: (j) => columns.signs.has(j) || (state.sinks && scene.sink(state.call, j)),
+    apart: state.weighting === 4,
     barred: (i, j) => scene.barred(state.call, i, j), hidden: (j) => Boolean(state.sinks) && scene.sink(state.call, j),
   };
   if (state.side === 'd' && app.second) return difference(base);
   const mean = await app.mean(scene);
+  if (view === 'distance') return bandOf(base, mean, () => scene.small(state.call) ? null : scene.sampled('band', state.call, state.head, app.weighting()));
   if (mean) return { ...base, data: mean.data, exact: mean.exact };
   if (scene.small(state.call)) return { ...base, absent: true, data: null };
   const thumbs = await scene.thumbs(state.call);
   const [, r, c] = thumbs?.shape ?? [0, 0, 0], small = thumbs && { rows: r, columns: c, values: weights(thumbs).subarray(state.head * r * c, (state.head + 1) * r * c) };
   if (!scene.known(state.call)) return { ...base, data: null, thumb: small };
-  const weighting = scene.info.sinks ? app.weighting() : app.weighting() & 1;
+  const weighting = scene.info.sinks ? app.weighting() : app.weighting() & 5;
+  if (base.apart) {
+    const whole = await scene.ask('tile', state.call, state.head, weighting, Math.max(0, Math.ceil(Math.log2(Math.max(call.queries, call.keys) / 256))), 0, 0);
+    if (!whole) return { ...base, absent: true, data: null };
+    Object.assign(base, { most: whole.most });
+  }
   return {
-    ...base, data: null, name: `${name}/${state.head}`, thumb: small,
+    ...base, data: null, name: `${name}/${state.head}`, thumb: base.apart ? null : small,
     tile: (level, i, j) => scene.path('tile', state.call, state.head, weighting, level, i, j),
   };
 }
@@ -134,7 +160,8 @@ function viewsNow() {
   const [rows, columns] = app.scene.axes(state.call), kinds = [rows.kind, columns.kind];
   const worded = kinds.every((kind) => kind === 'words');
   const where = kinds.includes('frames') ? 'sound' : kinds.includes('patches') ? 'picture' : 'text';
-  return ['map', worded && app.scene.small(state.call) && 'lines', where, 'table'].filter(Boolean);
+  const { causal, kind } = app.scene.calls[state.call], back = causal && kind === 'self' && state.side !== 'd' && app.scene.known(state.call) && (state.weighting !== 4 || app.scene.small(state.call));
+  return ['map', back && 'distance', worded && app.scene.small(state.call) && 'lines', where, 'table'].filter(Boolean);
 }
 
 function viewNow() {
@@ -143,9 +170,10 @@ function viewNow() {
   if (views.includes(state.view)) return state.view;
   const { part, queries, keys } = app.scene.calls[state.call];
   const short = queries * keys <= 10000;
-  return views.includes('lines') ? (part === 'cross' && short ? 'lines' : 'map') : views[1] === 'text' ? 'map' : views[1];
+  return views.includes('lines') ? (part === 'cross' && short ? 'lines' : 'map') : views.find((view) => view === 'picture' || view === 'sound') ?? 'map';
 }
 app.view = viewNow;
+const onMap = (view) => view === 'map' || view === 'distance';
 
 app.open = (view) => pin({ view });
 app.tell = (text) => {
@@ -155,7 +183,7 @@ app.tell = (text) => {
   app.toast = setTimeout(() => parts.toast.classList.remove('up'), 2600);
 };
 app.glance = (query, key) => preview(query, key);
-app.level = (value) => legend(parts.legend, viewNow() === 'text' ? 'text' : state.side === 'd' && viewNow() === 'map', value);
+app.level = (value) => legend(parts.legend, state.weighting === 4 || (state.side === 'd' && viewNow() === 'map') || (viewNow() === 'text' && 'text'), value);
 
 // The sides of a difference: what A and B give a cell of the picture, both NaN where it stands in one only.
 app.both = (query, key) => parts.picture?.both?.(query, key);
@@ -181,12 +209,12 @@ app.copy = async (text) => {
 app.save = async (kind) => {
   const call = app.scene.calls[state.call], name = `${call.part}-layer${call.layer}-head${state.head}`, view = viewNow();
   if (kind === 'tsv') return download(new Blob([tsv(await parts.table.rows())], { type: 'text/tab-separated-values' }), `${name}.tsv`);
-  const picture = parts.picture, drawing = view === 'lines' && picture?.data ? parts.lines.svg() : picture?.data && picture.T * picture.S <= 40000 ? parts.map.svg() : null;
+  const picture = parts.picture, drawing = view === 'lines' && picture?.data ? parts.lines.svg(app.sentence()) : picture?.data && picture.T * picture.S <= 40000 ? parts.map.svg(picture) : null;
   if (kind === 'svg') {
     if (!drawing) return app.tell(say('no svg'));
     return download(new Blob([new XMLSerializer().serializeToString(drawing)], { type: 'image/svg+xml' }), `${name}.svg`);
   }
-  const canvas = view === 'map' ? parts.map.canvas : view === 'sound' || view === 'picture' ? parts.stage.canvas() : null;
+  const canvas = onMap(view) ? parts.map.canvas : view === 'sound' || view === 'picture' ? parts.stage.canvas() : null;
   if (canvas) return captioned(canvas).toBlob((blob) => download(blob, `${name}.png`));
   if (!drawing) return app.tell(say('no svg'));
   const image = new Image(), width = Number(drawing.getAttribute('width')), height = Number(drawing.getAttribute('height')), out = make('canvas', { width: width * 2, height: height * 2 });
@@ -224,7 +252,7 @@ function build() {
   if (state.theme) document.documentElement.dataset.theme = state.theme;
   else delete document.documentElement.dataset.theme;
   const { info } = app.scene;
-  document.title = `${shown(info.title ?? '').slice(0, 60)} · polyhead`;
+  document.title = [titled(info.title).slice(0, 60), 'polyhead'].filter(Boolean).join(' · ');
   const icon = (sign, name, act, more = {}) => make('button', { class: 'icon', 'aria-label': say(name), title: say(name), onclick: act, ...more }, sign);
   parts.undo = icon('↶', 'undo', undo, { class: 'icon past' });
   parts.redo = icon('↷', 'redo', redo, { class: 'icon past' });
@@ -233,20 +261,23 @@ function build() {
   const header = make('header', { class: 'top' }, make('a', { class: 'skip', href: '#' , onclick: (event) => { event.preventDefault(); parts.map.canvas.offsetParent ? parts.map.canvas.focus() : parts.middle.focus(); } }, say('skip')),
     make('div', { class: 'brand' }, mark(), make('span', {}, 'polyhead')),
     make('div', { class: 'what-is' }, parts.title = make('h1', { class: 'title' }), make('span', { class: 'model' }, titled(app.scene.info.model))),
+    info.batch > 1 && !ANSWERS && make('label', { class: 'pick' }, make('span', {}, say('batch')), make('select', { onchange: (event) => pin({ row: Number(event.target.value) }) }, Array.from({ length: info.batch }, (_, row) => make('option', { value: row, selected: row === rowOpen }, row + 1)))),
     compare, make('div', { class: 'tools' }, parts.undo, parts.redo, icon('⌕', 'find', () => parts.finder.open()), make('button', { class: 'icon wide', lang: chinese ? 'en' : 'zh-CN', onclick: () => pin({ lang: chinese ? 'en' : 'zh' }) }, say('language')), icon('◐', 'theme', () => pin({ theme: isDark() ? 'light' : 'dark' })), icon('?', 'help', () => parts.help.open())));
 
   const atlasHost = make('nav', { class: 'left', 'aria-label': say('where region') });
   parts.sentence = make('p', { id: 'sentence', class: 'sentence' });
   parts.tabs = make('div', { class: 'segments views', role: 'group', 'aria-label': say('what') });
-  parts.weighting = make('div', { class: 'segments', role: 'group', 'aria-label': say('weighting') }, [[0, 'by weight'], [1, 'by norm']].map(([value, name]) => make('button', { 'data-weighting': value, onclick: () => pin({ weighting: value }) }, say(name))));
+  parts.weighting = make('div', { class: 'segments', role: 'group', 'aria-label': say('weighting') }, Object.entries(NAMED_SO).map(([value, name]) => make('button', { 'data-weighting': value, ...(value === '4' && !aimed() ? { 'aria-disabled': 'true', title: aim(), onclick: () => app.tell(aim()) } : { onclick: () => pin({ weighting: Number(value) }) }) }, say(name))));
   parts.sinks = make('input', { type: 'checkbox', onchange: (event) => pin({ sinks: event.target.checked ? 1 : 0 }) });
+  parts.by = make('input', { type: 'checkbox', 'aria-disabled': why ? 'true' : null, onclick: (event) => { if (why) event.preventDefault(); byWords(); } });
+  make('label', { class: `check ${why ? 'off' : ''}`, title: say(why || 'pieces joined') }, parts.by, say('whole words'));
   parts.scale = make('select', { 'aria-label': say('colours'), onchange: (event) => pin({ scale: event.target.value }) }, ['sqrt', 'linear', 'log'].map((name) => make('option', { value: name }, say(name))));
   parts.hosts = Object.fromEntries(['map', 'lines', 'stage', 'table'].map((name) => [name, make('div', { class: name === 'stage' ? 'stage pane' : `pane ${name}-pane`, ...(name === 'map' ? {} : { tabindex: 0, role: 'group', 'aria-label': say('what region') }) })]));
   parts.legend = make('canvas', { class: 'legend', role: 'img', 'aria-label': say('colours') });
   parts.sampled = make('span', { class: 'sampled', 'aria-live': 'polite' });
   parts.empty = make('p', { class: 'empty', hidden: true }, say('not kept'));
   parts.middle = make('main', { class: 'middle', 'aria-label': say('what region'), tabindex: -1 }, parts.sentence,
-    make('div', { class: 'controls' }, parts.tabs, parts.weighting, make('label', { class: 'check' }, parts.sinks, say('hide sinks'))),
+    make('div', { class: 'controls' }, parts.tabs, parts.weighting, make('label', { class: 'check' }, parts.sinks, say('hide sinks')), parts.by.parentElement),
     parts.panes = make('div', { class: 'panes' }, Object.values(parts.hosts), parts.empty), parts.footer = make('footer', { class: 'scale' }, make('div', { class: 'legend-box' }, parts.legend), make('label', { class: 'pick' }, make('span', {}, say('colours')), parts.scale), parts.sampled));
   const inspectHost = make('aside', { class: 'right', 'aria-label': say('which region') });
   parts.toast = make('div', { class: 'toast', role: 'status' });
@@ -271,7 +302,7 @@ function build() {
   if (info.missed?.length) app.tell(say('missed', info.missed.length));
 }
 
-const titled = (text) => shown((text ?? '').slice(0, 120)).replaceAll('·', ' ');
+const titled = (text) => text ? shown(text.slice(0, 120)).replaceAll('·', ' ') : '';
 
 // The recording that is shown, or both.
 function titleNow() {
@@ -296,11 +327,16 @@ function mark() {
 }
 
 function show(changed) {
+  if (state.row !== rowOpen) {
+    const { row } = state;
+    sequence(row).catch(() => { rowOpen = row; app.tell(say('not kept')); }).then(() => { build(); show(new Set(['lang', 'order'])); });
+    return;
+  }
   if (changed.has('lang') || changed.has('theme')) build();
   parts.sentence.textContent = app.sentence();
   parts.undo.disabled = !canUndo();
   parts.redo.disabled = !canRedo();
-  const view = viewNow(), pane = { map: 'map', lines: 'lines', table: 'table', heads: 'table' }[view] ?? 'stage';
+  const view = viewNow(), pane = { map: 'map', distance: 'map', lines: 'lines', table: 'table', heads: 'table' }[view] ?? 'stage';
   if (parts.tabs.dataset.of !== viewsNow().join() + state.lang) {
     parts.tabs.dataset.of = viewsNow().join() + state.lang;
     fill(parts.tabs, viewsNow().map((name) => make('button', { 'data-view': name, onclick: () => pin({ view: name }) }, say(name))));
@@ -309,30 +345,32 @@ function show(changed) {
   for (const button of parts.weighting.children) button.setAttribute('aria-pressed', Number(button.dataset.weighting) === state.weighting);
   for (const button of root.querySelectorAll('[data-side]')) button.setAttribute('aria-pressed', button.dataset.side === state.side);
   parts.sinks.checked = Boolean(state.sinks);
+  parts.by.checked = app.joined();
+  parts.by.parentElement.hidden = !app.scene.axes(state.call).some((ruler) => ruler.kind === 'words') || (!worded.length && !why);
   parts.scale.value = state.scale;
   for (const [name, host] of Object.entries(parts.hosts)) host.hidden = name !== pane;
-  parts.map.zooms.hidden = view !== 'map';
+  parts.map.zooms.hidden = !onMap(view);
   fill(parts.title, titleNow());
   parts.legend.parentElement.hidden = parts.scale.parentElement.hidden = ['lines', 'table', 'heads'].includes(view);
   if (pane !== 'stage') parts.stage.leave();
   parts.atlas.show(changed);
   parts.inspector.show();
   parts.follow.show();
-  const what = ['call', 'head', 'heads', 'weighting', 'sinks', 'scale', 'side', 'lang', 'theme'].map((name) => state[name]).join('/') + view;
+  const what = ['call', 'head', 'heads', 'weighting', 'sinks', 'scale', 'side', 'by', 'lang', 'theme'].map((name) => state[name]).join('/') + view;
   if (what !== drawn) {
     drawn = what;
     parts.inspector.actions();
     parts.sampled.textContent = '';
     app.level();
     paint(view);
-  } else if (view === 'map') parts.map.draw();
+  } else if (onMap(view)) parts.map.draw();
   else if (view === 'lines') {
     if (changed.has('query') || changed.has('key')) parts.lines.show(parts.picture);
     parts.lines.draw();
   } else if (pane === 'stage') parts.stage.draw();
   else if (!changed.has('hover') || changed.size > 1) parts.table.show(view);
   if ((changed.has('query') || changed.has('key')) && (state.query >= 0 || state.key >= 0)) {
-    if (view === 'map' && parts.picture) parts.map.reveal(parts.picture.rowOf(state.query), parts.picture.columnOf(state.key));
+    if (onMap(view) && parts.picture) parts.map.reveal(state);
     if (pane === 'stage' && app.byKey) parts.stage.reveal(state.query, state.key);
   }
 }
@@ -341,13 +379,16 @@ async function paint(view) {
   const turn = ++drawTurn;
   parts.empty.hidden = true;
   try {
-    const picture = await pictureNow();
+    const picture = await pictureNow(view);
     setTimeout(app.painted, 50);
     if (turn !== drawTurn) return;
     parts.picture = picture;
-    parts.empty.hidden = !picture.absent || (view !== 'map' && view !== 'lines');
-    if (picture.data) parts.sampled.textContent = state.side === 'd' ? `${say('more in a')} · ${say('more in b')}` : picture.exact ? say('exact') : `${say('exact')} (${say('tiles8')})`;
-    if (view === 'map') parts.map.show(picture.absent ? null : picture);
+    reach(state.weighting !== 4 ? 1 : picture.most ?? picture.data?.reduce((most, w) => Math.max(most, Math.abs(w) || 0), 0));
+    app.level();
+    if (picture.both) parts.inspector.show(); // of whose differences it tells
+    parts.empty.hidden = !picture.absent || (!onMap(view) && view !== 'lines');
+    if (picture.data) parts.sampled.textContent = state.side === 'd' ? `${say('more in a')} · ${say('more in b')}` : state.weighting === 4 && view === 'map' ? say('signed cells', digits(peak())) : picture.said ? picture.said : app.joined() ? say('word cells') : picture.exact ? say('exact') : `${say('exact')} (${say('tiles8')})`;
+    if (onMap(view)) parts.map.show(picture.absent ? null : picture);
     else if (view === 'lines') parts.lines.show(picture);
     else if (view === 'table' || view === 'heads') parts.table.show(view);
     else await parts.stage.show();
@@ -364,7 +405,7 @@ const watcher = new ResizeObserver(() => resized());
 function resized() {
   if (!app.scene || !parts.map) return;
   const view = viewNow();
-  if (view === 'map') parts.map.resize();
+  if (onMap(view)) parts.map.resize();
   else if (view === 'lines') parts.lines.resize();
   else if (!['table', 'heads'].includes(view)) parts.stage.resize();
   app.level();
@@ -374,6 +415,10 @@ function resized() {
 
 function move(dr, dc, times) {
   const call = app.shown().calls[state.call], now = { query: state.query, key: state.key };
+  if (viewNow() === 'distance') {
+    [dr, dc] = [dc, dc - dr]; // along the distance, or nearer and farther
+    if (now.key < 0 && now.query >= 0) now.key = now.query + call.keys - call.queries;
+  }
   const query = now.query < 0 ? 0 : Math.max(0, Math.min(call.queries - 1, now.query + dr * times));
   const key = now.key < 0 ? (now.query < 0 || dc ? 0 : -1) : Math.max(0, Math.min(call.keys - 1, now.key + dc * times));
   app.byKey = true;
@@ -414,7 +459,7 @@ addEventListener('keydown', (event) => {
     ArrowUp: () => scrolls ? false : move(-1, 0, times), ArrowDown: () => scrolls ? false : move(1, 0, times), ArrowLeft: () => scrolls ? false : move(0, -1, times), ArrowRight: () => scrolls ? false : move(0, 1, times),
     '[': () => nextHead(-1), ']': () => nextHead(1), ',': () => nextLayer(-1), '.': () => nextLayer(1),
     l: () => parts.follow.open(), '/': () => parts.finder.open(), '?': () => parts.help.open(), Escape: () => hover.query >= 0 || hover.key >= 0 ? preview(-1, -1) : pin({ query: -1, key: -1 }),
-    w: () => pin({ weighting: state.weighting ? 0 : 1 }), s: () => pin({ sinks: state.sinks ? 0 : 1 }), p: () => parts.stage.play(),
+    j: byWords, w: () => pin({ weighting: state.weighting === 1 ? (aimed() ? 4 : 0) : state.weighting ? 0 : 1 }), s: () => pin({ sinks: state.sinks ? 0 : 1 }), p: () => parts.stage.play(),
     v: () => { const views = viewsNow(); pin({ view: views[(views.indexOf(viewNow()) + 1) % views.length] }); },
   };
   const act = acts[event.key];
@@ -431,17 +476,17 @@ addEventListener('unhandledrejection', (event) => {
 });
 
 function mended(found) {
-  const { calls } = app.scene, next = { ...found };
+  const next = { ...found, row: Math.max(0, Math.min(found.row, scenes[0].info.batch - 1)), by: found.by === 'words' && worded.length ? 'words' : '' }, { calls } = (next.by ? worded : scenes)[0];
   if (!calls[next.call]) next.call = 0;
   next.head = Math.max(0, Math.min(next.head, calls[next.call].heads - 1));
   if (next.query >= calls[next.call].queries) next.query = -1;
   if (next.key >= calls[next.call].keys) next.key = -1;
-  next.weighting = next.weighting ? 1 : 0;
+  next.weighting = next.weighting === 4 ? (scenes[0].info.target?.there ? 4 : 1) : next.weighting ? 1 : 0;
   next.sinks = next.sinks ? 1 : 0;
   next.station = Math.max(0, Math.min(9, next.station));
   if (!['sqrt', 'linear', 'log'].includes(next.scale)) next.scale = 'sqrt';
   if (!['', 'light', 'dark'].includes(next.theme)) next.theme = '';
-  if (!['', 'b', 'd'].includes(next.side) || (next.side && !app.second)) next.side = '';
+  if (!['', 'b', 'd'].includes(next.side) || (next.side && !scenes[1])) next.side = '';
   return next;
 }
 
@@ -460,10 +505,17 @@ async function opening() {
   return { call, head, lang: ['en', 'zh'].includes(app.scene.info.language) ? app.scene.info.language : '', query: rows.kind === 'patches' ? (rows.part.before ?? 0) + Math.floor(rows.part.rows / 2) * rows.part.columns + Math.floor(rows.part.columns / 2) : -1, scale: long ? 'log' : 'sqrt' };
 }
 
+// The recording, or the two that are compared; of several sequences, one.
+async function sequence(row) {
+  const prefix = row ? `s/${row}/` : '', found = [await Scene.open(prefix)];
+  if (found[0].info.compare) found.push(...[await Scene.open(`${prefix}b/`).catch(() => null)].filter(Boolean));
+  const words = await wordByWord(found);
+  [scenes, worded, why, rowOpen] = [found, words.scenes, words.why, row];
+}
+
 async function start() {
   try {
-    app.scene = await Scene.open('');
-    if (app.scene.info.compare) app.second = await Scene.open('b/').catch(() => null);
+    await sequence(Number(new URLSearchParams(location.hash.slice(1)).get('row')) || 0).catch(() => sequence(0));
     begin(await opening(), mended);
     listen(show);
     listen((changed) => changed.has('past') && remember(address()));

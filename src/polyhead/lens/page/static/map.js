@@ -1,11 +1,11 @@
 // The map of one head: exact cells with their words along both axes, and, for long inputs, tiles of coarser levels.
 
 import { calm, grouped, make, percent, surface, theme } from './dom.js';
-import { css, ink, pixels, place, ramp, rgb } from './colour.js';
-import { get, Kept, numbers } from './data.js';
+import { css, dark, fraction, ink, peak, pixels, place, ramp, rgb } from './colour.js';
+import { get, Kept, numbers, weights } from './data.js';
 import { current, pin, preview, state } from './state.js';
 import { plain } from './tokens.js';
-import { say } from './say.js';
+import { much, say } from './say.js';
 
 const TILE = 256, LARGEST = 46, READABLE = 13, FONT = '12.5px';
 const WORDS_FONT = `${FONT} system-ui, "Noto Sans CJK SC", "PingFang SC", "Microsoft YaHei", sans-serif`;
@@ -35,6 +35,11 @@ export function createMap(host, app) {
     draw();
   }
 
+  // The cell of a place, and the place of a cell: [query, key], -1 where there is none.
+  const cellOf = ({ query, key }) => picture.cellOf?.(query, key) ?? [picture.rowOf(query), picture.columnOf(key)];
+  const placeAt = (i, j) => picture.placeAt?.(i, j) ?? [i < 0 ? -1 : picture.rowAt(i), j < 0 ? -1 : picture.columnAt(j)];
+  const sides = () => picture.titles ?? [[`${say('looks')} (query)`, 'query'], [`${say('looked at')} (key) →`, 'key']];
+
   function measure() {
     const context = canvas.getContext('2d');
     context.font = WORDS_FONT;
@@ -61,7 +66,8 @@ export function createMap(host, app) {
     zx = w / picture.S;
     zy = h / picture.T;
     const most = LARGEST;
-    if (Math.max(zx / zy, zy / zx) < 5 || Math.min(zx, zy) > 10) zx = zy = Math.min(zx, zy, most);
+    if (picture.free) [zx, zy] = [Math.min(zx, most), Math.min(zy, most / 2)];
+    else if (Math.max(zx / zy, zy / zx) < 5 || Math.min(zx, zy) > 10) zx = zy = Math.min(zx, zy, most);
     else [zx, zy] = [Math.min(zx, most), Math.min(zy, most)];
     if (zx > READABLE && below * 1.05 + 8 < Math.min(zx, zy)) top = Math.min(top, 52);
     x = y = 0;
@@ -86,8 +92,10 @@ export function createMap(host, app) {
   }
 
   // Bring a cell into sight.
-  function reveal(i, j) {
-    if (!picture || i < 0) return;
+  function reveal(place) {
+    if (!picture) return;
+    const [i, j] = cellOf(place);
+    if (i < 0) return;
     const w = (width - left - right) / zx, h = (height - top - 12) / zy;
     if (i < y || i + 1 > y + h) y = i + 0.5 - h / 2;
     if (j >= 0 && (j < x || j + 1 > x + w)) x = j + 0.5 - w / 2;
@@ -128,15 +136,16 @@ export function createMap(host, app) {
     context.fillStyle = theme('soft');
     context.font = `12px ${theme('face')}`;
     context.textAlign = 'left';
-    context.fillStyle = theme('query');
     context.save();
     context.translate(12, top + Math.min(h, height - top) / 2);
     context.rotate(-Math.PI / 2);
     context.textAlign = 'center';
-    context.fillText(`${say('looks')} (query)`, 0, 0);
+    const [side, above] = sides();
+    context.fillStyle = theme(side[1]);
+    context.fillText(side[0], 0, 0);
     context.restore();
-    context.fillStyle = theme('key');
-    context.fillText(`${say('looked at')} (key) →`, left, 13);
+    context.fillStyle = theme(above[1]);
+    context.fillText(above[0], left, 13);
   }
 
   function cells(context, { x0, x1, y0, y1, at, to }) {
@@ -165,9 +174,9 @@ export function createMap(host, app) {
           }
           context.fillStyle = css(colour);
           context.fill();
-          if (zx >= 30 && Math.abs(value) >= 0.005) {
+          if (zx >= 30 && Math.abs(picture.apart ? fraction(value) : value) >= 0.005) {
             context.fillStyle = ink(colour);
-            context.fillText(picture.apart ? (value > 0 ? '+' : '−') + Math.round(Math.abs(value) * 100) : Math.round(value * 100), at(j) + zx / 2, to(i) + zy / 2 + 0.5);
+            context.fillText(picture.apart ? (value > 0 ? '+' : '−') + Math.round(Math.abs(fraction(value)) * 100) : Math.round(value * 100), at(j) + zx / 2, to(i) + zy / 2 + 0.5);
           }
         }
       }
@@ -237,10 +246,11 @@ export function createMap(host, app) {
   }
 
   function coloured(tile) {
-    if (tile.drawn && tile.of === state.scale + ramp().length) return tile.drawn;
+    const of = `${state.scale}/${picture.apart ? `${dark()}/${peak()}` : ''}`;
+    if (tile.drawn && tile.of === of) return tile.drawn;
     const [rows, columns] = tile.shape;
-    tile.of = state.scale + ramp().length;
-    tile.drawn = pixels(Float32Array.from(tile.values, (v) => (v / 255) ** 2), rows, columns, state.scale);
+    tile.of = of;
+    tile.drawn = pixels(weights(tile), rows, columns, state.scale, { apart: picture.apart });
     return tile.drawn;
   }
 
@@ -253,7 +263,7 @@ export function createMap(host, app) {
   }
 
   function axes(context, { x0, x1, y0, y1, at, to }) {
-    const now = current(), row = picture.rowOf(now.query), column = picture.columnOf(now.key);
+    const [row, column] = cellOf(current()), [[, rowColour], [, columnColour]] = sides();
     context.textBaseline = 'middle';
     context.textAlign = 'right';
     const round = (n) => [1, 2, 5].map((m) => m * 10 ** Math.floor(Math.log10(n))).find((m) => m >= n) ?? 10 ** Math.ceil(Math.log10(n));
@@ -267,18 +277,18 @@ export function createMap(host, app) {
     };
     for (let i = Math.ceil(y0 / skip) * skip; i < y1; i += skip) {
       if (indexed && row >= 0 && Math.abs(i - row) * zy < 15 && (i !== row || numbered(picture.rows, skip))) continue;
-      context.fillStyle = i === row ? theme('query') : picture.rowFaint(i) ? theme('soft') : theme('ink');
+      context.fillStyle = i === row ? theme(rowColour) : picture.rowFaint(i) ? theme('soft') : theme('ink');
       word(numbered(picture.rows, skip) ? grouped(i) : picture.rowLabel(i), left - 7, to(i + 0.5), left - 32, i === row);
     }
     if (row >= y0 && row < y1 && indexed) {
-      context.fillStyle = theme('query');
+      context.fillStyle = theme(rowColour);
       word(picture.rowLabel(row), left - 7, to(row + 0.5), left - 32, true);
     }
     context.textAlign = 'left';
     const upright = zx > READABLE && below + 6 <= zx;
     const wide = picture.columns.kind === 'words' && 17 / zx > 3, across = step((upright ? 1 : wide ? 52 : 17) / zx);
     const name = (j, strong) => {
-      context.fillStyle = strong ? theme('key') : picture.columnFaint(j) ? theme('soft') : theme('ink');
+      context.fillStyle = strong ? theme(columnColour) : picture.columnFaint(j) ? theme('soft') : theme('ink');
       context.font = strong ? `600 ${WORDS_FONT}` : WORDS_FONT;
       if (upright) {
         context.textAlign = 'center';
@@ -299,7 +309,7 @@ export function createMap(host, app) {
         context.fillStyle = theme('ink');
         context.font = WORDS_FONT;
         context.textAlign = j ? 'center' : 'left';
-        context.fillText(grouped(j), at(j + 0.5), top - 14);
+        context.fillText(grouped(picture.columnNumber?.(j) ?? j), at(j + 0.5), top - 14);
         context.fillRect(at(j + 0.5) - 0.5, top - 5, 1, 4);
         context.textAlign = 'left';
       }
@@ -310,7 +320,7 @@ export function createMap(host, app) {
         const label = plain(picture.columnLabel(column)), w = context.measureText(label).width + 8, px = Math.max(left, Math.min(at(column + 0.5) - w / 2, width - w));
         context.fillStyle = theme('paper');
         context.fillRect(px, top - 23, w, 18);
-        context.fillStyle = theme('key');
+        context.fillStyle = theme(columnColour);
         context.fillText(label, px + 4, top - 14);
       } else name(column, true);
     }
@@ -319,7 +329,7 @@ export function createMap(host, app) {
 
   // Where one looks: a band over the row and one over the column, a frame round the cell.
   function cross(context, at, to, w, h) {
-    const now = current(), i = picture.rowOf(now.query), j = picture.columnOf(now.key);
+    const [i, j] = cellOf(current()), [[, rowColour], [, columnColour]] = sides();
     const band = (colour, px, py, pw, ph) => {
       context.strokeStyle = colour;
       context.lineWidth = 1.5;
@@ -329,8 +339,8 @@ export function createMap(host, app) {
     context.beginPath();
     context.rect(left - 3, top - 3, w + 6, h + 6);
     context.clip();
-    if (j >= 0) band(theme('key'), at(j), top - 1, Math.max(zx, 2), Math.min(h, to(picture.T) - top) + 2);
-    if (i >= 0) band(theme('query'), left - 1, to(i), Math.min(w, at(picture.S) - left) + 2, Math.max(zy, 2));
+    if (j >= 0) band(theme(columnColour), at(j), top - 1, Math.max(zx, 2), Math.min(h, to(picture.T) - top) + 2);
+    if (i >= 0) band(theme(rowColour), left - 1, to(i), Math.min(w, at(picture.S) - left) + 2, Math.max(zy, 2));
     if (i >= 0 && j >= 0) {
       context.strokeStyle = theme('paper');
       context.lineWidth = 4;
@@ -377,11 +387,11 @@ export function createMap(host, app) {
       return;
     }
     const [i, j] = cellAt(event);
-    preview(i < 0 ? -1 : picture.rowAt(i), j < 0 ? -1 : picture.columnAt(j));
+    preview(...placeAt(i, j));
   });
   const lift = (event) => {
     if (event.type === 'pointerup' && moved <= 5 && picture) {
-      const [i, j] = cellAt(event), query = i < 0 ? -1 : picture.rowAt(i), key = j < 0 ? -1 : picture.columnAt(j);
+      const [query, key] = placeAt(...cellAt(event));
       if (query >= 0 && key >= 0) pin({ query, key });
       else if (query >= 0) pin({ query });
       else if (key >= 0) pin({ key });
@@ -408,7 +418,7 @@ export function createMap(host, app) {
   });
 
   // The map as SVG whose words stay words.
-  function svg() {
+  function svg(picture) {
     const { T, S, data } = picture, side = Math.max(10, Math.min(26, 900 / Math.max(T, S))), l = 150, t = 120;
     const root = make('svg', { xmlns: 'http://www.w3.org/2000/svg', width: l + S * side + 60, height: t + T * side + 30, 'font-family': 'system-ui, "Noto Sans CJK SC", sans-serif', 'font-size': 12 });
     root.append(make('rect', { width: '100%', height: '100%', fill: theme('paper') }), make('text', { x: 8, y: 18, fill: theme('ink') }, app.sentence()));
@@ -440,9 +450,9 @@ export function legend(canvas, apart, value) {
   const few = width < (apart === true ? 290 : 230);
   const ticks = few ? (apart === true ? [-1, 0, 1] : [0, state.scale === 'log' ? 0.01 : 0.25, 1]) : apart === true ? [-1, -0.25, 0, 0.25, 1] : state.scale === 'log' ? [0, 0.001, 0.01, 0.1, 1] : state.scale === 'sqrt' ? [0, 0.05, 0.25, 0.5, 1] : [0, 0.25, 0.5, 0.75, 1];
   for (const tick of ticks) {
-    const px = 8 + place(tick, state.scale, apart) * (width - 16);
+    const px = 8 + place(apart === true ? tick * peak() : tick, state.scale, apart) * (width - 16);
     context.textAlign = tick === ticks[0] ? 'left' : tick === 1 ? 'right' : 'center';
-    context.fillText(apart === true && tick > 0 ? '+' + percent(tick).replace('.00', '').replace('.0', '') : tick < 0 ? '−' + percent(-tick).replace('.0', '') : percent(tick).replace('.00', '').replace('.0', ''), tick === ticks[0] ? 8 : tick === 1 ? width - 8 : px, 26);
+    context.fillText(state.weighting === 4 ? much(Number((tick * peak()).toPrecision(2))) : apart === true && tick > 0 ? '+' + percent(tick).replace('.00', '').replace('.0', '') : tick < 0 ? '−' + percent(-tick).replace('.0', '') : percent(tick).replace('.00', '').replace('.0', ''), tick === ticks[0] ? 8 : tick === 1 ? width - 8 : px, 26);
   }
   if (value !== undefined && !Number.isNaN(value)) {
     const px = 8 + place(value, state.scale, apart) * (width - 16);

@@ -14,7 +14,16 @@ export function overlay(context, image, part, weights, x, y, width, height, smoo
     context.fillRect(x, y, width, height);
   }
   if (!weights) return;
-  const values = weights.subarray(before, before + part.rows * part.columns), lit = document.createElement('canvas');
+  const values = weights.subarray(before, before + part.rows * part.columns);
+  context.imageSmoothingEnabled = smooth;
+  if (state.weighting === 4) { // dark, and lit in one of two colours
+    context.fillStyle = 'rgb(0 0 0 / 0.55)';
+    context.fillRect(x, y, width, height);
+    context.drawImage(pixels(values, part.rows, part.columns, state.scale, { apart: 'lit', alpha: (p) => Math.min(1, Math.abs(2 * p - 1)) }), x, y, width, height);
+    context.imageSmoothingEnabled = true;
+    return;
+  }
+  const lit = document.createElement('canvas');
   const most = place(values.reduce((a, b) => Math.max(a, b), 0), state.scale) || 1;
   lit.width = part.columns;
   lit.height = part.rows;
@@ -24,7 +33,6 @@ export function overlay(context, image, part, weights, x, y, width, height, smoo
     shade.data.set([glow / alpha * 254, (cover * 18 + glow * 232) / alpha, (cover * 52 + glow * 56) / alpha, alpha * 255], n * 4);
   });
   dots.putImageData(shade, 0, 0);
-  context.imageSmoothingEnabled = smooth;
   context.drawImage(lit, x, y, width, height);
   context.imageSmoothingEnabled = true;
 }
@@ -93,7 +101,7 @@ export function createPatches(ruler, role) {
     for (const chip of chips.children) {
       const i = Number(chip.dataset.i), weight = weights?.[i] ?? 0;
       chip.setAttribute('aria-pressed', i === (role === 'key' ? now.key : now.query));
-      chip.firstChild.style.background = weights && !hidden(i) ? css(rgb(weight, state.scale)) : 'transparent';
+      chip.firstChild.style.background = weights && !hidden(i) ? css(rgb(weight, state.scale, state.weighting === 4)) : 'transparent';
       chip.classList.toggle('hidden', hidden(i));
     }
   }
@@ -142,7 +150,7 @@ export function createFrames(ruler, role, player) {
     }
     if (weights) {
       context.imageSmoothingEnabled = false;
-      context.drawImage(pixels(weights, 1, weights.length, state.scale), 0, mel + 2, width, 16);
+      context.drawImage(pixels(weights, 1, weights.length, state.scale, { apart: state.weighting === 4 }), 0, mel + 2, width, 16);
     }
     const each = width / part.count, line = (i, colour) => {
       if (i < 0) return;

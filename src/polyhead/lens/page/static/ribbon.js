@@ -1,9 +1,9 @@
 // A text in its own flow, each word tinted by how much it is looked at; only the lines in sight are made.
 
-import { fill, make, percent, token } from './dom.js';
-import { css, ink, rgb } from './colour.js';
+import { fill, make, token } from './dom.js';
+import { css, fraction, ink, rgb } from './colour.js';
 import { pin, preview, state } from './state.js';
-import { say } from './say.js';
+import { much, say } from './say.js';
 
 const BLOCK = 256;
 
@@ -53,11 +53,12 @@ export function createRibbon(ruler, role) {
       word.classList.toggle('query', i === query && role !== 'key');
       word.classList.toggle('key', i === key && role !== 'query');
       word.classList.toggle('hidden', faint(i));
-      if (weight > 0.002 && !faint(i)) {
-        const colour = rgb(weight, state.scale, 'text');
+      const signed = state.weighting === 4;
+      if ((signed ? Math.abs(fraction(weight)) : weight) > 0.002 && !faint(i)) {
+        const colour = rgb(weight, state.scale, signed || 'text');
         word.style.background = css(colour);
         word.style.color = ink(colour);
-        word.title = percent(weight);
+        word.title = much(weight);
       } else {
         word.style.background = word.style.color = '';
         word.removeAttribute('title');

@@ -1,9 +1,10 @@
 // Everything the page says, in English and in Chinese.
 
+import { digits, percent } from './dom.js';
 import { state } from './state.js';
 
 const WORDS = {
-  map: ['map', '图'], lines: ['lines', '连线'], text: ['text', '文本'], picture: ['picture', '图像'], sound: ['sound', '声音'], table: ['table', '表格'], heads: ['heads', '各头'],
+  map: ['map', '图'], lines: ['lines', '连线'], distance: ['distance', '距离'], text: ['text', '文本'], picture: ['picture', '图像'], sound: ['sound', '声音'], table: ['table', '表格'], heads: ['heads', '各头'],
   where: ['Where', '位置'], what: ['Picture', '图'], which: ['Numbers', '数字'],
   'where region': ['Where in the model', '在模型的何处'], 'what region': ['What is looked at', '看的是什么'], 'which region': ['Which, and how much', '是哪个，有多少'],
   looks: ['looks', '在看'], 'looked at': ['looked at', '被看'], 'looks and looked at': ['looks, and is looked at', '在看，也被看'],
@@ -40,16 +41,24 @@ const WORDS = {
   products: ['The {0} products of q·k: up adds, down takes away', 'q·k 的 {0} 个乘积：向上为加，向下为减'],
   'take along': ['Take it along', '带走'], 'copy numbers': ['copy numbers', '复制数字'], 'as table': ['as table', '看表格'], TSV: ['TSV', 'TSV'], SVG: ['SVG', 'SVG'], PNG: ['PNG', 'PNG'],
   why: ['Why is this not an explanation?', '为什么这不是解释？'],
-  'why text': ['A weight says how much of a value was mixed in at this layer, by this head. It does not say why, nor what the model would have done without it.\nA large weight on a small value moves little: so the first choice here is weight × value norm. First tokens and separators often gather weight that is not needed elsewhere.\nLater layers add to, undo and route round what one head does; two words that look alike in one map may matter quite differently to the output.\nTo claim a cause, change something and measure: switch the head off, replace the word, and compare the output.', '权重说的是：在这一层、这个头，混入了某个值的多少。它没有说为什么，也没有说缺了它模型会怎样。\n大权重乘小值，作用也小：所以这里默认显示 权重 × 值范数。首词与分隔符常常收下别处用不着的权重。\n后面的层会叠加、抵消、绕开一个头所做的；在一张图里相似的两个词，对输出的作用可能大不相同。\n要说因果，就得改动并测量：关掉这个头，换掉这个词，再比较输出。'],
-  provenance: ['Where the numbers come from', '数字的来历'], module: ['module', '模块'], kernel: ['kernel', '内核'], exactness: ['exactness', '精确度'], captured: ['captured', '已捕获'], calls: ['{0} calls; {1} missed', '{0} 次调用；遗漏 {1} 次'], batch: ['sequence', '序列'], 'first of': ['the first of {0}', '{0} 个中的第一个'], 'left out': ['Left out of this file for its size', '因大小而未收入本文件'],
-  'by weight': ['weight', '权重'], 'by norm': ['weight × value norm', '权重 × 值范数'], weighting: ['Weighting', '加权'],
+  'why text': ['A weight says how much of a value was mixed in at this layer, by this head. It does not say why, nor what the model would have done without it.\nA large weight on a small value moves little: so the first choice here is weight × value norm. First tokens and separators often gather weight that is not needed elsewhere.\nLater layers add to, undo and route round what one head does; two words that look alike in one map may matter quite differently to the output.\nA gradient tells how fast the answer would move if one weight alone were changed a little. It does not tell what a large change would do, and weights that must sum to one cannot change alone.\nTo claim a cause, change something and measure: switch the head off, replace the word, and compare the output.', '权重说的是：在这一层、这个头，混入了某个值的多少。它没有说为什么，也没有说缺了它模型会怎样。\n大权重乘小值，作用也小：所以这里默认显示 权重 × 值范数。首词与分隔符常常收下别处用不着的权重。\n后面的层会叠加、抵消、绕开一个头所做的；在一张图里相似的两个词，对输出的作用可能大不相同。\n梯度说的是：只把一个权重改动一点点，答案会变多快。它没有说改动大了会怎样；而且权重之和为一，并不能单独改动。\n要说因果，就得改动并测量：关掉这个头，换掉这个词，再比较输出。'],
+  provenance: ['Where the numbers come from', '数字的来历'], module: ['module', '模块'], kernel: ['kernel', '内核'], exactness: ['exactness', '精确度'], captured: ['captured', '已捕获'], calls: ['{0} calls; {1} missed', '{0} 次调用；遗漏 {1} 次'], batch: ['sequence', '序列'], 'one of': ['{0} of {1}', '{1} 个中的第 {0} 个'], 'left out': ['Left out of this file for its size', '因大小而未收入本文件'],
+  'by weight': ['weight', '权重'], 'by norm': ['weight × value norm', '权重 × 值范数'], 'by gradient': ['weight × gradient', '权重 × 梯度'], gradient: ['gradient of the weight', '权重的梯度'], weighting: ['Weighting', '加权'],
+  'is gradient': ['weight × its gradient towards {0}; orange raises it, blue lowers it', '权重 × 对{0}的梯度；橙色使其升高，蓝色使其降低'],
+  'hold signed': ['{0} of {1} {2} make 80 %, signs aside', '不计符号，{1} 个{2}中 {0} 个占 80 %'], 'received signed': ['{0} in all, over {1} rows', '{1} 行合计 {0}'], 'strongest of': ['most of all at', '其中最强的是'],
+  'faintest signed': ['The more opaque a line, the larger its part of the largest here; below {0} none is drawn.', '线越浓，占此处最大值的份额越大；小于 {0} 的不画。'], 'signed cells': ['in cells: hundredths of the largest, {0}', '格中为最大值 {0} 的百分之几'], 'lit signed': ['Orange raises it, blue lowers it; as opaque as a patch is strong here.', '橙色使其升高，蓝色使其降低；越浓越强。'],
   'is weight': ['weight', '权重'], 'is norm': ['weight × value norm, each row renormalised', '权重 × 值范数，每行重新归一'],
   'hide sinks': ['hide first token and signs', '隐藏首词与符号'], 'sinks hidden': ['first token and signs hidden, the rest renormalised', '已隐藏首词与符号，其余重新归一'],
   'sinks kept': ['first token and signs hidden', '已隐藏首词与符号'],
+  'whole words': ['whole words', '整词'], 'pieces joined': ['pieces of a word joined: looked at, they add up; looking, they are averaged', '同词的词片合并：被看时相加，在看时取平均'], 'pieces added': ['pieces of a word joined: they add up', '同词的词片合并：相加'], 'word cells': ['a cell = the pieces of one word at those of another', '一格 = 一个词的各片看另一个词的各片'],
+  'too long to join': ['Pieces are joined to words only where every weight is at hand; this input is too long.', '只有全部权重都在手边时才能把词片合成整词；此输入太长。'], 'no pieces': ['Every piece is a whole word here; there is nothing to join.', '这里每片都是整词，无可合并。'],
   colours: ['Colours', '颜色'], sqrt: ['square root', '平方根'], linear: ['linear', '线性'], log: ['logarithmic', '对数'],
   'row is': ['row = the {0} that looks (query), column = the {1} looked at (key)', '行 = 在看的{0}（query），列 = 被看的{1}（key）'],
+  'band is': ['column = the {0} that looks (query), row = how far back it looks; from 32 on, distances are added up in groups', '列 = 在看的{0}（query），行 = 往回看多远；32 起若干距离相加为一行'],
+  'how far back': ['how far back', '往回多远'], 'some queries': ['{0} of {1} rows, each exact, in 256 steps', '{1} 行中的 {0} 行，各行精确，256 级'],
+  entropy: ['How undecided each word is', '每个词看得多分散'], 'entropy unit': ['entropy of its row, in bits', '该行的熵（比特）'], bits: ['{0} bits', '{0} 比特'], 'entropy of': ['{0} bits: as if evenly among {1} {2}', '{0} 比特：如同平均看 {1} 个{2}'], 'entropy about': ['{0} of {1} {2}; point at a bar to read it, click to keep.', '{1} 个{2}中的 {0} 个；指向条形即可读数，点击固定。'], 'entropy from to': ['entropy of the rows, from {0} to {1} bits, by {2}', '各行的熵，从 {0} 到 {1} 比特，按{2}'],
   'mean of': ['mean of {0} heads', '{0} 个头的平均'],
-  'unit words': ['word', '词'], 'unit patches': ['patch', '图块'], 'unit frames': ['moment', '时刻'], 'unit places': ['place', '位置'],
+  'unit words': ['word', '词'], 'unit patches': ['patch', '图块'], 'unit frames': ['moment', '时刻'], 'unit places': ['place', '位置'], 'unit distance': ['distance', '距离'],
   'units words': ['words', '词'], 'units patches': ['patches', '图块'], 'units frames': ['moments', '时刻'], 'units places': ['places', '位置'],
   undo: ['Undo', '撤销'], redo: ['Redo', '重做'], find: ['Find', '查找'], help: ['Help', '帮助'], close: ['Close', '关闭'], theme: ['Light or dark', '明或暗'], language: ['中文', 'English'],
   'find what': ['a word, or a head such as L2 H3', '一个词，或一个头，如 L2 H3'], 'found none': ['Nothing found.', '没有找到。'], 'found many': ['{0} places; Enter: it looks, Shift+Enter: it is looked at', '{0} 处；回车：由它看；Shift+回车：看它'],
@@ -63,15 +72,15 @@ const WORDS = {
   compare: ['Compare', '比较'], first: ['A', 'A'], second: ['B', 'B'], difference: ['A − B', 'A − B'],
   'is second': ['second recording (B)', '第二份记录（B）'], 'is difference': ['difference A − B, aligned by what both texts share; struck cells stand in one only', 'A − B 之差，按两文共有部分对齐；划掉的格只在一方'],
   'more in a': ['orange: more in A', '橙：A 更多'], 'more in b': ['blue: more in B', '蓝：B 更多'],
-  barredKey: ['may not look', '不许看'], missed: ['{0} attention calls of this run could not be seen.', '这次运行有 {0} 次注意力调用未能看到。'],
+  missed: ['{0} attention calls of this run could not be seen.', '这次运行有 {0} 次注意力调用未能看到。'],
   'narrow': ['Regions', '区域'], skip: ['Skip to the picture', '跳到图'],
-  keys: ['Keys', '按键'], 'key arrows': ['move by a cell (Shift: by ten)', '移动一格（Shift：十格）'], 'key heads': ['head before, head after', '上一头、下一头'], 'key layers': ['layer before, layer after', '上一层、下一层'], 'key find': ['find a word or a head', '查找词或头'], 'key esc': ['let go of what is chosen', '取消固定'], 'key undo': ['undo, redo', '撤销、重做'], 'key zoom': ['zoom, whole map', '缩放、整图'], 'key w': ['weight or weight × value norm', '权重，或权重 × 值范数'], 'key s': ['hide or show first token and signs', '隐藏或显示首词与符号'], 'key v': ['next view', '下一个视图'], 'key play': ['play or pause the sound', '播放或暂停声音'],
+  keys: ['Keys', '按键'], 'key arrows': ['move by a cell (Shift: by ten)', '移动一格（Shift：十格）'], 'key heads': ['head before, head after', '上一头、下一头'], 'key layers': ['layer before, layer after', '上一层、下一层'], 'key find': ['find a word or a head', '查找词或头'], 'key esc': ['let go of what is chosen', '取消固定'], 'key undo': ['undo, redo', '撤销、重做'], 'key zoom': ['zoom, whole map', '缩放、整图'], 'key w': ['weight, × value norm, × gradient', '权重、× 值范数、× 梯度'], 'key s': ['hide or show first token and signs', '隐藏或显示首词与符号'], 'key v': ['next view', '下一个视图'], 'key j': ['pieces or whole words', '词片或整词'], 'key play': ['play or pause the sound', '播放或暂停声音'],
   'help text': ['Left: where in the model. Middle: what is looked at. Right: which, and how much. Pointing previews, a click keeps. Blue is who looks, orange is who is looked at. The address holds what you see: send it, or go back.', '左：在模型的何处。中：看的是什么。右：是哪个，有多少。指向即预览，点击即固定。蓝色是在看的，橙色是被看的。地址栏记着你看到的一切：可以发给别人，也可以返回。'],
   follow: ['Follow this cell', '跟着这一格走'], 'nine stations': ['Nine stations, from words to output', '从词到输出的九站'], 'follow back': ['Back to the picture', '回到图'], working: ['Working it out…', '正在演算…'],
   'follow cell': ['Choose one who looks and one who is looked at; then the numbers can be followed from words to output.', '先选定谁在看、谁被看，就能跟着这些数从词走到输出。'], 'follow head': ['Choose one head to follow.', '请选一个头。'], 'follow one': ['Choose A or B to follow.', '请选 A 或 B。'],
   'follow read': ['“{0}” is what was written next; below, a row is called by what had just been read', '“{0}”是接着写出的；下面各行以刚读到的为名'], 'follow none': ['This cell cannot be worked: its two words stand too far apart, or the model has changed since.', '这一格无法演算：两个词相隔太远，或者模型已经变了。'],
   'key l': ['follow the chosen cell through nine stations; Esc leads back', '跟着选定的一格走过九站；Esc 返回'],
-  'cell of': ['{0} looks at {1}: {2}', '{0} 看 {1}：{2}'], place: ['place', '位置'], rank1: ['strongest', '最强'], share: ['weight', '权重'], 'query word': ['looks', '在看'], 'only strongest': ['This input is long: of each row, the strongest.', '输入很长：每行只列最强的。'],
+  place: ['place', '位置'], share: ['weight', '权重'], 'query word': ['looks', '在看'], 'only strongest': ['This input is long: of each row, the strongest.', '输入很长：每行只列最强的。'],
 };
 
 export function language() {
@@ -97,3 +106,6 @@ export function partName(part) {
 export function unit(ruler, n = 1) {
   return say(`${n === 1 ? 'unit' : 'units'} ${ruler.kind}`);
 }
+
+// A weight as it is written: a share, or, where it is multiplied with its gradient, a number with its sign.
+export const much = (w) => state.weighting === 4 ? (w > 0 ? '+' : w < 0 ? '−' : '') + digits(Math.abs(w)) : percent(w);

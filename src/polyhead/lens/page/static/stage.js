@@ -3,6 +3,7 @@
 import { fill, make, surface, theme } from './dom.js';
 import { pixels } from './colour.js';
 import { createFrames, createPatches, createPlayer, overlay, picturesOf } from './panel.js';
+import { createEntropy } from './entropy.js';
 import { createRibbon } from './ribbon.js';
 import { current, pin, preview, state } from './state.js';
 import { warped } from './align.js';
@@ -12,15 +13,15 @@ import { plain } from './tokens.js';
 const SHEET = 150;
 
 export function createStage(host, app) {
-  let panels = [], built = '', sheet = null, alignment = null, player = null, smooth = false, asked = 0;
+  let panels = [], built = '', sheet = null, alignment = null, player = null, undecided = null, smooth = false, asked = 0;
 
   function build() {
-    const scene = app.shown(), [rows, columns] = scene.axes(state.call), name = `${scene.prefix}${rows.name}/${columns.name}/${state.lang}`;
+    const scene = app.shown(), [rows, columns] = scene.axes(state.call), name = `${scene.prefix}${rows.name}/${columns.name}/${rows.count}/${columns.count}/${state.by}/${state.lang}/${state.weighting === 4}`;
     if (name === built) return;
     built = name;
     panels.forEach(([, panel]) => panel.stop());
     player?.stop();
-    player = alignment = sheet = null;
+    player = alignment = sheet = undecided = null;
     const sounds = [rows, columns].find((ruler) => ruler.kind === 'frames');
     if (sounds) player = createPlayer(sounds, () => { panels.forEach(([, panel]) => panel.element.className === 'mel' && panel.resize()); alignment?.draw(); });
     const panel = (ruler, role) => [role, ruler.kind === 'patches' ? createPatches(ruler, role) : ruler.kind === 'frames' ? createFrames(ruler, role, player) : createRibbon(ruler, role)];
@@ -29,12 +30,13 @@ export function createStage(host, app) {
     if (frames) alignment = createAlignment(app, rows, columns, () => player);
     const titled = panels.map(([role, { element }], n) => make('section', { class: `plate ${role}` },
       make('h2', { class: role === 'key' ? 'whom' : 'who' }, role === 'both' ? say('looks and looked at') : say(role === 'query' ? 'looks' : 'looked at'), make('small', {}, app.titleOf([rows, columns][n]))), element));
+    if (rows.kind === 'words' && columns.kind === 'words') undecided = createEntropy(app, rows, columns, (i) => panels[0][1].reveal(i));
     const pictured = [rows, columns].find((ruler) => ruler.kind === 'patches');
     if (pictured) sheet = createSheet(app, pictured, rows, columns);
     const softer = pictured && make('label', { class: 'check' }, make('input', { type: 'checkbox', onchange: (event) => { smooth = event.target.checked; panels.forEach(([, panel]) => panel.smooth?.(smooth)); sheet?.smooth(smooth); } }), say('smooth'));
     fill(host, make('div', { class: `stage-body ${pictured ? 'pictured' : ''}` },
-      frames ? [make('div', { class: 'bar' }, player.button), titled[1], alignment.element, titled[0]] : [player && make('div', { class: 'bar' }, player.button), softer, titled],
-      sheet?.element), make('p', { class: 'note' }, pictured ? `${say('lit')} ` : '', say(rows === columns ? 'shift' : 'point')));
+      frames ? [make('div', { class: 'bar' }, player.button), titled[1], alignment.element, titled[0]] : [player && make('div', { class: 'bar' }, player.button), softer, undecided?.element, titled],
+      sheet?.element), make('p', { class: 'note' }, pictured ? `${say(state.weighting === 4 ? 'lit signed' : 'lit')} ` : '', say(rows === columns ? 'shift' : 'point')));
   }
 
   // Ask for what the word that looks sees, and tint with it what is there.
@@ -58,7 +60,7 @@ export function createStage(host, app) {
       else if (now.query >= 0) line = data.slice(now.query * S, (now.query + 1) * S);
       else {
         line = new Float32Array(S);
-        for (let n = 0; n < T * S; n++) line[n % S] += data[n] / T;
+        for (let n = 0; n < T * S; n++) line[n % S] += data[n] / (matrix.signed ? 1 : T); // shares have a mean, and gradients a sum
       }
       links = Array.from(line, (w, i) => [i, w]);
     } else if (now.query >= 0 || now.key >= 0) {
@@ -75,12 +77,13 @@ export function createStage(host, app) {
     }
     sheet?.show(now, back);
     alignment?.show(matrix);
+    undecided?.show(matrix);
   }
 
   return {
     show: draw, draw, built: () => built,
     reveal: (i, j) => panels.forEach(([role, panel]) => panel.reveal(role === 'key' ? j : i)),
-    resize: () => { panels.forEach(([, panel]) => panel.resize?.()); alignment?.draw(); draw(); },
+    resize: () => { panels.forEach(([, panel]) => panel.resize?.()); alignment?.draw(); undecided?.draw(); draw(); },
     leave: () => player?.stop(),
     play: () => player?.toggle(),
     canvas: () => panels.map(([, panel]) => panel.canvas).find(Boolean),
@@ -117,7 +120,7 @@ function createSheet(app, ruler, rows, columns) {
         else if (now.query >= 0) line = matrix.data.subarray(now.query * S, (now.query + 1) * S);
         else {
           line = new Float32Array(S);
-          for (let n = 0; n < matrix.data.length; n++) line[n % S] += matrix.data[n] / matrix.T;
+          for (let n = 0; n < matrix.data.length; n++) line[n % S] += matrix.data[n] / (matrix.signed ? 1 : matrix.T);
         }
       }
       const context = surface(button.firstChild, SHEET, SHEET / shape);
@@ -140,10 +143,10 @@ function createAlignment(app, rows, columns, player) {
     matrix = next;
     image = null;
     await rows.load(0, rows.count);
-    const name = `${app.shown().prefix}${state.call}/${state.head}/${state.heads}/${app.weighting()}/${state.lang}`;
+    const name = `${app.shown().prefix}${state.call}/${state.head}/${state.heads}/${app.weighting()}/${state.by}/${state.lang}`;
     if (matrix && of !== name) {
       of = name;
-      const heads = await app.each(app.shown());
+      const heads = await app.each(app.shown(), matrix.signed ? 0 : app.weighting()); // where words lie in time, weights tell
       if (of !== name) return;
       way = warped(heads.map((head) => head.data), matrix.T, matrix.S);
       note.textContent = say('path of', heads.length);
@@ -161,10 +164,10 @@ function createAlignment(app, rows, columns, player) {
   const time = (i) => `${plain(rows.label(i))} ${(way.begins[i] * columns.part.seconds).toFixed(2)}–${(way.begins[i + 1] * columns.part.seconds).toFixed(2)} s`;
 
   function draw() {
-    if (!matrix) return;
+    if (!matrix || !way) return;
     const { T, S, data } = matrix, width = canvas.parentElement.clientWidth || 600, each = Math.max(3, Math.min(18, 420 / T)), height = T * each + 4;
     const context = surface(canvas, width, height), now = current();
-    image ??= pixels(data, T, S, state.scale);
+    image ??= pixels(data, T, S, state.scale, { apart: matrix.signed });
     context.imageSmoothingEnabled = false;
     context.drawImage(image, 0, 0, width, T * each);
     const to = width / S;

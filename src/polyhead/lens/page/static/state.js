@@ -1,8 +1,8 @@
 // One selection for the whole page: it lives in the address, can be undone, and whoever shows it is hearers when it changes.
 
-const NUMBERS = ['call', 'head', 'query', 'key', 'weighting', 'sinks', 'station'];
-const TEXTS = ['target', 'view', 'heads', 'scale', 'order', 'side', 'lang', 'theme'];
-const DEFAULTS = { call: 0, head: 0, query: -1, key: -1, weighting: 1, sinks: 0, station: 0, target: '', view: '', heads: '', scale: 'sqrt', order: 'layer', side: '', lang: '', theme: '' };
+const NUMBERS = ['call', 'head', 'query', 'key', 'weighting', 'sinks', 'row', 'station'];
+const TEXTS = ['target', 'view', 'heads', 'scale', 'order', 'side', 'by', 'lang', 'theme'];
+const DEFAULTS = { call: 0, head: 0, query: -1, key: -1, weighting: 1, sinks: 0, row: 0, station: 0, target: '', view: '', heads: '', scale: 'sqrt', order: 'layer', side: '', by: '', lang: '', theme: '' };
 
 export const state = { ...DEFAULTS };
 export const hover = { query: -1, key: -1 };

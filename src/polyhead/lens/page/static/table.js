@@ -1,8 +1,8 @@
 // The same as the pictures, as a table: for whoever cannot or will not look at one, and to take along.
 
-import { digits, fill, grouped, make, percent, token } from './dom.js';
+import { digits, fill, grouped, make, token } from './dom.js';
 import { pin, state } from './state.js';
-import { say, unit } from './say.js';
+import { much, say, unit } from './say.js';
 import { plain } from './tokens.js';
 
 const MOST_ROWS = 60, MOST_COLUMNS = 40, WHOLE_TABLE = 1600;
@@ -48,12 +48,12 @@ export function createTable(host, app) {
       make('table', { class: 'matrix' }, make('caption', { class: 'away' }, table.title), make('thead', {}, make('tr', {}, make('th', { scope: 'col' }, table.head[0]), table.head.slice(1 + left, 1 + left + columns).map((label) => make('th', { scope: 'col' }, label)))),
         make('tbody', {}, some.map(([label, ...values], n) => make('tr', { class: picture.rowAt(first + n) === state.query ? 'chosen' : '' }, make('th', { scope: 'row' }, label), values.slice(left, left + columns).map((w, j) => {
           const i = first + n, k = left + j, query = picture.rowAt(i), key = picture.columnAt(k);
-          return make('td', { class: query === state.query && key === state.key ? 'chosen' : '', onclick: () => query >= 0 && key >= 0 && pin({ query, key }) }, Number.isNaN(w) || picture.barred(i, k) || picture.hidden(k) ? '—' : w.toFixed(3).replace(/^(-?)0\./, '$1.'));
+          return make('td', { class: query === state.query && key === state.key ? 'chosen' : '', onclick: () => query >= 0 && key >= 0 && pin({ query, key }) }, Number.isNaN(w) || picture.barred(i, k) || picture.hidden(k) ? '—' : state.weighting === 4 ? much(Number(w.toPrecision(3))) : w.toFixed(3).replace(/^(-?)0\./, '$1.'));
         }))))));
   }
 
   function plainTable(table) {
-    return make('table', {}, make('thead', {}, make('tr', {}, table.head.map((name) => make('th', { scope: 'col' }, name)))), make('tbody', {}, table.rows.map((row) => make('tr', {}, row.map((value, n) => make('td', {}, typeof value === 'number' && n === row.length - 1 ? percent(value) : value))))));
+    return make('table', {}, make('thead', {}, make('tr', {}, table.head.map((name) => make('th', { scope: 'col' }, name)))), make('tbody', {}, table.rows.map((row) => make('tr', {}, row.map((value, n) => make('td', {}, typeof value === 'number' && n === row.length - 1 ? much(value) : value))))));
   }
 
   function showHeads() {
