@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from polyhead.cli import options
-from polyhead.cli.door import draw_into, figure_file, lines, output
+from polyhead.cli.door import draw_into, figure_file, files_in, lines, output
 from polyhead.cli.screen import share
 from polyhead.errors import ArgumentError
 
@@ -91,7 +91,6 @@ def heads(
     from polyhead.lens.heads import heads as look
     from polyhead.lens.language import language as spoken
     from polyhead.lens.roles.result import dumped
-    from polyhead.lens.roles.trials import files_in
     from polyhead.tasks.load import load
 
     loaded = load(model, device=device)

@@ -5,5 +5,6 @@ regions.py    parts of a map, as rules             measure.py    one call -> num
 chance.py     the same call by a head of chance    tally.py      many inputs -> means and intervals
 trials.py     inputs of our models, with losses    sentences.py  those we bring ourselves
 influence.py  heads turned down, off, or alone     syntax.py     heads against a treebank
-alignment.py  which word goes with which           result.py     the answer, and table.py, its picture
+alignment.py  which word goes with which           result.py     the answer
+table.py      its picture, for a terminal          wording.py    what that says, in two languages
 """

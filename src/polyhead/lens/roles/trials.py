@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -351,22 +350,3 @@ def vector(one: Pass, copies: int) -> Tensor:
         case _:
             found = found[:, 0]
     return F.normalize(found, dim=-1)
-
-
-# --- what is given ----------------------------------------------------------------------------------------------------
-
-PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff")
-SOUNDS = (".wav", ".flac", ".ogg", ".mp3")
-
-
-def files_in(path: Path, reads: str) -> list[Path]:
-    """The images or sounds of a folder, or the one file. Raises DataError."""
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise DataError(f"There is no {path}; give a file, or a folder of {reads}s.")
-    endings = PICTURES if reads == "image" else SOUNDS
-    found = sorted(each for each in path.rglob("*") if each.suffix.lower() in endings)
-    if not found:
-        raise DataError(f"{path} holds no {reads}s ({', '.join(endings)}).")
-    return found
