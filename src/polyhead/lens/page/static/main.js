@@ -267,7 +267,7 @@ function build() {
   const atlasHost = make('nav', { class: 'left', 'aria-label': say('where region') });
   parts.sentence = make('p', { id: 'sentence', class: 'sentence' });
   parts.tabs = make('div', { class: 'segments views', role: 'group', 'aria-label': say('what') });
-  parts.weighting = make('div', { class: 'segments', role: 'group', 'aria-label': say('weighting') }, Object.entries(NAMED_SO).map(([value, name]) => make('button', { 'data-weighting': value, ...(value === '4' && !aimed() ? { 'aria-disabled': 'true', title: aim(), onclick: () => app.tell(aim()) } : { onclick: () => pin({ weighting: Number(value) }) }) }, say(name))));
+  parts.weighting = make('div', { class: 'segments', role: 'group', 'aria-label': say('weighting') }, Object.entries(NAMED_SO).map(([value, name]) => make('button', { 'data-weighting': value, 'aria-label': say(name), ...(value === '4' && !aimed() ? { 'aria-disabled': 'true', title: aim(), onclick: () => app.tell(aim()) } : { onclick: () => pin({ weighting: Number(value) }) }) }, say(name).replace(/^.+(?=×)/, ''))));
   parts.sinks = make('input', { type: 'checkbox', onchange: (event) => pin({ sinks: event.target.checked ? 1 : 0 }) });
   parts.by = make('input', { type: 'checkbox', 'aria-disabled': why ? 'true' : null, onclick: (event) => { if (why) event.preventDefault(); byWords(); } });
   make('label', { class: `check ${why ? 'off' : ''}`, title: say(why || 'pieces joined') }, parts.by, say('whole words'));
