@@ -387,7 +387,7 @@ async function paint(view) {
     app.level();
     if (picture.both) parts.inspector.show(); // of whose differences it tells
     parts.empty.hidden = !picture.absent || (!onMap(view) && view !== 'lines');
-    if (picture.data) parts.sampled.textContent = state.side === 'd' ? `${say('more in a')} · ${say('more in b')}` : state.weighting === 4 && view === 'map' ? say('signed cells', digits(peak())) : picture.said ? picture.said : app.joined() ? say('word cells') : picture.exact ? say('exact') : `${say('exact')} (${say('tiles8')})`;
+    if (picture.data) parts.sampled.textContent = state.side === 'd' ? `${say('more in a')} · ${say('more in b')}` : state.weighting === 4 && onMap(view) ? say('signed cells', digits(peak())) : picture.said ? picture.said : app.joined() ? say('word cells') : picture.exact ? say('exact') : `${say('exact')} (${say('tiles8')})`;
     if (onMap(view)) parts.map.show(picture.absent ? null : picture);
     else if (view === 'lines') parts.lines.show(picture);
     else if (view === 'table' || view === 'heads') parts.table.show(view);
