@@ -28,7 +28,7 @@ from polyhead.tasks.load import Loaded
 
 Replaced = Literal["mean", "zero"]
 Edit = Callable[[str, Tensor], Tensor]  # the name of a layer, what its heads say [B, H, T, K] -> what goes on
-DIRECTIONS = 8  # random vectors, with which the change of a vector is multiplied
+DIRECTIONS = 32  # random vectors, with which the change of a vector is multiplied: a head's length is off by an eighth
 COPIES = 64  # of an input at once
 
 

@@ -61,8 +61,8 @@ SAID: dict[str, Both] = {
     "worth, mean": ("importance, ablation (by mean): {loss}", "importance、ablation（换成均值）：{loss}"),
     "worth, zero": ("importance, ablation (by zero): {loss}", "importance、ablation（换成零）：{loss}"),
     "of a vector": (
-        "of the vector, how far it moves; the model has no loss",
-        "看向量移动多远；这个模型没有损失",
+        "of the vector, how far it moves (importance: about, in random directions); the model has no loss",
+        "看向量移动多远（importance 由随机方向估计）；这个模型没有损失",
     ),
     "of a label": ("of the label that the model itself chooses", "以模型自己选的标签为准的损失"),
     "of labels": ("of the labels that the model itself chooses", "以模型自己选的各处标签为准的损失"),
