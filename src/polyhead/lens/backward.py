@@ -1,7 +1,7 @@
 """What a backward pass says of a call's weights: the gradient of any of them, from values and the output's gradient.
 
-The output of a head is the sum of its weights times its values, so that d target / d weight_ij = dO_i . v_j, where dO is
-the gradient of the output (Chefer et al. 2021, 2103.15679). No matrix is kept for it.
+The output of a head is the sum of its weights times its values, so that d target / d weight_ij = dO_i . v_j, where dO
+is the gradient of the output (Chefer et al. 2021, 2103.15679). No matrix is kept for it.
 """
 
 from __future__ import annotations

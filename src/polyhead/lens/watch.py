@@ -260,8 +260,8 @@ def check_followed(recording: Recording) -> None:
         )
     if not any(each.due for each in heard if each is not None):
         raise ArgumentError(
-            "no gradient can come, for the model ran without: not within torch.no_grad or torch.inference_mode, and some"
-            " parameter before the attention must require gradients"
+            "no gradient can come, for the model ran without: not within torch.no_grad or torch.inference_mode, and"
+            " some parameter before the attention must require gradients"
         )
 
 

@@ -12,8 +12,8 @@ import pytest
 from rich.cells import cell_len
 
 from polyhead.lens.draw.canvas import Canvas
-from polyhead.lens.learn.lesson import Lesson, learn
 from polyhead.lens.language import language
+from polyhead.lens.learn.lesson import Lesson, learn
 from polyhead.lens.learn.said import filled, say, sentences
 from polyhead.lens.learn.telling import linked, numbers, small, stations
 from polyhead.lens.learn.terminal import folded

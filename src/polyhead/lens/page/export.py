@@ -221,7 +221,10 @@ def groups_of(scene: Scene) -> list[Group]:
             "large pictures of some heads", "部分注意力头的大图",
         ),
         Group(
-            (f"tile/{call.id}/{head}/{GRADIENTS}/{level(call)}/0/0.bin" for call, head in heads if call.facts.gradients),
+            (
+                f"tile/{call.id}/{head}/{GRADIENTS}/{level(call)}/0/0.bin"
+                for call, head in heads if call.facts.gradients
+            ),
             "the gradients of some heads", "部分注意力头的梯度",
         ),
         Group(

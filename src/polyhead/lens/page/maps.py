@@ -208,8 +208,8 @@ class Maps:
         return listed(weights, queries, float(p.sum()), T)
 
     def cell(self, head: int, query: int, key: int) -> Tensor:
-        """[3, K]: the query, the key, and (scale, bias, score, log-sum-exp, weight, norm of the value), with the gradient
-        of the weight where that was recorded."""
+        """[3, K]: the query, the key, and (scale, bias, score, log-sum-exp, weight, norm of the value), with the
+        gradient of the weight where that was recorded."""
         single = self.head(head)
         q, k = single.request.query[0, 0, query].float(), single.request.key[0, 0, key].float()
         found, norm = single.score(query, key), float(self.call.norms.values[self.row, head, key])
@@ -246,8 +246,8 @@ def in_cells(p: Tensor, grid: Grid) -> Tensor:
 
 
 def named(p: Tensor) -> tuple[Tensor, Tensor]:
-    """The largest of some weights that are more than nothing, and where they are; of equal ones the leftmost. Where there
-    are signs, the farthest from nothing."""
+    """The largest of some weights that are more than nothing, and where they are; of equal ones the leftmost. Where
+    there are signs, the farthest from nothing."""
     places = torch.sort(p.abs(), descending=True, stable=True).indices[:MOST]
     weights = p[places]
     return weights[weights != 0], places[weights != 0]

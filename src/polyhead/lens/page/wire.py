@@ -38,8 +38,8 @@ def picture(weights: Tensor) -> bytes:
 
 
 def signed(x: Tensor, *, coarse: bool = False) -> bytes:
-    """Numbers [n] or [n, m] above and below 0 as parts of the largest, in 16 bits, or for the eye (`coarse`) in 8. NaN is
-    0."""
+    """Numbers [n] or [n, m] above and below 0 as parts of the largest, in 16 bits, or for the eye (`coarse`) in 8. NaN
+    is 0."""
     x = x.double().nan_to_num(0.0, 0.0, 0.0).cpu()
     most = float(x.abs().max()) if x.numel() else 0.0
     parts = x / most if most else x
