@@ -35,6 +35,7 @@ SHOTS = {
     "page-lines": ("translation", "", LAPTOP),
     "page-map": ("translation", "call=6&view=map&query=5&key=2&theme=dark&lang=zh", LAPTOP),
     "page-text": ("translation", "call=6&head=5&view=text&query=12", LAPTOP),
+    "page-distance": ("translation", "call=5&head=2&view=distance&query=9&key=8", LAPTOP),
     "page-difference": ("translation", "call=1&head=3&view=map&side=d", LAPTOP),
     "page-heads": ("translation", "view=heads&order=m1", LAPTOP),
     "page-image": ("image", "call=2&head=1", LAPTOP),
@@ -87,12 +88,13 @@ def long() -> Answers:
     key[:, :, 0, -1] = 5
 
     class Heads(nn.Module):
-        def forward(self) -> torch.Tensor:
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            query, key = x.chunk(2, -1)
             return nn.functional.scaled_dot_product_attention(query, key, key, is_causal=True)
 
     model = Heads()
     with watch(model) as recording, torch.inference_mode():
-        model()
+        model(torch.cat([query, key], -1))
     recording.rulers = {"decoder": Words(labels, written, ((0, 0), *spans), (0,))}
     return Answers([Scene(recording, "32,768 words of these pages", "four heads written by hand")])
 

@@ -18,7 +18,8 @@ VIEWS = [
     ("text", f"{CROSS}&view=table"), ("text", "view=heads"), ("both", "call=1&view=map&side=d"),
     ("image", "call=1&head=1&query=6"), ("audio", "call=3&head=0&query=4"), ("long", "call=1&view=text&query=40"),
     ("hostile", "view=map&query=2"), ("aimed", f"{CROSS}&key=1&view=map&weighting=4"),
-    ("aimed", f"{CROSS}&view=text&weighting=4"),
+    ("aimed", f"{CROSS}&view=text&weighting=4"), ("pieces", "call=1&view=distance&query=9&key=4"),
+    ("pieces", "call=1&view=text&by=words&query=4"), ("several", "view=map&row=1"),
 ]  # fmt: skip
 
 

@@ -275,7 +275,7 @@ def test_every_sequence_of_a_batch_can_be_looked_at(look: Look, tmp_path: Path):
     assert np.abs(p[0] - p[2]).max() > 0.1
     seen = look("several", f"{HERE}&view=table&weighting=0")
     np.testing.assert_allclose(table(seen)[2], p[0], atol=1.6e-3)
-    seen.page.locator(".top select").select_option(value="2")
+    seen.page.locator(".top select").select_option(index=2)
     seen.page.wait_for_timeout(900)
     assert seen.selection()["row"] == "2"
     np.testing.assert_allclose(table(seen)[2], p[2], atol=1.6e-3)

@@ -268,7 +268,7 @@ export function createMap(host, app) {
     context.textAlign = 'right';
     const round = (n) => [1, 2, 5].map((m) => m * 10 ** Math.floor(Math.log10(n))).find((m) => m >= n) ?? 10 ** Math.ceil(Math.log10(n));
     const step = (least) => least <= 3 ? Math.max(1, Math.ceil(least)) : round(least);
-    const numbered = (ruler, each) => each > 3 && ruler.kind === 'words';
+    const counted = (ruler) => ruler.kind === 'words' || ruler.kind === 'places', numbered = (ruler, each) => each > 3 && counted(ruler);
     const skip = step((zy >= READABLE - 2 ? 12 : 18) / zy), indexed = skip > 1;
     const word = (label, px, py, room, strong) => {
       const text = cut(context, label, room);
@@ -286,7 +286,7 @@ export function createMap(host, app) {
     }
     context.textAlign = 'left';
     const upright = zx > READABLE && below + 6 <= zx;
-    const wide = picture.columns.kind === 'words' && 17 / zx > 3, across = step((upright ? 1 : wide ? 52 : 17) / zx);
+    const wide = counted(picture.columns) && 17 / zx > 3, across = step((upright ? 1 : wide ? 52 : 17) / zx);
     const name = (j, strong) => {
       context.fillStyle = strong ? theme(columnColour) : picture.columnFaint(j) ? theme('soft') : theme('ink');
       context.font = strong ? `600 ${WORDS_FONT}` : WORDS_FONT;
