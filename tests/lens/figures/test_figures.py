@@ -307,6 +307,7 @@ def test_bars_of_roles_have_every_number_that_was_measured() -> None:
     assert ".." not in made.svg
     assert "means over 2 inputs. Thin lines: the interval of 95 %. Orange marks" in made.description
     alone = polyhead.figure(polyhead.heads(recorded(7), ablate=None), metric="offset", language="zh")
+    assert alone.title == "Model：该头的偏移"
     assert alone.description.endswith("条形是一个输入的数值。")  # no interval, and nothing that chance would get
     assert "层 0.0" in alone.drawing.texts
 

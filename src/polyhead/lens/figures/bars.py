@@ -48,7 +48,9 @@ def bars(heads: Heads, metric: str, language: Language) -> tuple[Drawing, list[N
     told += [said("interval", language)] if any(not np.isnan(heads.low[(*at, m)]) for at in order) else []
     told += [said("chance", language)] if any(not np.isnan(heads.chance[c, m]) for c, _ in order) else []
     name = what.zh if language == "zh" else what.en
-    drawing, y = sheet.headed(f"{shown(Path(heads.model).name or heads.model)}: {name}", told, "", WIDE, language)
+    drawing, y = sheet.headed(
+        said("of", language, shown(Path(heads.model).name or heads.model), name), told, "", WIDE, language
+    )
     labels = [called(heads.calls[c], h, language) for c, h in order]
     x = EDGE + max((width_of(label) for label in labels), default=0.0) + 12
     room = WIDE - EDGE - 74 - x

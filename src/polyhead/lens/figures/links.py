@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from polyhead.lens.figures import sheet
 from polyhead.lens.figures.drawing import BLUE, INK, SOFT, Curve, Drawing, Label, width_of
-from polyhead.lens.figures.maps import WIDE, exactness, named
+from polyhead.lens.figures.maps import WIDE, exactness, titled
 from polyhead.lens.figures.sheet import EDGE
 from polyhead.lens.figures.views import Looking, Row, Side, View, Weights
 from polyhead.lens.figures.wording import said
@@ -39,7 +39,7 @@ def links(looking: Looking, call: Shown, head: int | None) -> tuple[Drawing, lis
     numbered = step >= NUMBERED
     told = [said("links", looking.language), *([said("largest", looking.language)] if numbered else [])]
     told += [said("weak", looking.language, 100 * LEAST), *view.told[1:]]
-    drawing, y = sheet.headed(f"{name}: {named(looking)}", told, exactness(looking, call), width, looking.language)
+    drawing, y = sheet.headed(titled(looking, name), told, exactness(looking, call), width, looking.language)
     spare = (width - 2 * EDGE - wide - GAP - right) / 2
     x0 = EDGE + spare + wide
     x1 = x0 + GAP

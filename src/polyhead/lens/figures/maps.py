@@ -36,7 +36,7 @@ def head_map(looking: Looking, call: Shown, head: int, *, values: bool) -> tuple
     top, over = sheet.height_above(columns, across)
     margin = max(width_of(text) for _, text, _ in rows) + 34
     width = max(WIDE, EDGE + margin + max(C * across, over) + EDGE)
-    title = f"{looking.name(call, head)}: {named(looking)}"
+    title = titled(looking, looking.name(call, head))
     drawing, y = sheet.headed(title, view.told, exactness(looking, call), width, looking.language)
     y = sheet.scale(drawing, EDGE, y) + 4
     x = EDGE + margin
@@ -82,7 +82,7 @@ def head_sheet(looking: Looking, calls: Sequence[Shown]) -> tuple[Drawing, list[
         else said("every layer", looking.language)
     )
     told = dict.fromkeys(sentence for view in views for sentence in view.told)
-    drawing, y = sheet.headed(f"{what}: {named(looking)}", [*told], exactness(looking, *calls), width, looking.language)
+    drawing, y = sheet.headed(titled(looking, what), [*told], exactness(looking, *calls), width, looking.language)
     most = sheet.BOXES if sum(view.weights.size for view in views) <= ALL_BOXES else 0
     if one:
         for key, axis in (("rows", views[0].rows), ("columns", views[0].columns)):
@@ -113,6 +113,11 @@ def small_maps(
         drawing.add(Label(at, y + 6, said("head", looking.language, view.heads[head]), 11))
         sheet.cells(drawing, at, y + 16, wide / C, tall / R, view.weights[head], view.rows, view.columns, most)
     return tall + 16 + gap
+
+
+def titled(looking: Looking, what: str) -> str:
+    """What a figure is called: what it shows, and of what."""
+    return said("of", looking.language, what, named(looking))
 
 
 def named(looking: Looking) -> str:

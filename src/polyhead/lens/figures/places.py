@@ -13,7 +13,7 @@ from polyhead.lens.draw.words import merge
 from polyhead.lens.figures import sheet
 from polyhead.lens.figures.bitmap import png, veil
 from polyhead.lens.figures.drawing import LINE, ORANGE, PAPER, SOFT, Bitmap, Box, Curve, Drawing, Label, width_of
-from polyhead.lens.figures.maps import WIDE, exactness, named
+from polyhead.lens.figures.maps import WIDE, exactness, named, titled
 from polyhead.lens.figures.sheet import EDGE
 from polyhead.lens.figures.views import Looking, Row, Side, View, frames_of, patches_of
 from polyhead.lens.figures.wording import said
@@ -42,7 +42,7 @@ def on_picture(looking: Looking, call: Shown, head: int | None, query: int | Non
     name = said("framed", looking.language) if framed else said("sign", looking.language, who.labels[0])
     told = [said("picture", looking.language, name), *view.told]
     drawing, y = sheet.headed(
-        f"{looking.name(call, head)}: {named(looking)}", told, exactness(looking, call), WIDE, looking.language
+        titled(looking, looking.name(call, head)), told, exactness(looking, call), WIDE, looking.language
     )
     side = LARGE if head is not None else SMALL
     wide, tall = side_by(patches, side)
@@ -113,7 +113,7 @@ def on_sound(looking: Looking, call: Shown, heads: Sequence[int]) -> tuple[Drawi
     margin = max(width_of(text) for _, text, _ in labels) + 30
     width = 940.0
     across = (width - 2 * EDGE - margin) / len(runs)
-    drawing, y = sheet.headed(f"{name}: {named(looking)}", told, exactness(looking, call), width, looking.language)
+    drawing, y = sheet.headed(titled(looking, name), told, exactness(looking, call), width, looking.language)
     y = sheet.scale(drawing, EDGE, y) + 4
     x = EDGE + margin
     if frames.mel:

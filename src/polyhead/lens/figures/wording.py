@@ -15,6 +15,7 @@ SAID: dict[str, tuple[str, str]] = {
     "mean": ("mean of {} heads", "{} 个头的平均"),
     "looks": ("who looks: {}", "谁在看：{}"),
     "looked": ("looked at: {}", "看向：{}"),
+    "of": ("{}: {}", "{}：{}"),
     "rows": ("rows, from above: {}", "行，从上到下：{}"),
     "columns": ("columns, from left: {}", "列，从左到右：{}"),
     "axes": ("Row = who looks, column = what is looked at.", "行是看的一方，列是被看的一方。"),
