@@ -134,7 +134,8 @@ def test_a_page_is_written_as_one_file(polyhead: Polyhead, world: Path, tmp_path
     assert (answer.code, answer.out) == (0, "")
     assert answer.err.splitlines() == [
         f"Written to {file}, {file.stat().st_size:,} bytes.",
-        "Left out, and told in the file too: queries, keys and scores of single pairs.",
+        "Left out, and told in the file too: the nine stations of other layers; queries, keys and scores of single"
+        " pairs.",
     ]
     assert "thumbs/1.bin" in file.read_text("utf-8")
     answer = polyhead("see", world / "my-encoder", "--text", "the cat", "--text", "the dog", "--html", file)
