@@ -9,6 +9,7 @@ import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass
+from functools import cache
 from pathlib import Path
 
 STATIC = Path(__file__).parent / "static"
@@ -58,9 +59,10 @@ def page(answers: Mapping[str, bytes] | None = None, *, port: bool = False) -> P
     return Page(filled(own, META.format(policy), answers), policy)
 
 
+@cache
 def stations() -> Code:
     """The nine stations of a lesson, which the page asks for when somebody follows a cell: they stand in a shadow of
-    their own, to which the theme reaches."""
+    their own, to which the theme reaches. Kept, since a page that was sent lets these very texts run."""
     script = joined(LEARN / "inside.js")
     return Code(f"(() => {{\n'use strict';\n{script}}})();\n", styled(LEARN / "stations.css"))
 

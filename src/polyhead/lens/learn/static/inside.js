@@ -2,11 +2,19 @@
 // the other's.
 
 import { fill, make } from '../../page/static/dom.js';
+import { plain } from '../../page/static/tokens.js';
 import { opened } from './arrays.js';
 import { notes } from './notes.js';
+import { filled } from './phrases.js';
 import { mount } from './stations.js';
 
 const SLICE = 60000, MOST = 4; // bytes of an answer; lessons that are held
+const SAID = {
+  back: { en: "Back to the picture", zh: "回到图" },
+  working: { en: "Working it out…", zh: "正在演算…" },
+  read: { en: "“{word}” is what was written next; below, a row is called by what had just been read", zh: "“{word}”是接着写出的；下面各行以刚读到的为名" },
+  none: { en: "This cell cannot be worked: its two words stand too far apart, or the model has changed since.", zh: "这一格无法演算：两个词相隔太远，或者模型已经变了。" },
+};
 const held = new Map();
 let zoom = "picture";
 
@@ -25,7 +33,7 @@ async function lessonOf(get, scene, { call, head, query, key }) {
 // close. show(on) follows it to where it now is.
 export function follow(host, style, { app, get, pin, state, say, language, partName, close }) {
   const bar = make("div", { class: "bar" }), room = make("div");
-  let ribbon = null, name = "", places = null, turn = 0;
+  let ribbon = null, name = "", places = null, texts = null, turn = 0;
   fill(host, bar, room);
 
   const at = (place) => (places ? places.indexOf(place) : place);
@@ -49,21 +57,23 @@ export function follow(host, style, { app, get, pin, state, say, language, partN
 
   function tops() {
     const call = app.shown().calls[state.call], [rows] = app.shown().axes(state.call);
-    fill(bar, make("button", { class: "quiet", onclick: close }, "← ", say("follow back"), " ", make("kbd", {}, "Esc")),
-      make("p", { class: "fine" }, `${partName(call.part)} · ${say("layer head", call.layer, state.head)}`, call.rows === "chosen" ? ` · ${say("follow read", rows.label(state.query))}` : ""));
+    fill(bar, make("button", { class: "quiet", onclick: close }, "← ", SAID.back[language()], " ", make("kbd", {}, "Esc")),
+      make("p", { class: "fine" }, `${partName(call.part)} · ${say("layer head", call.layer, state.head)}`, call.rows === "chosen" ? ` · ${filled(SAID.read[language()], { word: plain(rows.label(state.query)) })}` : ""),
+      texts && (state.weighting || state.sinks) ? make("p", { class: "fine" }, texts[language()].plain_weights) : null);
   }
 
   async function begin(scene, wanted) {
     leave();
     const mine = turn, cell = { ...state }, asked = scene.calls[cell.call].lesson === "window" ? `${wanted}/${cell.query}/${cell.key}` : wanted;
     name = wanted;
-    fill(room, make("p", { class: "note", role: "status" }, say("working")));
+    fill(room, make("p", { class: "note", role: "status" }, SAID.working[language()]));
     const lesson = held.get(asked) ?? await lessonOf(get, scene, cell).catch((error) => error);
     if (mine !== turn) return;
-    if (!lesson?.readings) return fill(room, make("p", { class: "note", role: "status" }, lesson ? say("failed", lesson.message) : say("follow none")));
+    if (!lesson?.readings) return fill(room, make("p", { class: "note", role: "status" }, lesson ? say("failed", lesson.message) : SAID.none[language()]));
     held.set(asked, lesson);
     if (held.size > MOST) held.delete(held.keys().next().value);
-    places = lesson.places;
+    ({ places, texts } = lesson);
+    tops();
     const sheet = make("style"), inner = make("div"), foot = make("footer", { class: "foot" }), frame = make("div");
     sheet.textContent = style;
     fill(frame.attachShadow({ mode: "open" }), sheet, inner, foot);

@@ -176,6 +176,10 @@ export function mount(root, lesson, { lang = lesson.lang, hash = false, at = {} 
       make("button", { type: "button", "aria-pressed": String(state.zoom === name), "data-zoom": name, onclick: () => set({ zoom: name }, `[data-zoom="${name}"]`) }, t[`zoom_${name}`], make("kbd", {}, String(z + 1)))));
     const panel = (v, title) => make("div", { class: v.changed ? "panel new" : "panel old", tabindex: 0, role: "region", "aria-label": title || station.title }, title ? make("h3", {}, title) : null, zoom(v));
     const body = make("div", { class: after ? "panels two" : "panels" }, panel(view, after ? t.as_it_is : ""), after ? panel(after, t.as_broken) : null);
+    requestAnimationFrame(() => {
+      const box = parts.station.querySelector(".formula"), lit = box?.querySelector(".lit")?.getBoundingClientRect();
+      if (lit) box.scrollLeft += lit.left - box.getBoundingClientRect().left - (box.clientWidth - lit.width) / 2;
+    });
     if (n < 3 || n > 6 || state.zoom !== "picture") body.style.opacity = String(1 - 1.4 * Math.abs(state.at - n));
     const back = make("button", { type: "button", class: "step", disabled: n === 1, onclick: () => move(n - 1) }, "←"), on = make("button", { type: "button", class: "step", disabled: n === 9, onclick: () => move(n + 1) }, "→");
     back.setAttribute("aria-label", t.back);

@@ -76,9 +76,8 @@ const WORDS = {
   'narrow': ['Regions', '区域'], skip: ['Skip to the picture', '跳到图'],
   keys: ['Keys', '按键'], 'key arrows': ['move by a cell (Shift: by ten)', '移动一格（Shift：十格）'], 'key heads': ['head before, head after', '上一头、下一头'], 'key layers': ['layer before, layer after', '上一层、下一层'], 'key find': ['find a word or a head', '查找词或头'], 'key esc': ['let go of what is chosen', '取消固定'], 'key undo': ['undo, redo', '撤销、重做'], 'key zoom': ['zoom, whole map', '缩放、整图'], 'key w': ['weight, × value norm, × gradient', '权重、× 值范数、× 梯度'], 'key s': ['hide or show first token and signs', '隐藏或显示首词与符号'], 'key v': ['next view', '下一个视图'], 'key j': ['pieces or whole words', '词片或整词'], 'key play': ['play or pause the sound', '播放或暂停声音'],
   'help text': ['Left: where in the model. Middle: what is looked at. Right: which, and how much. Pointing previews, a click keeps. Blue is who looks, orange is who is looked at. The address holds what you see: send it, or go back.', '左：在模型的何处。中：看的是什么。右：是哪个，有多少。指向即预览，点击即固定。蓝色是在看的，橙色是被看的。地址栏记着你看到的一切：可以发给别人，也可以返回。'],
-  follow: ['Follow this cell', '跟着这一格走'], 'nine stations': ['Nine stations, from words to output', '从词到输出的九站'], 'follow back': ['Back to the picture', '回到图'], working: ['Working it out…', '正在演算…'],
+  follow: ['Follow this cell', '跟着这一格走'], 'nine stations': ['Nine stations, from words to output', '从词到输出的九站'],
   'follow cell': ['Choose one who looks and one who is looked at; then the numbers can be followed from words to output.', '先选定谁在看、谁被看，就能跟着这些数从词走到输出。'], 'follow head': ['Choose one head to follow.', '请选一个头。'], 'follow one': ['Choose A or B to follow.', '请选 A 或 B。'],
-  'follow read': ['“{0}” is what was written next; below, a row is called by what had just been read', '“{0}”是接着写出的；下面各行以刚读到的为名'], 'follow none': ['This cell cannot be worked: its two words stand too far apart, or the model has changed since.', '这一格无法演算：两个词相隔太远，或者模型已经变了。'],
   'key l': ['follow the chosen cell through nine stations; Esc leads back', '跟着选定的一格走过九站；Esc 返回'],
   place: ['place', '位置'], share: ['weight', '权重'], 'query word': ['looks', '在看'], 'only strongest': ['This input is long: of each row, the strongest.', '输入很长：每行只列最强的。'],
 };
