@@ -24,7 +24,7 @@ from polyhead.lens.see import Seen, see
 
 MOST = 5_000_000  # bytes of the page in a notebook without anywidget
 OVER = (
-    '<div style="display:grid">'
+    '<style>.polyhead-{mark}:has(iframe) img{{display:none}}</style><div class="polyhead-{mark}" style="display:grid">'
     '<img style="grid-area:1/1;max-width:100%" alt="{alt}" src="data:{kind};base64,{picture}">'
     '<iframe style="grid-area:1/1;box-sizing:border-box;width:100%;height:{height}px;border:1px solid rgb(128 128 128 /'
     ' .35);border-radius:8px" sandbox="allow-scripts allow-downloads" title="{alt}" srcdoc="{page}"></iframe></div>'
@@ -57,11 +57,12 @@ class View:
     @property
     def outputs(self) -> list[dict[str, Any]]:
         """What is shown, one under the other. A widget needs its Python, and a saved notebook shows nothing in its
-        place; so the picture is an output of its own, which stands until the page is there."""
-        if self.widget is None:
-            return [self._repr_mimebundle_()]
-        live = {name: x for name, x in bundle_of(self.widget).items() if name != "text/plain"}
+        place; so the picture is an output of its own, which stands until the page is there. Of pictures one kind, for
+        an SVG beside a PNG asks for Inkscape when a notebook becomes a PDF."""
         picture = {name: self.shown[name] for name in (self.kind, "text/plain")}
+        if self.widget is None:
+            return [picture | {"text/html": self.frame}]
+        live = {name: x for name, x in bundle_of(self.widget).items() if name != "text/plain"}
         return [live, picture | {"text/html": self.picture}]
 
     def _ipython_display_(self) -> None:
@@ -106,7 +107,7 @@ class View:
             path = Path(folder) / "page.html"
             export(Answers(self.scenes), path, most=MOST, page=page)
             whole = path.read_text(encoding="utf-8")
-        return OVER.format(**self.told, height=self.height, page=escape(whole))
+        return OVER.format(**self.told, mark=self.mark, height=self.height, page=escape(whole))
 
     def __repr__(self) -> str:
         return f"View({self.still.title!r})"
