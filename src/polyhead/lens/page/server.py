@@ -19,6 +19,7 @@ from polyhead.lens.page.answers import Answers
 from polyhead.lens.page.bundle import Page
 
 HOST = "127.0.0.1"
+TAKEN = (1, 3)  # what uvicorn ends with where it cannot listen
 PAYS = 0.9  # of an answer: what packing must save it down to
 LEAST = 512  # bytes that are worth packing
 ALWAYS = {
@@ -95,8 +96,8 @@ def serve(answers: Answers, page: Page, *, port: int = 0, tell: Callable[[str], 
         server.run()
     except KeyboardInterrupt:  # the way it ends
         return
-    except SystemExit:
-        if server.started:  # it was told to end
+    except SystemExit as end:
+        if server.started or end.code not in TAKEN:  # it was told to end
             raise
         raise ArgumentError(
             f"Nothing can listen on port {port} of {HOST}, where something else may; choose another, or none."
