@@ -278,6 +278,7 @@ def test_every_sequence_of_a_batch_can_be_looked_at(look: Look, tmp_path: Path):
     seen.page.locator(".top select").select_option(index=2)
     seen.page.wait_for_timeout(900)
     assert seen.selection()["row"] == "2"
+    assert seen.page.evaluate("document.activeElement.ariaLabel") == "sequence"
     np.testing.assert_allclose(table(seen)[2], p[2], atol=1.6e-3)
     np.testing.assert_allclose(table(look("several", f"{HERE}&view=table&weighting=0&row=1"))[2], p[1], atol=1.6e-3)
     seen.page.get_by_role("button", name="Undo").click()

@@ -261,7 +261,7 @@ function build() {
   const header = make('header', { class: 'top' }, make('a', { class: 'skip', href: '#' , onclick: (event) => { event.preventDefault(); parts.map.canvas.offsetParent ? parts.map.canvas.focus() : parts.middle.focus(); } }, say('skip')),
     make('div', { class: 'brand' }, mark(), make('span', {}, 'polyhead')),
     make('div', { class: 'what-is' }, parts.title = make('h1', { class: 'title' }), make('span', { class: 'model' }, titled(app.scene.info.model))),
-    info.batch > 1 && !ANSWERS && make('label', { class: 'pick' }, make('span', {}, say('batch')), make('select', { onchange: (event) => pin({ row: Number(event.target.value) }) }, Array.from({ length: info.batch }, (_, row) => make('option', { value: row, selected: row === rowOpen }, row + 1)))),
+    info.batch > 1 && !ANSWERS && make('label', { class: 'pick' }, make('span', {}, say('batch')), make('select', { class: 'row-of', 'aria-label': say('batch'), onchange: (event) => pin({ row: Number(event.target.value) }) }, Array.from({ length: info.batch }, (_, row) => make('option', { value: row, selected: row === rowOpen }, row + 1)))),
     compare, make('div', { class: 'tools' }, parts.undo, parts.redo, icon('⌕', 'find', () => parts.finder.open()), make('button', { class: 'icon wide', lang: chinese ? 'en' : 'zh-CN', onclick: () => pin({ lang: chinese ? 'en' : 'zh' }) }, say('language')), icon('◐', 'theme', () => pin({ theme: isDark() ? 'light' : 'dark' })), icon('?', 'help', () => parts.help.open())));
 
   const atlasHost = make('nav', { class: 'left', 'aria-label': say('where region') });
@@ -329,7 +329,7 @@ function mark() {
 function show(changed) {
   if (state.row !== rowOpen) {
     const { row } = state;
-    sequence(row).catch(() => { rowOpen = row; app.tell(say('not kept')); }).then(() => { build(); show(new Set(['lang', 'order'])); });
+    sequence(row).catch(() => { rowOpen = row; app.tell(say('not kept')); }).then(() => { build(); show(new Set(['lang', 'order'])); root.querySelector('.row-of')?.focus(); });
     return;
   }
   if (changed.has('lang') || changed.has('theme')) build();
