@@ -38,8 +38,10 @@ INNER = ("backward", "choice")  # in the names of those that are no attention
 UNKNOWN = "no attention that polyhead knows was computed while it ran"
 NO_TRAIL = "its weights are a softmax of numbers that are no product of queries and keys"
 COMPILED = "it was compiled into code of its own; run it without torch.compile, or on scaled_dot_product_attention"
+VIEWS = torch._C.DispatchKey.ADInplaceOrView
 LINEAR = torch.ops.aten.linear.default
 PLAIN = {torch.ops.aten.layer_norm.default, torch.ops.aten.dropout.default}  # made of others, none of them attention
+DEEP = 20  # frames between compiled code and this
 SAMPLE = 4  # rows of a softmax that are compared with what is rebuilt
 WHOLE = 64  # the first time
 NEAR = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}  # of a weight
@@ -122,7 +124,8 @@ class Onlooker(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if composed(func) and not (func in PLAIN or is_projection(func, args, kwargs)):
-            with self:  # in inference mode, operations made of others come by whole
+            # In inference mode, operations made of others come by whole.
+            with views_kept(func), self:
                 return func.decompose(*args, **kwargs)
         what = operation(func)
         if what.writes:
@@ -387,11 +390,33 @@ def operation(func: Any) -> Operation:
     )
 
 
+@contextmanager
+def views_kept(func: Any) -> Iterator[None]:
+    """Let views of parameters know that these learn, as without a mode: products choose their kernel by that."""
+    excluded = torch._C._dispatch_tls_is_dispatch_key_excluded(VIEWS)
+    torch._C._dispatch_tls_set_dispatch_key_excluded(VIEWS, excluded and makes_views(func))
+    try:
+        yield
+    finally:
+        torch._C._dispatch_tls_set_dispatch_key_excluded(VIEWS, excluded)
+
+
+@cache
+def makes_views(func: Any) -> bool:
+    """Whether an operation sees to that itself, after it has passed by."""
+    return torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "ADInplaceOrView")
+
+
 @cache
 def composed(func: Any) -> bool:
-    """Whether an operation is made of others, which PyTorch's own kernel for it calls one by one."""
-    key = "CompositeImplicitAutograd"
-    return isinstance(func, torch._ops.OpOverload) and torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), key)
+    """Whether an operation is made of others and no more: some have a kernel of their own too, and that one runs."""
+    if not isinstance(func, torch._ops.OpOverload):
+        return False
+    made, *own = (
+        torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), key)
+        for key in ("CompositeImplicitAutograd", "CPU", "CUDA")
+    )
+    return made and not any(own)
 
 
 def is_projection(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
@@ -416,7 +441,7 @@ def is_compiled(module: nn.Module) -> bool:
 def compiled() -> bool:
     """Whether compiled code makes this call: it reuses memory in ways that nobody is told."""
     frame = sys._getframe(2)
-    for _ in range(8):
+    for _ in range(DEEP):
         if "extern_kernels" in frame.f_globals:
             return True
         if frame.f_back is None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as hooks
 
@@ -42,6 +43,8 @@ class Running:
         thread = threading.get_ident()
 
         def enter(module: nn.Module, given: Any) -> None:
+            if torch.compiler.is_compiling():  # what is compiled inside the block must not have this in it
+                return
             if threading.get_ident() == thread and module in self.names:
                 self.ran[module] = None
                 self.stack.append(Entered(module))
@@ -49,6 +52,8 @@ class Running:
                     self.idle.update(entered.module for entered in self.stack)
 
         def leave(module: nn.Module, *_: Any) -> None:
+            if torch.compiler.is_compiling():
+                return
             if threading.get_ident() == thread and any(entered.module is module for entered in self.stack):
                 while self.stack.pop().module is not module:
                     pass  # one that another hook kept from leaving
