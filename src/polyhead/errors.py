@@ -66,5 +66,6 @@ def extra(module: str, name: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as missing:
         raise MissingExtra(
-            f"This needs the package '{module.partition('.')[0]}', which is not installed; run: pip install 'polyhead[{name}]'"
+            f"This needs the package '{module.partition('.')[0]}', which is not installed;"
+            f" run: pip install 'polyhead[{name}]'"
         ) from missing
