@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from numbers import Integral
 from pathlib import Path
@@ -77,7 +78,9 @@ def numbers_of(x: Tensor) -> memoryview | bytes:
 
 def unchanged(tensors: Mapping[str, Tensor], checksums: Mapping[str, int]) -> None:
     """Raise ValueError unless these are the tensors that were written."""
-    changed = [name for name, x in tensors.items() if checksum(x) != checksums.get(name)]
+    with ThreadPoolExecutor() as pool:  # a checksum of much leaves other threads their turn
+        found = pool.map(checksum, tensors.values())
+        changed = [name for name, told in zip(tensors, found, strict=True) if told != checksums.get(name)]
     changed += [name for name in checksums if name not in tensors]
     if changed:
         raise ValueError(f"{changed[0]} is not what was written")

@@ -57,14 +57,11 @@ class Frame:
 
     def distance(self, rows: Span, columns: Span) -> Tensor:
         """How far right of its query each key stands: [1, 1, t, s], or [B, 1, t, s] where sequences differ."""
-        i = index(rows, self.device)[None, None, :, None] + self.diagonal
-        return index(columns, self.device) - i
+        return index(columns, self.device) - self.stand(rows)
 
-
-def stand(frame: Frame, rows: range) -> Tensor:
-    """The key that each query stands on, [1 or B, t]."""
-    diagonal = frame.diagonal if isinstance(frame.diagonal, int) else frame.diagonal[:, 0, 0]
-    return index(rows, frame.device)[None] + diagonal
+    def stand(self, rows: Span) -> Tensor:
+        """The key that each query stands on: [1, 1, t, 1], or [B, 1, t, 1] where sequences differ."""
+        return index(rows, self.device)[None, None, :, None] + self.diagonal
 
 
 def largest(n: int | Tensor) -> int:
@@ -244,7 +241,7 @@ class Causal(Rule):
         if isinstance(rows, range) and isinstance(columns, range):  # a tile below the diagonal costs nothing
             if columns.stop - 1 <= rows.start + frame.lowest:
                 return None
-        return frame.distance(rows, columns) <= 0
+        return index(columns, frame.device) <= frame.stand(rows)
 
     def extent(self, frame: Frame) -> Extent | None:
         return along_diagonal(frame) if frame.n_keys - 1 > frame.lowest else None
@@ -253,7 +250,7 @@ class Causal(Rule):
         return clip(0, rows.stop + frame.highest, frame)
 
     def interval(self, frame: Frame, rows: range) -> Interval:
-        place = stand(frame, rows)
+        place = frame.stand(rows)[:, 0, :, 0]  # [1 or B, t]
         return torch.zeros_like(place), place + 1
 
 
@@ -294,7 +291,7 @@ class Window(Rule):
         return clip(start, stop, frame)
 
     def interval(self, frame: Frame, rows: range) -> Interval:
-        place = stand(frame, rows)
+        place = frame.stand(rows)[:, 0, :, 0]  # [1 or B, t]
         low = torch.zeros_like(place) if self.left is None else place - min(self.left, FAR)
         return low, torch.full_like(place, frame.n_keys) if self.right is None else place + min(self.right, FAR) + 1
 
@@ -325,7 +322,7 @@ class Prefix(Rule):
         return clip(0, max(largest(self.n), rows.stop + frame.highest), frame)
 
     def interval(self, frame: Frame, rows: range) -> Interval:
-        place = stand(frame, rows)
+        place = frame.stand(rows)[:, 0, :, 0]  # [1 or B, t]
         high = torch.maximum(place + 1, self.n[:, None] if isinstance(self.n, Tensor) else torch.as_tensor(self.n))
         return torch.zeros_like(high), high
 

@@ -176,7 +176,7 @@ def finish(plan: Plan, x: Tensor, weights: Tensor | None, rows: Span, columns: S
             shown = bias != -torch.inf
             visible = shown if visible is None else visible & shown
     if visible is not None:
-        x = x.masked_fill(~visible, -torch.inf)
+        x = torch.where(visible, x, -torch.inf)
     return Tile(x, visible, slope)
 
 

@@ -22,7 +22,7 @@ from polyhead.operator.kernels import aten, fused
 from polyhead.operator.kernels.blockwise import shift, spans
 from polyhead.operator.observe import Observe
 from polyhead.operator.request import CAUSAL, Request, finite, usable
-from polyhead.operator.rules import Causal, Frame, Keys, Rule, Window, index, stand
+from polyhead.operator.rules import Causal, Frame, Keys, Rule, Window, index
 
 COLUMNS = 128  # of values in one call
 CELLS = COLUMNS // 3  # of places: three columns each, so that one call tells of all
@@ -133,7 +133,7 @@ def moments(scores: Scores, frame: Frame) -> tuple[Tensor, Tensor, Tensor]:
     back = [torch.cat((one, none, none)), torch.cat((m, one, none)), torch.cat((m.square(), 2 * m, one))]
     whole, first, second = (means.double() @ torch.stack(back, -1)).unbind(-1)  # of 1, j and j^2
     first, second = first / whole, second / whole  # whole is 1 but for roundings, which all three share
-    stood = stand(frame, range(frame.n_queries))[:, None].double()  # [1 or B, 1, T]
+    stood = frame.stand(range(frame.n_queries))[..., 0].double()  # [1 or B, 1, T]
     return first - stood, second - 2 * stood * first + stood.square(), own
 
 
