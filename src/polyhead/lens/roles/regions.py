@@ -20,7 +20,6 @@ from polyhead.operator.rules import (
     Span,
     along_diagonal,
     clip,
-    stand,
 )
 
 FARTHEST = 1 << 40
@@ -50,7 +49,7 @@ class Apart(Rule):
         return clip(start, max(stop, 0), frame)
 
     def interval(self, frame: Frame, rows: range) -> Interval:
-        place = stand(frame, rows)
+        place = frame.stand(rows)[:, 0, :, 0]  # [1 or B, t]
         low = torch.zeros_like(place) if self.low is None else (place + self.low).clamp(min=0)
         high = torch.full_like(place, frame.n_keys) if self.high is None else place + self.high + 1
         return low, torch.maximum(low, high)
