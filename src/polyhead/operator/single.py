@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -29,6 +29,9 @@ from polyhead.operator.rules import (
     Span,
     Window,
 )
+
+SIDE = 4096  # keys that are weighed at once
+TALL = 8  # rows that are weighed at once, where their keys are many
 
 
 @dataclass(frozen=True)
@@ -70,17 +73,43 @@ class Single:
     @torch.no_grad()
     def weights(self, rows: Span, columns: Span) -> Tensor:
         """Exact weights [t, s] of these rows and columns, zero where hidden. Runs of them are read where they lie, so
-        that the last digits may differ from those of `Record.weights`, which copies them."""
-        tile, lse = self.tile(rows, columns), taken(self.lse[..., None], rows)  # [1, 1, t, 1]
-        p = (tile.scores - blockwise.shift(lse.to(tile.scores.dtype))).exp_()
+        that the last digits may differ from those of `Record.weights`, which copies them. Long rows come in pieces that
+        stay in the cache, and only as far as they see."""
+        if not isinstance(columns, range) or len(columns) <= SIDE:
+            return self.block(self.rows(rows), rows, columns)
+        found = self.lse.new_zeros(len(rows), len(columns))
+        for some, at in runs(rows):
+            read, reach = self.rows(at), within(columns, self.reach(at))
+            for start in range(reach.start, reach.stop, SIDE):
+                keys = range(start, min(start + SIDE, reach.stop))
+                place = slice(keys.start - columns.start, keys.stop - columns.start)
+                found[some, place] = self.block(read, at, keys)
+        return found
+
+    def rows(self, rows: Span) -> tuple[Tensor, Tensor]:
+        """Their queries [1, 1, t, K], and their log-sum-exp [1, 1, t, 1]."""
+        return taken(self.request.query, rows), taken(self.lse[..., None], rows)
+
+    def block(self, read: tuple[Tensor, Tensor], rows: Span, columns: Span) -> Tensor:
+        query, lse = read
+        tile = self.tile(query, rows, columns)
+        p = tile.scores.sub_(blockwise.shift(lse.to(tile.scores.dtype))).exp_()
         if not bool(lse.isfinite().all()):  # else what is hidden has weight 0 already
             p = blockwise.hide(p, tile.visible)
         return p[0, 0].to(self.lse.dtype)
 
+    def reach(self, rows: Span) -> range:
+        """The keys that some of these rows may see."""
+        rule, frame = self.request.rule, self.request.frame
+        if rule is None or not len(rows):
+            return range(frame.n_keys)
+        ends = (rows.start, rows.stop) if isinstance(rows, range) else (int(rows.min()), int(rows.max()) + 1)
+        return rule.reach(frame, range(*ends))
+
     @torch.no_grad()
     def seen(self, rows: Span, columns: Span) -> Tensor:
         """Which of these columns these rows may look at, [t, s], however small the weight."""
-        return self.tile(rows, columns).scores[0, 0] != -torch.inf
+        return self.tile(taken(self.request.query, rows), rows, columns).scores[0, 0] != -torch.inf
 
     @torch.no_grad()
     def score(self, query: int, key: int) -> Score:
@@ -90,20 +119,31 @@ class Single:
         if request.bias is not None and request.weights is not None:
             bias = float(request.bias.tile(request.weights, request.frame, rows, columns).flatten()[0])
         bias = torch.nan if request.score_mod is not None else bias
-        return Score(float(self.tile(rows, columns).scores), bias, float(self.weights(rows, columns)))
+        tile = self.tile(taken(self.request.query, rows), rows, columns)
+        return Score(float(tile.scores), bias, float(self.weights(rows, columns)))
 
-    def tile(self, rows: Span, columns: Span) -> blockwise.Tile:
+    def tile(self, query: Tensor, rows: Span, columns: Span) -> blockwise.Tile:
         with torch.autocast(self.lse.device.type, enabled=False):
             plan = blockwise.plan_of(self.request, None, 0.0)
-            q, k = (
-                taken(x, span).to(plan.dtype) for x, span in ((self.request.query, rows), (self.request.key, columns))
-            )
+            q, k = query.to(plan.dtype), taken(self.request.key, columns).to(plan.dtype)
             return blockwise.score(plan, q, k, self.request.weights, rows, columns)
 
 
 def taken(x: Tensor, span: Span) -> Tensor:
     """Some places of [1, 1, n, K]."""
     return x[:, :, span.start : span.stop] if isinstance(span, range) else x.index_select(2, span)
+
+
+def runs(rows: Span) -> Iterator[tuple[slice, Span]]:
+    """Some rows at a time: where they stand among all, and which they are."""
+    for start in range(0, len(rows), TALL):
+        yield slice(start, start + TALL), rows[start : start + TALL]
+
+
+def within(columns: range, reach: range) -> range:
+    """Those that lie in both."""
+    start = max(columns.start, reach.start)
+    return range(start, max(min(columns.stop, reach.stop), start))
 
 
 def rule_of(rule: Rule, row: int, head: int) -> Rule:

@@ -106,8 +106,7 @@ class Maps:
         """What these rows sum to under a weighting, [t]; 1 where that is nothing."""
         factors = self.factors(head, weighting)
         assert factors is not None
-        found = self.head(head).weights(rows, range(self.size[2])).float() @ factors
-        return found.masked_fill(found == 0, 1.0)
+        return something(self.head(head).weights(rows, range(self.size[2])).float() @ factors)
 
     def weights(self, head: int, weighting: int, rows: Tensor, columns: range, total: Tensor | None = None) -> Tensor:
         """The weights [t, s] of a head under a weighting."""
@@ -117,6 +116,9 @@ class Maps:
         factors = self.factors(head, weighting)
         if factors is None:
             return p
+        if len(columns) == self.size[2]:
+            p = p * factors
+            return p / something(p.sum(1))[:, None]
         total = self.total(head, weighting, rows) if total is None else total
         return p * factors[columns.start : columns.stop] / total[:, None]
 
@@ -143,7 +145,7 @@ class Maps:
         rows = (cells * side + side // 2).clamp(max=T - 1)
         columns = range(j * SIDE * side, min((j + 1) * SIDE * side, S))
         total = None
-        if weighting and not weighting & GRADIENTS:
+        if weighting and not weighting & GRADIENTS and len(columns) < S:
             at = (head, weighting, level, i)
             total = kept(self.sums, at, 64, lambda: self.total(head, weighting, rows))
         p = self.weights(head, weighting, rows, columns, total)
@@ -233,6 +235,11 @@ def behind(far: Tensor) -> Tensor:
     """The line of a band that each distance is on: one each up to 32, then eight from any to twice as far."""
     octave = (torch.frexp(far.double()).exponent.long() - 1).clamp(min=5)  # 5: 32 to 63
     return torch.where(far < NEAR, far, NEAR + OCTAVE * (octave - 5) + (far >> (octave - 3)) % OCTAVE)
+
+
+def something(sums: Tensor) -> Tensor:
+    """What rows are divided by: their sums, or 1 where that is nothing."""
+    return sums.masked_fill(sums == 0, 1.0)
 
 
 def in_cells(p: Tensor, grid: Grid) -> Tensor:
