@@ -79,4 +79,4 @@ def test_functions_are_called_for_their_own_sequence_and_head(batch: bool) -> No
     _, record = attend(query, key, key, mask=MaskMod(mask, batch=batch), bias=ScoreMod(bent))
     for b, h, one in each_head(record):
         torch.testing.assert_close(one.weights(range(5), range(6)), record.weights()[b, h])
-        assert np.isnan(single.score(1, 2).bias)
+        assert np.isnan(one.score(1, 2).bias)
