@@ -2,7 +2,8 @@
 
 What a projection does to lengths is remembered as long as its model lives, from one watch to the next. Whether a weight
 is still the one that was worked out is not taken on trust: its product with a fixed random vector is compared bit by
-bit, at the first call of every watch and whenever its version has moved.
+bit: at the first call of every watch, whenever its version has moved, another tensor may lie in its place, and at each
+call of a pass that learns, between which optimisers write past the version.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ from polyhead.operator.norms import lengths, roots
 class Root:
     """What one projection does to lengths, and by what it is known again."""
 
-    storage: StorageWeakRef
     mark: Tensor  # [D]
     roots: Tensor  # [H, K, K] float64
-    version: int | None = None  # of the weight when its mark was last taken
+    storage: StorageWeakRef = field(init=False)  # of the weight whose mark was last taken, and its version
+    version: int | None = None
 
 
 Known = dict[tuple[int, int], Root]  # by the memory of a weight and its heads
@@ -56,16 +57,27 @@ class Reach:
 
     def of(self, weight: Tensor, heads: int, dtype: torch.dtype) -> Tensor:
         """The roots of a weight as it is now, [H, K, K]."""
-        place, weight = (weight.data_ptr(), heads), weight.detach()
-        root, version = self.known.get(place), None if weight.is_inference() else weight._version
-        if root is None or place not in self.sure or version is None or version != root.version:
-            mark = marked(weight)
-            if root is None or root.storage.expired() or not torch.equal(mark, root.mark):
-                root = Root(StorageWeakRef(weight.untyped_storage()), mark, roots(weight, heads))
-                self.known[place] = root
+        wide = torch.promote_types(torch.promote_types(dtype, weight.dtype), torch.float32)
+        if torch.compiler.is_compiling():  # what is remembered is no part of a graph
+            return roots(weight, heads).to(wide)
+        place, version = (weight.data_ptr(), heads), None if weight.is_inference() else weight._version
+        root, learns = self.known.get(place), weight.requires_grad and torch.is_grad_enabled()
+        alive = root is not None and not root.storage.expired()
+        if root is None or not alive or learns or place not in self.sure or version is None or version != root.version:
+            mark = marked(weight.detach())
+            if root is None or not torch.equal(mark, root.mark):
+                root = Root(mark, roots(weight, heads))
+            self.keep(place, root, weight)
             root.version = version
-            self.sure.add(place)
-        return root.roots.to(torch.promote_types(torch.promote_types(dtype, weight.dtype), torch.float32))
+        return root.roots.to(wide)
+
+    def keep(self, place: tuple[int, int], root: Root, weight: Tensor) -> None:
+        """Remember the roots of a weight, and none of weights that are gone."""
+        root.storage = StorageWeakRef(weight.untyped_storage())
+        for other in [other for other, each in self.known.items() if each.storage.expired()]:
+            self.known.pop(other, None)
+        self.known[place] = root
+        self.sure.add(place)
 
 
 def fits(weight: Tensor, heads: int, width: int) -> bool:
