@@ -30,8 +30,7 @@ from polyhead.operator.rules import (
     Window,
 )
 
-SIDE = 4096  # keys that are weighed at once
-TALL = 8  # rows that are weighed at once, where their keys are many
+TALL, SIDE = 8, 3840  # rows and keys that are weighed at once: less than makes PyTorch wait for its other threads
 
 
 @dataclass(frozen=True)
