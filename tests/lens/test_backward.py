@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from polyhead.core import Recipe, Run, Stack
 from polyhead.core.attention import Attention
@@ -141,6 +143,69 @@ def test_a_backward_pass_after_the_block_is_heard_and_several_add_up() -> None:
     once = recording[CROSS].gradients()
     (2 * loss).backward()
     near(recording[CROSS].gradients(), 3 * once.double())
+
+
+def checkpointed(model: Any, loss: Any, *, within: bool = True, **how: Any) -> Recording:
+    """The recording of a model whose every block is run again in the backward pass, within the block or after it."""
+    for block in (each for stack in model.modules() if isinstance(stack, Stack) for each in stack.blocks):
+        block.forward = partial(checkpoint, block.forward, **how)
+    with watch(model, gradients=True) as recording:
+        score = loss(model)
+        if within:
+            score.backward()
+    if not within:
+        score.backward()
+    return recording
+
+
+@pytest.mark.parametrize("within", [True, False])
+def test_a_checkpointed_layer_is_recorded_once_with_its_gradient(within: bool) -> None:
+    wanted = by_hand(marian(), translated)
+    recording = checkpointed(marian(), translated, within=within, use_reentrant=False)
+    assert [name for name, _ in recording.entries] == NAMES
+    for name in NAMES:
+        near(recording[name].weights_times_gradients(), wanted[name])
+
+
+def twice(model: Any) -> Tensor:
+    """Of two sequences, one after the other, the second once more."""
+    x = torch.randn(2, 6, 24, generator=torch.Generator().manual_seed(5)).to(next(model.parameters())).requires_grad_()
+    runs = [model(x[n : n + 1], Run(mask=Causal())) for n in (0, 1, 1)]
+    return torch.stack([(n + 1) * run.square().sum() for n, run in enumerate(runs)]).sum().sqrt()
+
+
+def test_a_reentrant_checkpoint_hands_its_gradients_to_the_calls_that_were_kept() -> None:
+    """Each to its own, also where a layer runs several times, and once more where a second backward pass comes by."""
+    wanted = heard(grouped(), twice)
+    recording = checkpointed(grouped(), twice, use_reentrant=True)
+    assert [name for name, _ in recording.entries] == [name for name, _ in wanted.entries]
+    for found, other in zip(recording, wanted, strict=True):
+        near(found.weights_times_gradients(), other.weights_times_gradients().double())
+    assert not torch.equal(wanted.calls("blocks.1.attn")[1].gradients(), wanted.calls("blocks.1.attn")[2].gradients())
+
+
+@pytest.mark.parametrize("level", ["summary", "inputs"])
+def test_at_every_level_a_checkpointed_layer_is_recorded_once(level: Any) -> None:
+    model = marian()
+    for block in model.encoder.blocks:
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # pyright: ignore
+    with watch(model, level=level) as recording:
+        translated(model).backward()
+    assert [name for name, _ in recording.entries] == NAMES
+
+
+def test_two_who_look_on_see_a_checkpointed_layer_once() -> None:
+    model = grouped()
+    with watch(model, gradients=True) as outer:
+        inner = checkpointed(model, twice, use_reentrant=True)
+    assert len(outer) == len(inner) == 9
+    for found, other in zip(outer, inner, strict=True):
+        assert torch.equal(found.gradients(), other.gradients())
+
+
+def test_reentrant_checkpoints_need_their_backward_pass_within_the_block() -> None:
+    with pytest.raises(ArgumentError, match=r"use_reentrant=True, call backward\(\) inside the block"):
+        checkpointed(grouped(), twice, within=False, use_reentrant=True)
 
 
 def test_what_may_not_be_seen_says_nothing_whatever_its_value() -> None:

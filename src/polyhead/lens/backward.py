@@ -28,12 +28,12 @@ class Backward:
     value   [B, G, S, Kv] what the weights were multiplied with.
     output  [B, H, T, Kv] the gradient of what came out, of all backward passes together, as `.grad` adds up; None
             before the first.
-    due     bytes that it will take.
+    coming  whether the output is part of a graph, so that a gradient can come.
     """
 
     value: Tensor
     output: Tensor | None = None
-    due: int = 0
+    coming: bool = False
 
     def add(self, gradient: Tensor) -> None:
         """Hear the gradient of the output in a backward pass."""
@@ -43,7 +43,7 @@ class Backward:
     def follow(self, output: Tensor) -> Backward:
         """Hear the gradients of an output [B, H, T, Kv], if there are to be any."""
         if output.requires_grad:
-            self.due = output.numel() * output.element_size()
+            self.coming = True
             output.register_hook(self.add)
         return self
 

@@ -41,7 +41,15 @@ class Purse:
 def bytes_of(call: Call) -> int:
     """The memory that a call keeps alive."""
     pieces = {x.untyped_storage().data_ptr(): x.untyped_storage().nbytes() for x in tensors_of(call)}
-    return sum(pieces.values()) + (0 if call.backward is None else call.backward.due)
+    return sum(pieces.values()) + coming(call)
+
+
+def coming(call: Call) -> int:
+    """What the gradient of its output will take, where one can come."""
+    heard = call.backward
+    if heard is None or not heard.coming:
+        return 0
+    return call.lse.numel() * heard.value.shape[3] * heard.value.element_size()
 
 
 def tensors_of(call: Call) -> Iterator[Tensor]:

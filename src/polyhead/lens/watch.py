@@ -19,12 +19,12 @@ from polyhead.lens.backward import Backward
 from polyhead.lens.budget import Purse
 from polyhead.lens.capture.inventory import attentions
 from polyhead.lens.capture.kept import Held
-from polyhead.lens.capture.onlooker import Onlooker
+from polyhead.lens.capture.onlooker import Onlooker, recomputing
 from polyhead.lens.inputs import Inputs, settled, signed_sums
 from polyhead.lens.reach import Reach
 from polyhead.lens.recording import LEVELS, Call, Level, Recording
 from polyhead.operator import Observe, Record, Statistics, attend, attention
-from polyhead.operator.request import frame_of
+from polyhead.operator.request import Request, frame_of
 
 SUMMARY = Observe(entropy=True, received=True, mean_map=(64, 64))
 
@@ -43,11 +43,12 @@ class Watcher:
     reach: Reach = field(default_factory=Reach)
     attending: bool = False  # whether a call is being computed that will be told
     gradients: bool = False  # whether backward passes are listened to
+    silent: dict[nn.Module, list[Call]] = field(default_factory=dict[nn.Module, list[Call]])  # made no graph, yet
 
     def see(self, at: nn.Module, place: str, x: Tensor) -> Tensor:
         if self.outer is not None:
             self.outer.see(at, place, x)
-        if self.level == "inputs" and getattr(at, "original", at) in self.names:
+        if self.level == "inputs" and getattr(at, "original", at) in self.names and not recomputing():
             if place == "x":
                 self.read[at] = {}
             if place == "x" or place in getattr(at, "reads", ()):
@@ -74,6 +75,10 @@ class Watcher:
         finally:
             self.attending = False
         record = record.detached()
+        if recomputing():  # a checkpointed layer, in a backward pass: its call is kept already
+            for each in watchers:
+                each.again(at, record, output)
+            return output
         first.note(at, record, output)
         for each in others:
             observe = each.asked(key.shape[2])
@@ -113,10 +118,25 @@ class Watcher:
                 self.keep(call)
             case "rows":
                 kept = replace(record.request.without_values(), bias=settled(record.request.bias))
-                heard = Backward(value).follow(output) if self.gradients else None
-                self.keep(replace(call, kept=kept, backward=heard))
+                call = replace(call, kept=kept, backward=Backward(value).follow(output) if self.gradients else None)
+                if call.backward is not None and not call.backward.coming:
+                    self.silent.setdefault(layer, []).append(call)
+                self.keep(call)
             case "inputs":
                 self.open[at] = replace(call, kept=self.inputs(at, name, record))
+
+    def again(self, at: nn.Module, record: Record, output: Tensor) -> None:
+        """Hear the gradients of a call that was kept when it made no graph: a reentrant checkpoint makes it only now.
+
+        It is the one of the same queries, keys and values; of several, which a backward pass meets from the last to the
+        first, one that was not met yet.
+        """
+        calls = self.silent.get(getattr(at, "original", at), [])
+        met = next((n for n in reversed(range(len(calls))) if same(calls[n], record)), None)
+        if met is not None and output.requires_grad:
+            call = calls.pop(met)
+            calls.insert(0, call)
+            cast(Backward, call.backward).follow(output)
 
     def asked(self, keys: int) -> Observe | None:
         """What is observed of a call with so few keys: it has no more links than keys."""
@@ -141,6 +161,13 @@ class Watcher:
     def finish(self, call: Call, output: Tensor) -> None:
         """Keep a call whose layer has ended."""
         self.keep(replace(call, kept=replace(cast(Inputs, call.kept), sums=signed_sums(output))))
+
+
+def same(call: Call, record: Record) -> bool:
+    """Whether a record is of queries, keys and values whose call was kept, bit by bit."""
+    kept, heard, request = cast(Request, call.kept), cast(Backward, call.backward), record.request
+    pairs = (kept.query, request.query), (kept.key, request.key), (heard.value, request.value)
+    return all(torch.equal(x, y) for x, y in pairs)
 
 
 @contextmanager
@@ -258,10 +285,11 @@ def check_followed(recording: Recording) -> None:
         raise ArgumentError(
             "gradients of weights are told by polyhead's own layers, and none of these ran; watch without gradients"
         )
-    if not any(each.due for each in heard if each is not None):
+    if not any(each.coming for each in heard if each is not None):
         raise ArgumentError(
             "no gradient can come, for the model ran without: not within torch.no_grad or torch.inference_mode, and"
-            " some parameter before the attention must require gradients"
+            " some parameter before the attention must require gradients; under checkpoints with use_reentrant=True,"
+            " call backward() inside the block"
         )
 
 
