@@ -9,6 +9,7 @@ import xml.etree.ElementTree as XML
 import zlib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ import torch
 
 import polyhead
 from polyhead.errors import ArgumentError, MissingExtra
-from polyhead.lens.figures import fonts
+from polyhead.lens.figures import fonts, raster
 from polyhead.lens.figures.bars import PALE
 from polyhead.lens.figures.bitmap import colours, png
 from polyhead.lens.figures.boxed import boxed, note, parts
@@ -253,6 +254,18 @@ def test_a_note_of_a_rare_script_is_in_the_language_of_the_figure_and_names_some
         "已安装的字体都没有 \U0001f47d U+1F47D EXTRATERRESTRIAL ALIEN：缺少的字符画成写有编号的方框。SVG 中仍是文本。"
     )
     assert "and 2 more" in note("\ua992\ua993\ua994\ua995\ua996\ua997", "en")
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_what_is_lacking_is_said_in_the_language_of_the_figure(language: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in the note under it."""
+    one = polyhead.figure(recorded(2, encoder=words("x", "\U0001f47d")), head=0, language=language)
+    missing = frozenset("\U0001f47d")
+    monkeypatch.setattr(raster, "families", lambda _: (["some font of Chinese"], missing))
+    assert one.lacking == note(missing, language) != note(missing, "en" if language == "zh" else "zh")
+    drawn = boxed(one.drawing, missing, lambda label: 6.0 * len(label.text))
+    said = one.lacking.partition("\U0001f47d")[0].strip()
+    assert any(text.strip() == said for text in drawn.texts)
 
 
 def test_what_only_chooses_the_form_of_a_neighbour_is_no_box(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ CHINESE = ("CJK", "IDEOGRAPHIC", "FULLWIDTH", "HIRAGANA", "KATAKANA", "HANGUL")
 def boxed(drawing: Drawing, lacking: Collection[str], measure: Measure) -> Drawing:
     """The drawing with a box for each character that is lacking, and the note under it."""
     shapes = [part for shape in drawing.shapes for part in parts(shape, lacking, measure)]
-    lines = wrapped(note(lacking, "zh" if drawing.language == "zh" else "en"), drawing.width - 2 * EDGE)
+    lines = wrapped(note(lacking, drawing.language), drawing.width - 2 * EDGE)
     y = drawing.height - EDGE + 8 + TALL / 2
     notes = [Label(EDGE, y + n * TALL, line, colour=SOFT) for n, line in enumerate(lines)]
     shapes += [part for line in notes for part in parts(line, lacking, measure)]
@@ -60,7 +60,7 @@ def parts(shape: Shape, lacking: Collection[str], measure: Measure) -> Iterator[
     ]
     pieces = [replace(shape, text=text, anchor="start") for _, text in runs]
     widths = [
-        wide(text, shape.size) if missing else measure(piece)
+        breadth(text, shape.size) if missing else measure(piece)
         for (missing, text), piece in zip(runs, pieces, strict=True)
     ]
     at = {"start": 0.0, "middle": -sum(widths) / 2, "end": -sum(widths)}[shape.anchor]
@@ -100,5 +100,5 @@ def place(label: Label, along: float, down: float) -> tuple[float, float]:
     )
 
 
-def wide(text: str, size: float) -> float:
+def breadth(text: str, size: float) -> float:
     return size * max(letter(text[0]), LEAST)

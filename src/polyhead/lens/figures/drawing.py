@@ -12,6 +12,8 @@ from typing import Literal
 
 from rich.cells import cell_len
 
+from polyhead.lens.language import Language
+
 PAPER, INK, SOFT, LINE, BLUE, ORANGE = "#ffffff", "#16191d", "#55606b", "#c3c9cf", "#1c4f8f", "#a8480c"
 Anchor = Literal["start", "middle", "end"]
 NARROW, BROAD = set("iljtfrI.,:;'|!()[] ·"), set("mwMW@%—…")
@@ -88,7 +90,7 @@ class Drawing:
     height: float
     title: str
     description: str
-    language: str = "en"
+    language: Language = "en"
     shapes: list[Shape] = field(default_factory=list[Shape])
 
     def add(self, *shapes: Shape) -> None:

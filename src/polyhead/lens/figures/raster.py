@@ -22,7 +22,7 @@ def raster(drawing: Drawing, *, scale: float = 2.0) -> bytes:
     figure = figures.Figure((drawing.width / POINT, drawing.height / POINT), dpi=POINT * scale, facecolor=PAPER)
     canvas = agg.FigureCanvasAgg(figure)
     if missing:
-        drawing = boxed(drawing, missing, lambda label: wide(canvas.get_renderer(), label, names) / scale)
+        drawing = boxed(drawing, missing, lambda label: length(canvas.get_renderer(), label, names) / scale)
         figure.set_size_inches(drawing.width / POINT, drawing.height / POINT)
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     axes.set_axis_off()
@@ -37,9 +37,9 @@ def raster(drawing: Drawing, *, scale: float = 2.0) -> bytes:
 
 
 def lacking(drawing: Drawing) -> str:
-    """What no installed font can write of a drawing, as a sentence; empty where they have it all."""
+    """What no installed font can write of a drawing, as a sentence in its language; empty where they have it all."""
     drawing, (_, missing) = legible(drawing)
-    return note(missing, "en") if missing else ""
+    return note(missing, drawing.language) if missing else ""
 
 
 def legible(drawing: Drawing) -> tuple[Drawing, tuple[list[str], frozenset[str]]]:
@@ -54,7 +54,7 @@ def legible(drawing: Drawing) -> tuple[Drawing, tuple[list[str], frozenset[str]]
     return replace(drawing, shapes=shapes), (names, frozenset(c for c in missing if ord(c) not in SELECTORS))
 
 
-def wide(renderer: Any, label: Label, names: list[str]) -> float:
+def length(renderer: Any, label: Label, names: list[str]) -> float:
     """How many pixels wide a label is drawn, spaces at its ends included."""
     font = extra("matplotlib.font_manager", "plot").FontProperties(
         family=names, size=label.size, weight="bold" if label.bold else "normal"
