@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from polyhead.errors import ArgumentError
 from polyhead.lens.recording import Recording
 from polyhead.lens.rulers import Words, rulers_of
 from polyhead.lens.see import see
+from polyhead.lens.target import followed
 from polyhead.tasks.load import load
 from tests.lens.test_looking import EAGER, asked, vision
 from tests.tasks.speech import sound, speech_in_folder
@@ -146,6 +148,35 @@ def test_a_model_is_left_as_it_was(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError):
         see(TEXT, model=loaded, target="mad")
     assert [p.requires_grad for p in loaded.model.parameters()] == before
+
+
+@pytest.mark.parametrize("kind", ["LlamaForCausalLM", "T5ForConditionalGeneration"])
+def test_only_the_values_of_the_first_attention_of_each_stack_learn(tmp_path: Path, kind: str) -> None:
+    """The rest follows from there, so that no layer works out the gradient of a weight that nobody reads."""
+    if kind == "LlamaForCausalLM":
+        decoder_in_folder(tmp_path, kind)
+    else:
+        asked_in_folder(tmp_path, kind, task_specific_params={"summarization": {"prefix": "", "max_length": 9}})
+    model, gave = load(tmp_path).model, set[str]()
+    parts = ["encoder", "decoder"] if kind.startswith("T5") else ["decoder"]
+    with followed(model) as learned:
+        names = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+        assert len(learned) == len(names)
+    assert names == {f"{part}.blocks.0.attn.value.weight" for part in parts}
+    for name, parameter in model.named_parameters():
+        parameter.register_hook(lambda _, name=name: gave.add(name))
+    loaded = replace(load(tmp_path), model=model)
+    recording = see("the cat sat.", model=loaded, target="answer").recording
+    assert gave == names and all(one.gradients for one in recording.facts())
+
+
+def test_a_model_that_was_loaded_in_inference_mode_is_refused(tmp_path: Path) -> None:
+    decoder_in_folder(tmp_path, "LlamaForCausalLM")
+    with torch.inference_mode():
+        loaded = load(tmp_path)
+    with pytest.raises(ArgumentError, match=r"loaded within torch\.inference_mode.*load it outside"):
+        see("the cat sat", model=loaded, target="answer")
+    assert len(see("the cat sat", model=loaded).recording)  # without a target it can be seen
 
 
 def test_a_gradient_is_recorded_only_where_it_is_asked_for(tmp_path: Path) -> None:

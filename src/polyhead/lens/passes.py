@@ -71,6 +71,11 @@ def vectors(model: nn.Module, given: Sequence[Tensor], kinds: Tensor | None = No
     return own.decode(answer[0], Run(memory=memory)) if answer else memory
 
 
+def precise(x: Tensor) -> Tensor:
+    """In float32 at least, for numbers that are made of what the model said."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def about(kinds: Tensor | None) -> dict[str, Tensor]:
     return {} if kinds is None else {"kinds": kinds}
 

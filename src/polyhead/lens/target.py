@@ -7,16 +7,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from polyhead.core import Stack
 from polyhead.core.attention import Attention
 from polyhead.errors import ArgumentError, did_you_mean
 from polyhead.lens.backward import Target
 from polyhead.lens.draw.words import group, word
-from polyhead.lens.passes import Pass
+from polyhead.lens.passes import Pass, precise
 from polyhead.lens.recording import Recording
 from polyhead.lens.rulers import Words
 from polyhead.lens.watch import watch
@@ -24,6 +26,8 @@ from polyhead.lens.watch import watch
 ANSWER = "answer"  # what the model itself answered: its likeliest label, or all that it wrote
 LABELS = ("labels", "image labels", "place labels")
 WORDS = ("next word", "hidden words", "translation", "text to text", "speech to text")
+GIVEN = "The model chose no such word: the first one was given to it; choose a later one as the target"
+NOTHING = "The model wrote nothing whose gradient could be taken; leave the target out"
 Aim = Callable[[Tensor], tuple[Tensor, Target]]  # vectors [1, T, D] -> the number, and its name
 Head = Callable[[Tensor], Tensor]
 Wish = str | int
@@ -33,7 +37,7 @@ def recorded(one: Pass, wish: Wish | None) -> Recording:
     """The recording of a pass; where a target is wished for, with the gradients of it.
 
     wish: "answer", for the likeliest label or all that was written; a label; a written word, by itself or by its number
-    from 0. Raises ArgumentError for what the model does not answer.
+    from 0. Raises ArgumentError for what the model does not answer, and for a model that cannot have gradients.
     """
     does, model = one.loaded.family.does, one.loaded.model
     if wish is None:
@@ -56,14 +60,22 @@ def recorded(one: Pass, wish: Wish | None) -> Recording:
 
 @contextmanager
 def followed(model: nn.Module) -> Iterator[list[Tensor]]:
-    """Let gradients flow from every attention on, and to no other parameter: its values are where they begin."""
+    """Let gradients flow from the values of each stack's first attention on, and to no other parameter: whatever comes
+    later in a stack is made of it, so that the gradients of all its attention are worked out on the way. Raises
+    ArgumentError."""
+    if any(x.is_inference() for x in chain(model.parameters(), model.buffers())):
+        raise ArgumentError(
+            "The model was loaded within torch.inference_mode, so that it can have no gradients; load it outside, or"
+            " leave the target out"
+        )
     before = {parameter: parameter.requires_grad for parameter in model.parameters()}
-    layers = [module for module in model.modules() if isinstance(module, Attention)]
-    learned: list[Tensor] = [x for layer in layers for x in layer.value.parameters()]
+    stacks = [module for module in model.modules() if isinstance(module, Stack)]
+    first = [next(module for module in stack.modules() if isinstance(module, Attention)) for stack in stacks]
+    learned: dict[Tensor, None] = dict.fromkeys(x for layer in first for x in layer.value.parameters())
     try:
         for parameter in before:
-            parameter.requires_grad_(any(parameter is x for x in learned))
-        yield learned
+            parameter.requires_grad_(parameter in learned)
+        yield [*learned]
     finally:
         for parameter, flag in before.items():
             parameter.requires_grad_(flag)
@@ -79,7 +91,7 @@ def aim_at(one: Pass, wish: Wish) -> Aim:
         return label(head, str(wish), loaded.config.labels)
     part = next((part for part in ("chosen", "decoder", "encoder") if part in one.ids), None)
     if loaded.family.does in WORDS and part is not None:
-        return some_words(head, wish, written(one, part), read=part != "chosen")
+        return some_words(head, wish, written(one, part))
     raise ArgumentError(
         f"{loaded.folder or 'This model'} gives {loaded.family.does}, and no label or word whose gradient could be"
         " taken; leave the target out"
@@ -92,13 +104,17 @@ class Written:
 
     ids    of the tokens at each place of the ruler `words`.
     free   the places that the model chose by itself.
+    whole  what the log-probability of all of these is called.
+    none   what is said of a word that is not among these.
     shift  how many rows before its own a place was chosen: 1 where the ruler is what was read.
     """
 
     ids: Sequence[int]
     words: Words
     free: Sequence[int]
-    shift: int
+    whole: Target
+    none: str
+    shift: int = 0
 
 
 def written(one: Pass, part: str) -> Written:
@@ -106,13 +122,13 @@ def written(one: Pass, part: str) -> Written:
     no sign where it looks both ways."""
     ids, words = one.ids[part], one.rulers[part]
     assert isinstance(words, Words)
-    match part:
-        case "chosen":
-            return Written(ids, words, range(one.first, words.count), 0)
-        case "decoder":
-            return Written(ids, words, range(1, words.count), 1)
-        case _:
-            return Written(ids, words, [i for i in range(words.count) if i not in words.signs], 0)
+    if part == "chosen":
+        whole = Target("the log-probability of all that was written", "所写全部内容的对数概率")
+        return Written(ids, words, range(one.first, words.count), whole, NOTHING)
+    whole = Target("the log-probability of the text", "这段文本的对数概率")
+    if part == "decoder":
+        return Written(ids, words, range(1, words.count), whole, GIVEN, shift=1)
+    return Written(ids, words, [i for i in range(words.count) if i not in words.signs], whole, NOTHING)
 
 
 def label(head: Head, wish: str, names: Sequence[str]) -> Aim:
@@ -125,7 +141,7 @@ def label(head: Head, wish: str, names: Sequence[str]) -> Aim:
 
     def aim(x: Tensor) -> tuple[Tensor, Target]:
         scores = head(x)
-        places = wide(scores).reshape(-1, scores.shape[-1])  # [1 or T, L]
+        places = precise(scores).reshape(-1, scores.shape[-1])  # [1 or T, L]
         if wish in names:
             number = names.index(wish)
         elif len(places) == 1:
@@ -139,29 +155,22 @@ def label(head: Head, wish: str, names: Sequence[str]) -> Aim:
     return aim
 
 
-def some_words(head: Head, wish: Wish, written: Written, *, read: bool) -> Aim:
+def some_words(head: Head, wish: Wish, written: Written) -> Aim:
     """The log-probability of one word, all its pieces, or of all that was written."""
     if wish == ANSWER:
-        places = [*written.free]
-        target = Target("the log-probability of all that was written", "所写全部内容的对数概率")
-        if read:
-            target = Target("the log-probability of the text", "这段文本的对数概率")
+        places, target = [*written.free], written.whole
     else:
         run, name = chosen(wish, written)
         places = [place for place in run if place in written.free]
         target = Target(f"the log-probability of the word “{name}”", f"词“{name}”的对数概率")
     if not places:
-        raise ArgumentError(
-            "The model chose no such word: the first one was given to it; choose a later one as the target"
-            if written.shift
-            else "The model wrote nothing whose gradient could be taken; leave the target out"
-        )
+        raise ArgumentError(written.none)
 
     def aim(x: Tensor) -> tuple[Tensor, Target]:
         rows = torch.tensor(places, device=x.device) - written.shift
         ids = torch.tensor([written.ids[place] for place in places], device=x.device)
         scores = head(x.index_select(1, rows))[0]  # [n, V]: no other place is scored
-        logs = wide(scores).log_softmax(-1)
+        logs = precise(scores).log_softmax(-1)
         return logs.gather(1, ids[:, None]).sum(), target
 
     return aim
@@ -190,8 +199,3 @@ def chosen(wish: Wish, written: Written) -> tuple[list[int], str]:
 
 def listed(numbers: Sequence[int]) -> str:
     return ", ".join(map(str, numbers))
-
-
-def wide(x: Tensor) -> Tensor:
-    """In float32 at least."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))

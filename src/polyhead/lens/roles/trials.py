@@ -16,7 +16,7 @@ from polyhead.errors import ArgumentError, DataError
 from polyhead.inputs.text import clean
 from polyhead.inputs.tokenizer import Piece, Tokenizer
 from polyhead.lens.looking import answer_text, answering, pair_of, read_image, read_sound, text_of
-from polyhead.lens.passes import Pass
+from polyhead.lens.passes import Pass, precise
 from polyhead.lens.recording import Part
 from polyhead.lens.roles.axis import Axis
 from polyhead.lens.roles.sentences import OURS
@@ -318,13 +318,8 @@ def aim(one: Pass, seed: int) -> tuple[Callable[[int], Tensor], Loss | None]:
 
 def words_loss(scores: Tensor, words: Tensor) -> Tensor:
     """The mean cross-entropy [n] of scores [n, T, V] for words [T]."""
-    each = F.cross_entropy(wide(scores).transpose(1, 2), words.expand(len(scores), -1), reduction="none")
+    each = F.cross_entropy(precise(scores).transpose(1, 2), words.expand(len(scores), -1), reduction="none")
     return each.mean(1)
-
-
-def wide(x: Tensor) -> Tensor:
-    """In float32 at least."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def own_choice(scores: Callable[[int], Tensor]) -> Loss:
@@ -341,7 +336,7 @@ def own_choice(scores: Callable[[int], Tensor]) -> Loss:
 
 def vector(one: Pass, copies: int) -> Tensor:
     """One vector of length 1 for each of so many copies of a text or an image [n, D], as `embed` gathers it."""
-    found = wide(one.vectors(copies))
+    found = precise(one.vectors(copies))
     match gathering(one.loaded).pooling if one.loaded.family.reads == "text" else "first":
         case "mean":
             found = found.mean(1)
