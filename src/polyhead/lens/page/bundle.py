@@ -15,8 +15,9 @@ from pathlib import Path
 STATIC = Path(__file__).parent / "static"
 LEARN = Path(__file__).parents[1] / "learn" / "static"
 IMPORT = re.compile(r"^import \{[^}]*\} from '(\.{1,2}/[\w./-]+\.js)';\n", re.MULTILINE)
-COMMENT = re.compile(r"(?<=\n) *// .*\n")  # lines of it, but for the sentence that opens a module
-INDENT = re.compile(r"^ +", re.MULTILINE)  # of which nothing is made: no text of ours has several lines
+COMMENT = re.compile(r"^ *// .*\n", re.MULTILINE)
+INDENT = re.compile(r"^\s+", re.MULTILINE)  # of which nothing is made, nor of empty lines: our texts have one line
+AIR = re.compile(r"/\*.*?\*/|(?<=[{};:,>])\s+|\s+(?=[{}>])", re.DOTALL)  # in a style, where nothing is made of it
 EXPORT = re.compile(r"^export (?=(?:async )?function|const|let|class)", re.MULTILINE)
 CLOSED = (
     "default-src 'none'; script-src {}; style-src {}; img-src data: blob:; media-src blob:; base-uri 'none';"
@@ -75,7 +76,7 @@ def lesson_page(lesson: bytes) -> Page:
 
 
 def styled(*names: str | Path) -> str:
-    return INDENT.sub("", "\n".join((STATIC / name).read_text(encoding="utf-8") for name in names))
+    return AIR.sub("", "\n".join((STATIC / name).read_text(encoding="utf-8") for name in names))
 
 
 def policy_of(*every: Code) -> str:
@@ -101,7 +102,7 @@ def filled(code: Code, said: str = "", answers: Mapping[str, bytes] | None = Non
 
 def joined(first: Path) -> str:
     """A module after all that it imports, as one script; their names are of one world, so none may be given twice.
-    Of comments, only the sentence that opens each stays."""
+    Comments stay behind."""
     return INDENT.sub("", "\n".join(modules(first).values()))
 
 
