@@ -152,6 +152,14 @@ def aimed(folder: Path) -> Answers:
     return Answers([scene_of(see(words, target="answer")) for words in (TEXT, OTHER)])
 
 
+def window(folder: Path) -> Answers:
+    """A text that is longer than a lesson, which a small model reads."""
+    from tests.tasks.words import decoder_in_folder
+
+    decoder_in_folder(folder / "bloom", architecture="BloomForCausalLM")
+    return Answers([scene_of(see("the cat sat on the mat. " * 12, model=folder / "bloom"))])
+
+
 def bare(folder: Path) -> Answers:
     """A recording of somebody's model, that has neither words nor a name."""
     return Answers([Scene(drawn(9, causal=True))])
@@ -181,5 +189,5 @@ def long(folder: Path) -> Answers:
 
 SCENES: dict[str, Callable[[Path], Answers]] = {
     "text": text, "both": both, "image": image, "audio": audio, "hostile": hostile, "long": long,
-    "pieces": pieces, "bare": bare, "several": several, "aimed": aimed,
+    "pieces": pieces, "bare": bare, "several": several, "aimed": aimed, "window": window,
 }  # fmt: skip

@@ -62,6 +62,46 @@ def test_the_button_does_the_same_and_says_why_where_it_cannot(look: Look):
         assert reason in look(scene, f"{CELL}&side={'d' if scene == 'both' else ''}").text(".on")
 
 
+def test_two_that_stand_too_far_apart_cannot_be_followed_and_the_page_says_why(look: Look):
+    seen = look("window", "call=0&query=70&key=3&view=map")
+    assert seen.page.locator(".on button").is_disabled() and "67 pieces apart" in seen.text(".on")
+    seen.press("l")
+    assert "at most 64" in seen.text(".toast") and seen.page.locator(".follow").is_hidden()
+
+
+@pytest.mark.parametrize("how", [{}, {"size": PHONE}], ids=["laptop", "telephone"])
+@pytest.mark.parametrize(("query", "key"), [(40, 39), (65, 3), (40, 2)])
+def test_of_a_long_text_both_words_are_seen_and_what_is_read_of_it(
+    look: Look, query: int, key: int, how: dict[str, Any]
+):
+    seen = look("window", f"call=0&query={query}&key={key}&view=map&station=1", **how)
+    seen.page.wait_for_selector(".learn .station h2")
+    seen.settle()
+    assert "The model reads 64 of them here" in seen.text(".follow .bar")
+    box = seen.page.locator(".follow .pairs").bounding_box()
+    for side in ("top", "bottom"):
+        chip = seen.page.locator(f'.follow .{side} .chip[aria-pressed="true"]').bounding_box()
+        assert box["x"] - 1 <= chip["x"] and chip["x"] + chip["width"] <= box["x"] + box["width"] + 1
+
+
+def test_a_row_of_a_translation_says_what_was_read_and_what_is_written_next(look: Look):
+    seen = opened(look, "call=7&head=2&query=3&key=1&view=map")
+    rows = translated().scene.parts["chosen"].labels  # type: ignore[union-attr]
+    chips = seen.page.locator(".follow .top .chip small").all_inner_texts()
+    assert chips == [f"▸ writes {label.strip('▁ ')}" for label in rows]
+    said = f"{translated().scene.parts['decoder'].labels[3].strip('▁ ')} ▸ writes {rows[3].strip('▁ ')}"  # type: ignore[union-attr]
+    assert said in seen.text(".follow .bar")
+    assert seen.page.locator(".follow").get_by_text("writes").count() and not opened(look).page.locator(".chip small").get_by_text("writes").count()
+
+
+@pytest.mark.parametrize("scene", ["text", "window"])
+def test_on_a_small_laptop_a_station_is_seen_under_what_is_above_it(look: Look, scene: str):
+    seen = look(scene, f"{CELL}&station=2")
+    seen.page.wait_for_selector(".learn .station h2")
+    seen.settle()
+    assert seen.page.locator(".follow .station .panel").bounding_box()["y"] <= 540  # of 720
+
+
 @pytest.mark.parametrize("call", range(9))
 def test_the_weight_there_is_the_weight_of_the_recording(look: Look, call: int):
     seen = opened(look, f"call={call}&head=3&query=2&key=1&weighting=0")

@@ -76,6 +76,21 @@ def test_a_long_text_is_worked_in_a_window_round_both_words(folder: Folder):
     assert asked(answers, call.id, 1, T - 1, 0) is None  # too far apart
 
 
+@pytest.mark.parametrize("kind", ["bloom", "t5"])
+def test_the_page_knows_which_cells_are_in_one_window(folder: Folder, kind: str):
+    scene = see(LONG, model=folder(kind)).scene
+    answers, call = Answers([scene]), scene.calls[0]
+    T = call.facts.shape[2]
+    room, first, last = scene.told_of_call(call)["reach"]
+    assert T > room + 2 and (room, first, last) == ((64, 0, T) if kind == "bloom" else (63, 0, T - 1))
+    middle = (T - room) // 2
+    for query, key, there in (
+        (middle + room - 1, middle, True), (middle + room, middle, False), (middle, middle + room - 1, True),
+        (last - 1, 0, first > 0), (first, T - 1, last < T), (last - 1, last - room, True), (first, first + room, False),
+    ):  # fmt: skip
+        assert (asked(answers, call.id, 0, query, key) is not None) == there, (query, key)
+
+
 def test_what_has_no_lesson_says_why(folder: Folder, tmp_path: Path):
     run = seen(folder, "translator")
     run.recording.save(tmp_path / "run.safetensors")

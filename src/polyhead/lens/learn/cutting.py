@@ -40,12 +40,17 @@ class Cut:
 
     def around(self, middle: int, longest: int = LONGEST) -> list[int]:
         """So many pieces round one of them, and the signs at the ends."""
-        n = len(self.ids)
-        head = [i for i in self.signs if i < n // 2 and i in range(len(self.signs))]
-        tail = [i for i in self.signs if i >= n // 2]
-        room = longest - len(head) - len(tail)
-        first = min(max(middle - room // 2, len(head)), n - len(tail) - room)
-        return [*head, *range(first, first + room), *tail]
+        n, inner = len(self.ids), self.inner
+        room = longest - n + len(inner)
+        first = min(max(middle - room // 2, inner.start), inner.stop - room)
+        return [*range(inner.start), *range(first, first + room), *range(inner.stop, n)]
+
+    @property
+    def inner(self) -> range:
+        """The pieces between the signs at the ends."""
+        signs, n = {*self.signs}, len(self.ids)
+        words = [i for i in range(n) if i not in signs]
+        return range(words[0], words[-1] + 1) if words else range(n)
 
     def chosen(self, kept: Sequence[int], whole: int = 0) -> Cut:
         """These pieces alone, in this order; words that lose some of their pieces keep the others. whole: as above."""

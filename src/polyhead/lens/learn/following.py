@@ -69,6 +69,19 @@ class Following:
         part, _ = self.places[shown.facts.name]
         return "window" if shown.facts.kind == "self" and (part == "encoder" or "encoder" not in self.run.ids) else None
 
+    @property
+    def longest(self) -> int:
+        """How many pieces a window has."""
+        return min(LONGEST, getattr(self.run.loaded.config, "max_len", LONGEST))
+
+    def reach(self, shown: Shown) -> tuple[int, int, int] | None:
+        """How far apart the two of a cell may stand to be in one window: fewer places than the first number, or one of
+        them before the second or from the third on, where signs at the ends are; None where there is no window."""
+        if self.of(shown) != "window":
+            return None
+        cut = self.cut("encoder" if "encoder" in self.run.ids else "decoder")
+        return self.longest - len(cut.ids) + len(cut.inner), cut.inner.start, cut.inner.stop
+
     def told(self, shown: Shown, call: Call, cell: tuple[int, int, int], most: int = LARGEST) -> bytes | None:
         """The lesson of a cell (head, query, key) as JSON, the most within so many bytes; None where there is none."""
         asked = (shown.id, *cell, most)
@@ -99,7 +112,8 @@ class Following:
         source = self.cut("encoder" if "encoder" in self.run.ids else "decoder")
         target = self.cut("decoder") if "encoder" in self.run.ids and "decoder" in self.run.ids else None
         if how == "window":
-            kept = source.around((query + key) // 2, min(LONGEST, getattr(loaded.config, "max_len", LONGEST)))
+            inner = [place for place in (query, key) if place in source.inner] or [source.inner.start]
+            kept = source.around((sum(inner) + 1) // len(inner), self.longest)
             if query not in kept or key not in kept:
                 return None
             source, query, key = source.chosen(kept, whole=len(source.ids)), kept.index(query), kept.index(key)

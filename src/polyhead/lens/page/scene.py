@@ -71,6 +71,8 @@ class Lessons(Protocol):
 
     def of(self, shown: Shown) -> str | None: ...
 
+    def reach(self, shown: Shown) -> tuple[int, int, int] | None: ...
+
     def told(self, shown: Shown, call: Call, cell: tuple[int, int, int], most: int = ...) -> bytes | None: ...
 
 
@@ -257,6 +259,7 @@ class Scene:
             "id": call.id, "name": one.name, "part": one.part, "kind": one.kind, "layer": call.layer, "step": call.step,
             "heads": H, "queries": T, "keys": S, "rows": call.rows, "columns": call.columns, "offset": call.offset,
             "lesson": self.lesson_of(call),
+            "reach": self.lessons.reach(call) if self.lessons is not None else None,
             "causal": one.causal, "level": one.level, "sampled": T > ALL, "kernel": one.kernel, "route": one.route,
             "exactness": one.exactness, "exactness_zh": in_chinese(one.exactness),
             "norms_after": one.norms_after, "gradients": one.gradients,

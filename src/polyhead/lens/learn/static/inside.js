@@ -2,9 +2,9 @@
 // the other's.
 
 import { fill, make } from '../../page/static/dom.js';
-import { plain } from '../../page/static/tokens.js';
+import { plain, shown } from '../../page/static/tokens.js';
 import { opened } from './arrays.js';
-import { notes } from './notes.js';
+import { notes, windowed } from './notes.js';
 import { filled } from './phrases.js';
 import { mount } from './stations.js';
 
@@ -12,7 +12,7 @@ const SLICE = 60000, MOST = 4; // bytes of an answer; lessons that are held
 const SAID = {
   back: { en: "Back to the picture", zh: "回到图" },
   working: { en: "Working it out…", zh: "正在演算…" },
-  read: { en: "“{word}” is what was written next; below, a row is called by what had just been read", zh: "“{word}”是接着写出的；下面各行以刚读到的为名" },
+  writes: { en: "▸ writes {word}", zh: "▸ 接着写 {word}" },
   none: { en: "This cell cannot be worked: its two words stand too far apart, or the model has changed since.", zh: "这一格无法演算：两个词相隔太远，或者模型已经变了。" },
 };
 const held = new Map();
@@ -33,7 +33,7 @@ async function lessonOf(get, scene, { call, head, query, key }) {
 // close. show(on) follows it to where it now is.
 export function follow(host, style, { app, get, pin, state, say, language, partName, close }) {
   const bar = make("div", { class: "bar" }), room = make("div");
-  let ribbon = null, name = "", places = null, texts = null, turn = 0;
+  let ribbon = null, name = "", places = null, known = null, turn = 0;
   fill(host, bar, room);
 
   const at = (place) => (places ? places.indexOf(place) : place);
@@ -56,10 +56,10 @@ export function follow(host, style, { app, get, pin, state, say, language, partN
   }
 
   function tops() {
-    const call = app.shown().calls[state.call], [rows] = app.shown().axes(state.call);
+    const call = app.shown().calls[state.call], row = at(state.query), { texts, readings: [read], written } = known ?? { readings: [] }, t = texts?.[language()];
     fill(bar, make("button", { class: "quiet", onclick: close }, "← ", SAID.back[language()], " ", make("kbd", {}, "Esc")),
-      make("p", { class: "fine" }, `${partName(call.part)} · ${say("layer head", call.layer, state.head)}`, call.rows === "chosen" ? ` · ${filled(SAID.read[language()], { word: plain(rows.label(state.query)) })}` : ""),
-      texts && (state.weighting || state.sinks) ? make("p", { class: "fine" }, texts[language()].plain_weights) : null);
+      make("p", { class: "fine" }, `${partName(call.part)} · ${say("layer head", call.layer, state.head)}`, written?.[row] ? ` · ${shown(read.rows[row])} ${written[row]}` : ""),
+      known && [windowed(known, t), state.weighting || state.sinks ? t.plain_weights : ""].filter(Boolean).map((said) => make("p", { class: "fine" }, said)));
   }
 
   async function begin(scene, wanted) {
@@ -72,7 +72,12 @@ export function follow(host, style, { app, get, pin, state, say, language, partN
     if (!lesson?.readings) return fill(room, make("p", { class: "note", role: "status" }, lesson ? say("failed", lesson.message) : SAID.none[language()]));
     held.set(asked, lesson);
     if (held.size > MOST) held.delete(held.keys().next().value);
-    ({ places, texts } = lesson);
+    ({ places } = lesson);
+    const { rows: of } = scene.calls[cell.call], [rows] = scene.axes(cell.call), { length } = lesson.readings[0].rows, put = (n) => places ? places[n] : n;
+    if (of === "chosen") await rows.load(put(0), put(length - 1));
+    if (mine !== turn) return;
+    lesson.written = of === "chosen" ? Array.from({ length }, (_, n) => filled(SAID.writes[language()], { word: plain(rows.label(put(n))) })) : null;
+    known = lesson;
     tops();
     const sheet = make("style"), inner = make("div"), foot = make("footer", { class: "foot" }), frame = make("div");
     sheet.textContent = style;

@@ -8,7 +8,7 @@ export function notes(lesson, { lang, head }) {
   const t = lesson.texts[lang];
   const said = [
     filled(t.agrees, { off: lesson.off }),
-    lesson.whole ? filled(t.windowed, { whole: lesson.whole, n: lesson.read, row: shown(lesson.readings[0].rows[lesson.row]) }) : null,
+    lesson.followed ? null : windowed(lesson, t),
     lesson.apart ? t.apart : null,
     lesson.joined ? filled(t.pieces_page, { words: lesson.joined }) : null,
     lesson.rounded ? t.rounded : null,
@@ -17,6 +17,11 @@ export function notes(lesson, { lang, head }) {
     t.keys,
   ];
   return [wrong(lesson, t, lang, head), make("ul", {}, said.filter(Boolean).map((note) => make("li", {}, note)))];
+}
+
+// Of a text that is too long to be worked, what is read.
+export function windowed(lesson, t) {
+  return lesson.whole ? filled(t.windowed, { whole: lesson.whole, n: lesson.read, row: shown(lesson.readings[0].rows[lesson.row]) }) : null;
 }
 
 function wrong(lesson, t, lang, head) {

@@ -117,11 +117,11 @@ export function mount(root, lesson, { lang = lesson.lang, hash = false, at = {} 
       const lines = make("svg", { class: "lines", "aria-hidden": "true" });
       const top = chips(v.rows, v.state.row, "top", (n) => v.pin(n, v.state.column, `.pairs.${v.changed ? "new" : "old"} .top [data-at="${n}"]`));
       const bottom = chips(v.columns, v.state.column, "bottom", (n) => v.pin(v.state.row, n, `.pairs.${v.changed ? "new" : "old"} .bottom [data-at="${n}"]`));
+      lesson.written?.forEach((said, n) => top.children[n].append(make("small", {}, said)));
       bottom.querySelectorAll(".chip").forEach((chip, n) => chip.append(make("small", {}, rounded(v.stages.weights[v.state.row][n]))));
       const pairs = make("div", { class: `pairs ${v.changed ? "new" : "old"}` }, make("div", { class: "inner" }, make("p", { class: "axis" }, t.who_looks), top, lines, bottom, make("p", { class: "axis" }, t.looked_at)));
       requestAnimationFrame(() => {
-        const chip = top.children[v.state.row];
-        pairs.scrollLeft = chip.offsetLeft - pairs.clientWidth / 2;
+        bring(pairs, top, bottom, v.state);
         const said = parts.sentence.querySelector('[data-link][aria-pressed="true"]');
         if (said) said.closest("ol").scrollTop = said.offsetTop - said.closest("ol").offsetTop - 80;
         link(pairs, lines, v);
@@ -135,6 +135,15 @@ export function mount(root, lesson, { lang = lesson.lang, hash = false, at = {} 
       ? make("div", { class: "halves" }, one(view, t.as_it_is), one(after, t.as_broken))
       : lesson.followed ? one(view, "") : make("div", { class: "halves whole" }, one(view, ""), make("div", { class: "half" }, make("h2", {}, t.who), links(view))),
       make("p", { class: "small" }, [t.choose_word, lesson.signs.length ? filled(t.signs, { signs: lesson.signs.map(shown).join(", ") }) : ""].join(" ")));
+  }
+
+  // Scroll to both of the cell; two that stand too far apart for that are slid over each other, row by row.
+  function bring(pairs, top, bottom, { row, column }) {
+    const both = [top.children[row], bottom.children[column]], [a, b] = both.map((chip) => chip.offsetLeft), room = pairs.clientWidth - 6;
+    const end = Math.max(...both.map((chip) => chip.offsetLeft + chip.offsetWidth));
+    if (end - Math.min(a, b) > room) (a > b ? bottom : top).style.marginLeft = `${Math.abs(a - b)}px`;
+    const first = Math.min(...both.map((chip) => chip.offsetLeft)), last = Math.max(...both.map((chip) => chip.offsetLeft + chip.offsetWidth));
+    pairs.scrollLeft = (first + last - pairs.clientWidth) / 2;
   }
 
   const strongest = (v, i) => v.stages.weights[i].reduce((best, w, j, all) => (w > all[best] ? j : best), 0);
@@ -186,10 +195,10 @@ export function mount(root, lesson, { lang = lesson.lang, hash = false, at = {} 
     on.setAttribute("aria-label", t.on);
     const now = after ?? view;
     fill(parts.station, 
-      make("header", {}, make("span", { class: "count" }, `${n} / 9`), make("h2", {}, station.title), back, on),
+      make("header", {}, make("span", { class: "count" }, `${n} / 9`), make("h2", {}, station.title), lesson.followed ? tabs : null, back, on),
       make("p", { class: "plain" }, plain(now, n)),
       make("div", { class: "formula", tabindex: 0, role: "region", "aria-label": t.formula }, formula(n, { scaled: lesson.scale !== 1, masked: true })),
-      tabs, body,
+      lesson.followed ? null : tabs, body,
       make("div", { class: "question" }, make("p", {}, make("strong", {}, `${t.question}: `), filled(station.question, told(view))),
         make("details", { open: state.open, ontoggle: (event) => { state.open = event.target.open; } }, make("summary", {}, t.show_answer), make("p", {}, filled(station.answer, told(view))))));
   }

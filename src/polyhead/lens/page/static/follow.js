@@ -26,7 +26,10 @@ export function createFollow(app, root) {
   function why() {
     const scene = app.shown();
     if (!scene.calls[state.call].lesson) return told(scene.info.no_lesson ?? {});
-    return say(state.side === 'd' ? 'follow one' : app.chosen().length > 1 ? 'follow head' : state.query < 0 || state.key < 0 ? 'follow cell' : '');
+    const not = state.side === 'd' ? 'follow one' : app.chosen().length > 1 ? 'follow head' : state.query < 0 || state.key < 0 ? 'follow cell' : '', { reach } = scene.calls[state.call];
+    if (not || !reach) return say(not);
+    const [a, b] = scene.axes(state.call).map(({ spans }, n) => { const at = n ? state.key : state.query; return spans ? spans[at][0] : at; }), [room, first, last] = reach;
+    return Math.abs(a - b) < room || Math.min(a, b) < first || Math.max(a, b) >= last ? '' : say('follow near', Math.abs(a - b), room);
   }
 
   async function show() {
