@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 import polyhead
 from polyhead.errors import ArgumentError, DataError
@@ -70,6 +71,35 @@ def test_a_model_of_anybody_with_its_axes_given() -> None:
     assert "before" in found.metrics[found.place("prefix")].about_en
     with pytest.raises(ArgumentError, match="'nowhere' was not recorded"):
         polyhead.heads(recording, axes={"nowhere": axis})
+
+
+class Plain(nn.Module):
+    """Attention of a name that says nothing."""
+
+    def __init__(self, causal: bool):
+        super().__init__()
+        self.causal, self.project = causal, nn.Linear(16, 48)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (y.unflatten(-1, (4, 4)).transpose(1, 2) for y in self.project(x).chunk(3, -1))
+        return x + F.scaled_dot_product_attention(q, k, v, is_causal=self.causal).transpose(1, 2).flatten(2)
+
+
+def test_a_call_is_of_the_part_that_its_recording_says() -> None:
+    """Where names say nothing, what hides later keys is a decoder, and lies on its ruler."""
+    torch.manual_seed(0)
+    model = nn.ModuleDict({"reads": Plain(False), "writes": nn.Sequential(Plain(True), Plain(True))}).eval()
+    with polyhead.watch(model) as recording, torch.no_grad():
+        model["reads"](torch.randn(1, 5, 16))
+        model["writes"](torch.randn(1, 6, 16))
+    recording.rulers = {"encoder": ["a", "b", "c", "d", "e"], "decoder": ["a", "b", "c", "a", "b", "c"]}
+    found = polyhead.heads(recording)
+    assert [call.part for call in found.calls] == [one.part for one in recording.facts()]
+    assert [(call.part, call.layer) for call in found.calls] == [("encoder", 0), ("decoder", 0), ("decoder", 1)]
+    assert found.calls[2].label(3) == "dec 1.3"
+    weights = recording["writes.1"].weights()[0]
+    alike = weights.diagonal(-3, 1, 2).mean(-1)  # each of the last three on the same letter
+    assert found.of("duplicate")[2] == pytest.approx(alike.numpy(), abs=1e-6)
 
 
 def test_a_translator_tells_of_every_part_and_of_given_alignments(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -13,7 +13,7 @@ import torch
 
 from polyhead.errors import ArgumentError, DataError
 from polyhead.inputs.conllu import Sentence, read_conllu
-from polyhead.lens.recording import Call, Recording, said
+from polyhead.lens.recording import Call, Facts, Part, Recording, said
 from polyhead.lens.roles import chance, influence
 from polyhead.lens.roles.alignment import Alignment, aer
 from polyhead.lens.roles.axis import Axis
@@ -55,13 +55,13 @@ Progress = Callable[[float], None]
 class Book:
     """What was found so far, by the name of the attention: of its heads, and of chance."""
 
-    calls: dict[str, Call] = field(default_factory=dict[str, Call])  # the last of each, without what it kept
+    calls: dict[str, Facts] = field(default_factory=dict[str, Facts])  # what is known of the first of each
     own: dict[str, Tally] = field(default_factory=dict[str, Tally])
     lucky: dict[str, Tally] = field(default_factory=dict[str, Tally])
 
     def note(self, call: Call, own: Measured, lucky: Measured, keys: Callable[[str], bool] = any_of) -> None:
         """Add one call's numbers, those of the keys that are wanted of it."""
-        self.calls.setdefault(call.name, replace(call, kept=None))
+        self.calls.setdefault(call.name, call.facts)
         for book, found in ((self.own, own), (self.lucky, lucky)):
             some = {key: x for key, x in found.numbers.items() if keys(key)}
             offsets = found.offsets if keys("positional") else None
@@ -305,8 +305,7 @@ def axes_of(call: Call, axes: Axes | Mapping[str, Axes] | None, recording: Recor
         )
         rows, columns = replace(rows, skipped=frozenset()), rulers.get("encoder")
     else:
-        own = "decoder" if "decoder" in call.name.lower() or "encoder" not in rulers else "encoder"
-        columns = rulers.get(own)
+        columns = rulers.get(call.part)
         rows = columns if columns is not None and columns.count >= S else Axis(T)
     return rows, columns if columns is not None and columns.count >= S else Axis(S)
 
@@ -362,13 +361,11 @@ def worded(metric: Metric, shift: int) -> Metric:
     )
 
 
-def attentions(calls: Any) -> tuple[Attention, ...]:
+def attentions(calls: Iterable[Facts]) -> tuple[Attention, ...]:
     """The attentions of a model, each with its number among those of its part."""
     found: list[Attention] = []
-    counts: dict[str, int] = {}
-    for call in calls:
-        words = call.name.lower()
-        part = "cross" if call.kind == "cross" else next((p for p in ("encoder", "decoder") if p in words), "")
-        counts[part] = counts.get(part, -1) + 1
-        found.append(Attention(call.name, call.kind, part, counts[part], call.lse.shape[1]))
+    counts: dict[Part, int] = {}
+    for one in calls:
+        counts[one.part] = counts.get(one.part, -1) + 1
+        found.append(Attention(one.name, one.kind, one.part, counts[one.part], one.shape[1]))
     return tuple(found)

@@ -72,7 +72,7 @@ def part_of(name: str, kind: str, causal: bool) -> Part:
     it says nothing, what hides later keys is a decoder."""
     if kind == "cross":
         return "cross"
-    for word in name.split("."):
+    for word in name.lower().split("."):
         if "decoder" in word:
             return "decoder"
         if "encoder" in word:

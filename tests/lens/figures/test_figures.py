@@ -322,7 +322,7 @@ def test_bars_of_roles_have_every_number_that_was_measured() -> None:
     alone = polyhead.figure(polyhead.heads(recorded(7), ablate=None), metric="offset", language="zh")
     assert alone.title == "Model：该头的偏移"
     assert alone.description.endswith("条形是一个输入的数值。")  # no interval, and nothing that chance would get
-    assert "层 0.0" in alone.drawing.texts
+    assert "编码器 0.0" in alone.drawing.texts
 
 
 def test_in_grey_a_mark_of_chance_stands_out_from_its_bar() -> None:

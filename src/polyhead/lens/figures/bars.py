@@ -21,10 +21,10 @@ PALE = "#dfe6ee"  # round what is drawn on a bar
 
 
 def called(call: Attention, head: int, language: Language) -> str:
-    """What a bar is called: the layer and the head, and which part of the model they are of where there are several."""
+    """What a bar is called: the part of the model, the layer there, and the head."""
     if language == "en":
         return call.label(head)
-    return f"{said(call.part, language) if call.part else '层'} {call.layer}.{head}"
+    return f"{said(call.part, language)} {call.layer}.{head}"
 
 
 def bars(heads: Heads, metric: str, language: Language) -> tuple[Drawing, list[Number]]:

@@ -14,6 +14,7 @@ from rich.text import Text
 from polyhead.errors import ArgumentError, did_you_mean
 from polyhead.lens.draw.canvas import Canvas
 from polyhead.lens.language import LANGUAGES, Language
+from polyhead.lens.recording import Part
 from polyhead.lens.roles.metrics import Metric
 from polyhead.lens.roles.syntax import Syntax
 from polyhead.lens.roles.wording import said
@@ -23,14 +24,12 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Attention:
-    """One attention of a model: its name there, "self" or "cross", its number among those of its part, its heads.
-
-    part is "encoder", "decoder" or "cross", or "" where the model's names do not say.
-    """
+    """One attention of a model: its name there, "self" or "cross", the part of the model that it belongs to, its number
+    among those of its part, its heads."""
 
     name: str
     kind: str
-    part: str
+    part: Part
     layer: int
     heads: int
 

@@ -10,7 +10,6 @@ SAID: dict[str, Both] = {
     "cross": ("cross", "交叉"),
     "decoder": ("dec", "解码"),
     "encoder": ("enc", "编码"),
-    "": ("layer", "层"),
     # the table
     "head": ("head", "头"),
     "role": ("role", "作用"),
