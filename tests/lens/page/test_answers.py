@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+from math import floor
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from polyhead.core.position import Position
 from polyhead.errors import ArgumentError, DataError
 from polyhead.lens.page import wire
 from polyhead.lens.page.answers import Answers
+from polyhead.lens.page.maps import spread
 from polyhead.lens.page.scene import Scene
 from polyhead.lens.recording import Recording
 from polyhead.lens.roles.axis import Axis
@@ -166,7 +169,14 @@ def test_bands_and_entropies_are_of_exact_rows(T: int, weighting: int) -> None:
     near(numbers(answers, f"band/0/1/{weighting}.bin"), wanted)
     rows = p[queries]
     due = -(rows * np.log(np.where(rows > 0, rows, 1))).sum(1)
+    due[rows.sum(1) == 0] = np.nan  # of the first word, whose only key is hidden, nothing can be said
     np.testing.assert_allclose(numbers(answers, f"entropy/0/1/{weighting}.bin"), due, atol=1e-4)
+
+
+@pytest.mark.parametrize("n", [257, 3000, 100_003, 131_072, 1_000_003, 10_000_019])
+def test_some_of_many_places_stand_in_the_middle_of_equal_parts(n: int) -> None:
+    for most in (1, 8, 32, 100, 256):
+        assert spread(5, 5 + n, most).tolist() == [5 + floor(Fraction(2 * c + 1, 2 * most) * n) for c in range(most)]
 
 
 def test_thumbnails_of_a_long_map_are_of_exact_rows_and_finer_when_asked() -> None:

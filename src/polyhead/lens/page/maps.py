@@ -175,10 +175,11 @@ class Maps:
         return p.new_zeros(len(rows), int(places.max()) + 1).scatter_add_(1, places, p).T
 
     def entropies(self, head: int, weighting: int) -> Tensor:
-        """How undecided each of some queries is, spread over the map, in nats [t]."""
+        """How undecided each of some queries is, spread over the map, in nats [t]; NaN of one that looks nowhere."""
         _, T, S = self.size
         rows = spread(0, T, SAMPLE).to(self.call.lse.device)
-        return torch.special.entr(self.weights(head, weighting, rows, range(S))).sum(1)
+        p = self.weights(head, weighting, rows, range(S))
+        return torch.special.entr(p).sum(1).masked_fill(p.sum(1) == 0, torch.nan)
 
     # ------------------------------------------------------------------------------------------------------ lists
 
@@ -278,7 +279,7 @@ def spread(start: int, end: int, most: int) -> Tensor:
     n = end - start
     if n <= most:
         return torch.arange(start, end)
-    return start + ((torch.arange(most) + 0.5) * n / most).long()
+    return start + (2 * torch.arange(most) + 1) * n // (2 * most)  # in whole numbers: half a step from either end
 
 
 K = TypeVar("K")

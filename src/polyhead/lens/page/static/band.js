@@ -24,13 +24,13 @@ export const spread = (n) => Array.from({ length: Math.min(n, SOME) }, (_, c) =>
 
 // The band of a head as a picture of the map: from its matrix, or else from what `ask` gives of some of its rows.
 export async function bandOf(base, matrix, ask) {
-  const { T, S, rows } = base, off = S - T, lines = lineOf(S - 1) + 1, queries = matrix ? Array.from({ length: T }, (_, i) => i) : spread(T), n = queries.length;
-  let data = new Float32Array(lines * n);
+  const { T, S, rows } = base, off = S - T, queries = matrix ? Array.from({ length: T }, (_, i) => i) : spread(T), n = queries.length;
+  let lines = lineOf(S - 1) + 1, data = new Float32Array(lines * n);
   if (matrix) for (let i = 0; i < T; i++) for (let j = 0; j <= Math.min(S - 1, i + off); j++) data[lineOf(i + off - j) * n + i] += matrix.data[i * S + j];
   else {
     const found = await ask();
     if (!found) return { ...base, absent: true, data: null };
-    data = weights(found);
+    [data, [lines]] = [weights(found), found.shape]; // as far as the last of these rows looks
   }
   const placeAt = (line, column) => {
     const query = queries[column] ?? -1, first = distanceOf(line), last = Math.min(distanceOf(line + 1) - 1, query + off);
@@ -44,7 +44,7 @@ export async function bandOf(base, matrix, ask) {
     rows: { kind: 'distance', load: () => null }, columns: rows, titles: [[`${say('how far back')} →`, 'key'], [`${say('looks')} (query) →`, 'query']],
     rowLabel: (line) => { const [first, last] = [distanceOf(line), Math.min(S, distanceOf(line + 1)) - 1]; return last > first ? `${first}–${last}` : `${first}`; },
     columnLabel: (column) => n < T ? grouped(queries[column]) : rows.label(column), columnNumber: (column) => queries[column],
-    cellOf: (query, key) => query < 0 ? [-1, -1] : [key < 0 || key > query + off ? -1 : lineOf(query + off - key), Math.min(n - 1, Math.floor(query * n / T))],
+    cellOf: (query, key) => query < 0 ? [-1, -1] : [key < 0 || key > query + off ? -1 : Math.min(lines - 1, lineOf(query + off - key)), Math.min(n - 1, Math.floor(query * n / T))],
     placeAt, rowAt: () => -1, columnAt: (column) => queries[column] ?? -1,
     rowFaint: () => false, columnFaint: (column) => rows.signs.has(queries[column]), hidden: () => false, barred: (line, column) => distanceOf(line) > queries[column] + off,
   };

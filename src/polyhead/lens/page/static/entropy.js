@@ -35,7 +35,7 @@ export function createEntropy(app, rows, columns, reveal) {
     of = matrix;
     const mine = ++turn, scene = app.shown(), found = state.weighting === 4 ? null : matrix ? entropies(matrix) : scene.small(state.call) ? null : (await scene.sampled('entropy', state.call, state.head, app.weighting()))?.values.map((nats) => nats / Math.LN2);
     if (mine !== turn) return;
-    values = found ?? null;
+    values = found?.some((bits) => bits >= 0) ? found : null;
     element.hidden = !values;
     queries = matrix ? Array.from(values ?? [], (_, i) => i) : spread(rows.count);
     draw();
