@@ -52,6 +52,21 @@ def test_a_small_recording_is_kept_whole(tmp_path: Path) -> None:
     assert [one["what_en"] for one in told["left_out"]] == missing and told["left_out"][0]["what_zh"]
 
 
+def test_writing_a_file_leaves_the_live_page_as_it_is(tmp_path: Path) -> None:
+    answers = answers_of(recorded(), long(20)[0])
+    before = [answers.made(path) for path in ("scene.json", "b/scene.json")]
+    held, missing = kept(answers, tmp_path / "page.html")
+    assert missing and json.loads(held["b/scene.json"])["left_out"]
+    assert [answers.made(path) for path in ("scene.json", "b/scene.json")] == before
+    assert before[0] is not None and json.loads(before[0].body)["left_out"] == []
+
+
+def test_a_long_run_keeps_what_the_page_opens_with(tmp_path: Path) -> None:
+    held, missing = kept(answers_of(long(1100)[0]), tmp_path / "page.html", most=2_500_000)
+    assert {f"tile/{call}/{head}/1/3/0/0.bin" for call in (0, 1) for head in range(4)} <= set(held)
+    assert "long maps with first token and signs hidden" in missing
+
+
 def test_two_that_are_compared_stand_side_by_side(tmp_path: Path) -> None:
     held, _ = kept(answers_of(recorded(), long(20)[0]), tmp_path / "page.html")
     assert {"b/scene.json", "b/thumbs/1.bin", "b/whole/1/3.bin", "whole/5/2.bin"} <= set(held)

@@ -19,7 +19,7 @@ from polyhead.lens.page import wire
 from polyhead.lens.page.bundle import stations
 from polyhead.lens.page.maps import GRADIENTS, GRID, Maps, kept
 from polyhead.lens.page.metrics import of_every_row
-from polyhead.lens.page.scene import SLICE, Scene, Shown
+from polyhead.lens.page.scene import SLICE, Kept, Scene, Shown
 
 T = TypeVar("T")
 HELD = 32 << 20  # bytes of answers that are remembered
@@ -107,8 +107,9 @@ class Answers:
 
     # ---------------------------------------------------------------------------------------------------- answers
 
-    def scene(self, which: int) -> Answer:
-        told = self.shown(which).told() | ({"compare": True} if len(self.scenes) > 1 and which % 2 == 0 else {})
+    def scene(self, which: int, kept: Kept | None = None) -> Answer:
+        """kept: for a file, what it keeps."""
+        told = self.shown(which).told(kept) | ({"compare": True} if len(self.scenes) > 1 and which % 2 == 0 else {})
         return as_json(told)
 
     def ruler(self, which: int, part: int, number: int) -> Answer | None:

@@ -16,7 +16,7 @@ from polyhead.files import write_text
 from polyhead.lens.page.answers import SECOND, Answers
 from polyhead.lens.page.bundle import Page
 from polyhead.lens.page.maps import GRADIENTS, SIDE, WHOLE
-from polyhead.lens.page.scene import SLICE, Scene, Shown
+from polyhead.lens.page.scene import SLICE, Kept, Scene, Shown
 
 MOST = 20_000_000  # bytes of a file, unless somebody says
 LINKS = 600  # bytes of the links of one place, about
@@ -52,13 +52,13 @@ class Steps:
 
 
 @dataclass(eq=False)
-class Kept:
+class Chosen:
     """What went into a file, and of what a part stayed out."""
 
     answers: dict[str, bytes] = field(default_factory=dict[str, bytes])
     left_out: list[dict[str, str]] = field(default_factory=list[dict[str, str]])
     size: int = 0
-    lessons: list[frozenset[int]] = field(default_factory=list[frozenset[int]])  # the calls, by the scene
+    lessons: list[dict[int, list[int]]] = field(default_factory=list[dict[int, list[int]]])  # heads by call, of scenes
 
     def miss(self, en: str, zh: str) -> None:
         """Say once what a reader misses."""
@@ -80,20 +80,16 @@ def export(
         raise ArgumentError(f"the size of a page must be a whole number of bytes above 0; found {most!r}")
     empty = len(page({}).html.encode())
     kept = chosen(answers, most - empty, progress)
-    for which, scene in enumerate(answers.scenes):
-        scene.left_out = kept.left_out
-        scene.kept = kept.lessons[which]
-        made = answers.made((SECOND if which else "") + "scene.json")
-        scene.kept = None
-        assert made is not None
-        kept.answers[(SECOND if which else "") + "scene.json"] = made.body
+    for which in range(len(answers.scenes)):
+        told = answers.scene(which, Kept(kept.left_out, kept.lessons[which]))
+        kept.answers[prefixed(which, "scene.json")] = told.body
     write_text(path, page(kept.answers).html)
     return [one["what_en"] for one in kept.left_out]
 
 
-def chosen(answers: Answers, room: int, tell: Callable[[float], None]) -> Kept:
+def chosen(answers: Answers, room: int, tell: Callable[[float], None]) -> Chosen:
     """The answers that fit, the most needed first."""
-    kept = Kept()
+    kept = Chosen()
     needed = [prefixed(number, path) for number, scene in enumerate(answers.scenes) for path in first(scene)]
     groups = [(number, counted(group)) for number, scene in enumerate(answers.scenes) for group in groups_of(scene)]
     steps = Steps(len(needed) + sum(n for _, (_, n) in groups), tell)
@@ -114,6 +110,7 @@ def chosen(answers: Answers, room: int, tell: Callable[[float], None]) -> Kept:
         steps.go(before + n - steps.done)  # those that stay out too
     if any(tiles(call) > TILES for scene in answers.scenes for call in scene.calls):
         kept.miss("the closest view of long maps", "长注意力图的最近视图")
+        kept.miss("long maps with first token and signs hidden", "隐藏首词与符号的长注意力图")
     for number, scene in enumerate(answers.scenes):
         kept.lessons.append(lesson(kept, answers, scene, number, room))
     if any(scene.batch > 1 for scene in answers.scenes):
@@ -130,7 +127,7 @@ def counted(group: Group) -> tuple[Group, int]:
     return replace(group, paths=iter(paths)), len(paths)
 
 
-def fill(kept: Kept, answers: Answers, group: Group, number: int, room: int, steps: Steps) -> None:
+def fill(kept: Chosen, answers: Answers, group: Group, number: int, room: int, steps: Steps) -> None:
     """Keep the answers of a group as long as there is room."""
     paths = iter(()) if kept.size + group.least > room else group.paths
     full = kept.size + group.least > room
@@ -148,15 +145,15 @@ def fill(kept: Kept, answers: Answers, group: Group, number: int, room: int, ste
         kept.miss(group.en, group.zh)
 
 
-def lesson(kept: Kept, answers: Answers, scene: Scene, number: int, room: int) -> frozenset[int]:
-    """Keep the lesson of the call that one sees first, or none; gives the calls whose lessons are kept."""
+def lesson(kept: Chosen, answers: Answers, scene: Scene, number: int, room: int) -> dict[int, list[int]]:
+    """Keep the lesson of the call that one sees first, or none; gives the heads that are kept of it, by call."""
     call = scene.calls[scene.opens]
     if scene.lessons is None or scene.lessons.of(call) != "whole":
-        return frozenset()
+        return {}
     try:
         told = scene.lessons.told(call, scene.call(call.id), (0, 0, 0), LESSON)
     except PolyheadError:  # a model that is no more what it was
-        return frozenset()
+        return {}
     held = {} if told is None else {
         prefixed(number, f"lesson/{call.id}/0/0/0/{n}.bin"): told[n * SLICE : (n + 1) * SLICE]
         for n in range(len(told) // SLICE + 1)
@@ -166,10 +163,13 @@ def lesson(kept: Kept, answers: Answers, scene: Scene, number: int, room: int) -
     kept.miss("the nine stations of other layers", "其他层的九站演算")
     if told is None or kept.size + size > room:
         kept.miss("the nine stations of a cell", "一格的九站演算")
-        return frozenset()
+        return {}
     kept.answers |= held | code
     kept.size += size
-    return frozenset({call.id})
+    heads = [head for head, has in enumerate(json.loads(told)["hasHead"]) if has]
+    if len(heads) < call.facts.shape[1]:
+        kept.miss("the nine stations of other heads", "其他头的九站演算")
+    return {call.id: heads}
 
 
 def prefixed(number: int, path: str) -> str:
@@ -208,7 +208,10 @@ def groups_of(scene: Scene) -> list[Group]:
             (f"whole/{call.id}/{head}.bin" for call in small for head in range(call.facts.shape[1])),
             "the weights of some heads", "部分注意力头的权重",
         ),
-        Group((f"norms/{call.id}.bin" for call in scene.calls), "norms of values", "值向量的范数"),
+        Group(
+            (path for call in scene.calls if call in small or call in some for path in norms(call)),
+            "norms of values", "值向量的范数",
+        ),
         Group(
             (
                 f"whole/{call.id}/{head}/{GRADIENTS}.bin"
@@ -217,7 +220,7 @@ def groups_of(scene: Scene) -> list[Group]:
             "the gradients of some heads", "部分注意力头的梯度",
         ),
         Group(
-            (f"tile/{call.id}/{head}/0/{level(call)}/0/0.bin" for call, head in heads),
+            (f"tile/{call.id}/{head}/{how}/{level(call)}/0/0.bin" for call, head in heads for how in (1, 0)),
             "large pictures of some heads", "部分注意力头的大图",
         ),
         Group(
@@ -251,15 +254,24 @@ def groups_of(scene: Scene) -> list[Group]:
             ),
             "the gradients of some heads", "部分注意力头的梯度",
         ),
-        *(links(call, what) for call in large for what in ("row", "column")),
+        *(
+            links(call, what, weighting) for call in large
+            for what, weighting in (*([] if call in some else [("row", 1)]), ("row", 0), ("column", 0))
+        ),
     ]  # fmt: skip
 
 
-def links(call: Shown, what: str) -> Group:
+def norms(call: Shown) -> list[str]:
+    """The norms that exact maps of a call are weighed with: of all heads at once, or, where that is much, of each."""
+    _, H, _, S = call.facts.shape
+    return [f"norms/{call.id}.bin"] if H * S <= WHOLE else [f"norms/{call.id}/{head}.bin" for head in range(H)]
+
+
+def links(call: Shown, what: str, weighting: int) -> Group:
     """The strongest links of every query of a call ("row"), or of every key ("column")."""
     _, H, T, S = call.facts.shape
     n = T if what == "row" else S
-    paths = (f"{what}/{call.id}/{head}/0/{place}.bin" for head in range(H) for place in range(n))
+    paths = (f"{what}/{call.id}/{head}/{weighting}/{place}.bin" for head in range(H) for place in range(n))
     return Group(paths, "the strongest links of single places", "单个位置最强的联系", LINKS * H * n)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from math import ceil
@@ -44,6 +44,7 @@ NO_MODEL = (
     "跟着一格走要让模型再跑一次，而记录里没有模型；请用 see 模型 --text 来看。",
 )
 NOT_KEPT = ("This file does not keep the lesson of this layer.", "本文件没有收入这一层的演算。")
+ONE_HEAD = ("Of all lessons, this file keeps only that of {}, head {}.", "演算之中，本文件只收入 {} 头 {} 的。")
 TYPES = {"picture": "image/png", "mel": "image/png", "sound": "audio/wav"}
 
 
@@ -76,6 +77,18 @@ class Lessons(Protocol):
     def told(self, shown: Shown, call: Call, cell: tuple[int, int, int], most: int = ...) -> bytes | None: ...
 
 
+@dataclass(frozen=True)
+class Kept:
+    """What a file keeps of a scene.
+
+    left_out  what it does not keep, in both languages.
+    lessons   the heads whose lessons it keeps, by the number of their call.
+    """
+
+    left_out: Sequence[dict[str, str]] = ()
+    lessons: Mapping[int, Sequence[int]] = field(default_factory=dict[int, Sequence[int]])
+
+
 @dataclass(eq=False)
 class Scene:
     """One sequence of a recording, as a page shows it.
@@ -83,9 +96,7 @@ class Scene:
     title, model  what a person calls it.
     language      of the page when it opens, "en" or "zh"; None: as the browser says.
     row           which sequence of the batch; the rulers are those of the first.
-    left_out      what a file does not keep, in both languages.
     lessons       who works a cell in full; None where there is no model.
-    kept          the calls whose lessons a file keeps; None for a page that asks.
     """
 
     recording: Recording
@@ -93,9 +104,7 @@ class Scene:
     model: str = ""
     language: str | None = None
     row: int = 0
-    left_out: list[dict[str, str]] = field(default_factory=list[dict[str, str]])
     lessons: Lessons | None = None
-    kept: frozenset[int] | None = None
 
     def __post_init__(self) -> None:
         if not self.recording.entries:
@@ -188,21 +197,24 @@ class Scene:
         cross = [call.id for call in self.calls if call.facts.part == "cross"]
         return cross[max(0, len(cross) - 2)] if cross else len(self.calls) // 2
 
-    def lesson_of(self, call: Shown) -> str | None:
+    def lesson_of(self, call: Shown, kept: Kept | None = None) -> str | None:
         """What lesson there is of a call: "whole", "window", "kept" in a file, or none."""
-        if self.kept is not None:
-            return "kept" if call.id in self.kept else None
+        if kept is not None:
+            return "kept" if call.id in kept.lessons else None
         return None if self.lessons is None else self.lessons.of(call)
 
-    def no_lesson(self) -> dict[str, str]:
-        """Why a call has none."""
-        en, zh = NO_MODEL if self.lessons is None else self.lessons.why if self.kept is None else NOT_KEPT
+    def no_lesson(self, kept: Kept | None = None) -> dict[str, str]:
+        """Why a call, or, in a file that has only one, a head has none."""
+        en, zh = NO_MODEL if self.lessons is None else self.lessons.why if kept is None else NOT_KEPT
+        for id, heads in kept.lessons.items() if kept is not None else ():
+            if len(heads) < self.facts[id].shape[1]:
+                en, zh = (text.format(self.facts[id].name, ", ".join(map(str, heads))) for text in ONE_HEAD)
         return {"en": en, "zh": zh}
 
     # --------------------------------------------------------------------------------------------------- as JSON
 
-    def told(self) -> dict[str, Any]:
-        """The scene as JSON has it."""
+    def told(self, kept: Kept | None = None) -> dict[str, Any]:
+        """The scene as JSON has it; kept: for a file, what it keeps."""
         return {
             "version": VERSION,
             "title": self.title,
@@ -211,15 +223,15 @@ class Scene:
             "torch": self.recording.version,
             "level": self.recording.level,
             "parts": {name: self.told_of(name, ruler) for name, ruler in self.parts.items()},
-            "calls": [self.told_of_call(call) for call in self.calls],
+            "calls": [self.told_of_call(call, kept) for call in self.calls],
             "metrics": [asdict(metric) for metric in self.metrics],
             "missed": [asdict(one) for one in self.recording.missed],
             "batch": self.batch,
             "sinks": True,
             "opens": self.opens,
-            "no_lesson": self.no_lesson(),
+            "no_lesson": self.no_lesson(kept),
             "target": self.target(),
-            "left_out": self.left_out,
+            "left_out": [*kept.left_out] if kept is not None else [],
         }
 
     def target(self) -> dict[str, Any]:
@@ -252,13 +264,13 @@ class Scene:
         }
         return told | ({"media": media} if media else {})
 
-    def told_of_call(self, call: Shown) -> dict[str, Any]:
+    def told_of_call(self, call: Shown, kept: Kept | None = None) -> dict[str, Any]:
         one = call.facts
         _, H, T, S = one.shape
         return {
             "id": call.id, "name": one.name, "part": one.part, "kind": one.kind, "layer": call.layer, "step": call.step,
             "heads": H, "queries": T, "keys": S, "rows": call.rows, "columns": call.columns, "offset": call.offset,
-            "lesson": self.lesson_of(call),
+            "lesson": self.lesson_of(call, kept), "lesson_heads": None if kept is None else kept.lessons.get(call.id),
             "reach": self.lessons.reach(call) if self.lessons is not None else None,
             "causal": one.causal, "level": one.level, "sampled": T > ALL, "kernel": one.kernel, "route": one.route,
             "exactness": one.exactness, "exactness_zh": in_chinese(one.exactness),

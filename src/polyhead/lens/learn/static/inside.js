@@ -8,7 +8,7 @@ import { notes, windowed } from './notes.js';
 import { filled } from './phrases.js';
 import { mount } from './stations.js';
 
-const SLICE = 60000, MOST = 4; // bytes of an answer; lessons that are held
+const SLICE = 60000, MOST = 4; // bytes of an answer; lessons that are held, each of all heads or of one
 const SAID = {
   back: { en: "Back to the picture", zh: "回到图" },
   working: { en: "Working it out…", zh: "正在演算…" },
@@ -33,7 +33,7 @@ async function lessonOf(get, scene, { call, head, query, key }) {
 // close. show(on) follows it to where it now is.
 export function follow(host, style, { app, get, pin, state, say, language, partName, close }) {
   const bar = make("div", { class: "bar" }), room = make("div");
-  let ribbon = null, name = "", places = null, known = null, turn = 0;
+  let ribbon = null, name = "", heads = null, places = null, known = null, turn = 0;
   fill(host, bar, room);
 
   const at = (place) => (places ? places.indexOf(place) : place);
@@ -43,7 +43,7 @@ export function follow(host, style, { app, get, pin, state, say, language, partN
     if (!on) return leave();
     tops();
     const scene = app.shown(), wanted = scene.prefix + state.call;
-    if (wanted !== name || at(state.query) < 0 || at(state.key) < 0) return begin(scene, wanted);
+    if (wanted !== name || heads && !heads[state.head] || at(state.query) < 0 || at(state.key) < 0) return begin(scene, wanted);
     const here = selection();
     if (ribbon && Object.keys(here).some((key) => here[key] !== ribbon.state[key])) ribbon.set(here);
   }
@@ -51,7 +51,7 @@ export function follow(host, style, { app, get, pin, state, say, language, partN
   function leave() {
     turn++;
     ribbon?.destroy();
-    ribbon = places = null;
+    ribbon = heads = places = null;
     name = "";
   }
 
@@ -67,11 +67,13 @@ export function follow(host, style, { app, get, pin, state, say, language, partN
     const mine = turn, cell = { ...state }, asked = scene.calls[cell.call].lesson === "window" ? `${wanted}/${cell.query}/${cell.key}` : wanted;
     name = wanted;
     fill(room, make("p", { class: "note", role: "status" }, SAID.working[language()]));
-    const lesson = held.get(asked) ?? await lessonOf(get, scene, cell).catch((error) => error);
+    const alone = `${asked} ${cell.head}`, lesson = held.get(asked) ?? held.get(alone) ?? await lessonOf(get, scene, cell).catch((error) => error);
     if (mine !== turn) return;
     if (!lesson?.readings) return fill(room, make("p", { class: "note", role: "status" }, lesson ? say("failed", lesson.message) : SAID.none[language()]));
-    held.set(asked, lesson);
+    heads = lesson.hasHead;
+    held.set(heads.every(Boolean) ? asked : alone, lesson);
     if (held.size > MOST) held.delete(held.keys().next().value);
+    if (!heads[state.head] && state.head !== cell.head) return begin(scene, wanted); // who went on meanwhile
     ({ places } = lesson);
     const { rows: of } = scene.calls[cell.call], [rows] = scene.axes(cell.call), { length } = lesson.readings[0].rows, put = (n) => places ? places[n] : n;
     if (of === "chosen") await rows.load(put(0), put(length - 1));

@@ -21,6 +21,12 @@ export function mount(root, lesson, { lang = lesson.lang, hash = false, at = {} 
   const state = { ...first, ...(hash ? fromHash() : {}), ...at, ...(at.station ? { at: at.station } : {}) };
   const kept = new Map();
   let moving = 0;
+  known(state.head);
+
+  // A head whose numbers were left out has no stations.
+  function known(head) {
+    if (!lesson.hasHead[head]) throw new RangeError(`this lesson has no head ${head}`);
+  }
 
   // ------------------------------------------------------------------------------------------------ what is worked
 
@@ -261,6 +267,7 @@ export function mount(root, lesson, { lang = lesson.lang, hash = false, at = {} 
   }
 
   function set(wanted, focus = null, only = false) {
+    known(wanted.head ?? state.head);
     Object.assign(state, wanted);
     if (wanted.station && wanted.at === undefined) state.at = wanted.station;
     draw(only);

@@ -278,7 +278,7 @@ export class Scene {
 
   async tiled(call, head, weighting) {
     const { queries: T, keys: S } = this.calls[call], data = new Float32Array(T * S), asked = [];
-    const sent = weighting & 4 || (this.info.sinks ? weighting : weighting & 1);
+    const sent = weighting & 4 || (ANSWERS ? 0 : this.info.sinks ? weighting : weighting & 1); // a file keeps plain weights
     for (let i = 0; i < T; i += SIDE) {
       for (let j = 0; j < S; j += SIDE) asked.push(this.ask('tile', call, head, sent, 0, i / SIDE, j / SIDE).then((tile) => tile && [i, j, tile]));
     }
@@ -287,7 +287,7 @@ export class Scene {
       const [i, j, tile] = found, [rows, columns] = tile.shape, part = weights(tile);
       for (let r = 0; r < rows; r++) data.set(part.subarray(r * columns, (r + 1) * columns), (i + r) * S + j);
     }
-    return sent === weighting ? data : this.weighed(call, head, weighting & 6, data);
+    return sent === weighting ? data : this.weighed(call, head, weighting & ~(sent & 1), data);
   }
 
   // What the server says of some rows of a head, spread over the map.
@@ -299,14 +299,20 @@ export class Scene {
   // The strongest keys of a query ("row"), or the queries that look most at a key ("column"): {sum, held, links}.
   async strongest(kind, call, head, weighting, at) {
     return this.rows.get(`${kind}/${call}/${head}/${weighting}/${at}`, async () => {
-      const { queries: T, keys: S } = this.calls[call];
+      const { queries: T, keys: S } = this.calls[call], from = async () => {
+        const data = (await this.matrix(call, head, weighting))?.data;
+        return data && (kind === 'row' ? ranked(data.subarray(at * S, (at + 1) * S)) : ranked(data.filter((_, n) => n % S === at), T));
+      };
       if (!this.known(call)) return null;
-      if (T * S <= WHOLE) {
-        const matrix = await this.matrix(call, head, weighting);
-        if (matrix?.exact) return kind === 'row' ? ranked(matrix.data.subarray(at * S, (at + 1) * S)) : ranked(matrix.data.filter((_, n) => n % S === at), T);
-      }
+      const whole = T * S <= WHOLE && await from();
+      if (whole) return whole;
       const found = kind === 'column' && weighting % 4 && T * S > 2 ** 24 ? null : await this.ask(kind, call, head, this.info.sinks ? weighting : weighting & 5, at);
-      if (!found) return kind === 'column' && weighting && weighting < 4 ? { ...await this.strongest(kind, call, head, 0, at), plain: true } : null;
+      if (!found) {
+        const here = ANSWERS && await from();
+        if (here || kind === 'row' || !weighting || weighting > 3) return here;
+        const plain = await this.strongest(kind, call, head, 0, at);
+        return plain && { ...plain, plain: true };
+      }
       const links = [];
       for (let n = 2; n < found.values.length; n += 2) if (found.values[n] >= 0) links.push([found.values[n], found.values[n + 1]]);
       return { sum: found.values[0], held: found.values[1], links };

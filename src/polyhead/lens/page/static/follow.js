@@ -25,7 +25,8 @@ export function createFollow(app, root) {
   // Why the chosen cell cannot be followed; nothing where it can.
   function why() {
     const scene = app.shown();
-    if (!scene.calls[state.call].lesson) return told(scene.info.no_lesson ?? {});
+    const { lesson, lesson_heads: heads } = scene.calls[state.call];
+    if (!lesson || heads && !heads.includes(state.head)) return told(scene.info.no_lesson ?? {});
     const not = state.side === 'd' ? 'follow one' : app.chosen().length > 1 ? 'follow head' : state.query < 0 || state.key < 0 ? 'follow cell' : '', { reach } = scene.calls[state.call];
     if (not || !reach) return say(not);
     const [a, b] = scene.axes(state.call).map(({ spans }, n) => { const at = n ? state.key : state.query; return spans ? spans[at][0] : at; }), [room, first, last] = reach;

@@ -87,7 +87,7 @@ export function createInspector(host, app) {
     if (both) return both[0] - both[1];
     const matrix = await app.mean(scene);
     if (matrix) return matrix.data[now.query * matrix.S + now.key];
-    const found = row?.links.find(([i]) => i === now.key) ?? column?.links.find(([i]) => i === now.query);
+    const found = row?.links.find(([i]) => i === now.key) ?? (column?.plain ? null : column?.links.find(([i]) => i === now.query));
     if (found) return found[1];
     return state.weighting || state.sinks ? undefined : numbers?.values[numbers.shape[1] * 2 + 4];
   }

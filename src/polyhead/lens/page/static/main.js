@@ -1,7 +1,7 @@
 // The page: three regions that never move, one selection, one sentence that says what is shown.
 
 import { digits, fill, grouped, make, repaint, token } from './dom.js';
-import { ANSWERS, ranked, remember, Scene, weights } from './data.js';
+import { ANSWERS, get, numbers, ranked, remember, Scene, weights } from './data.js';
 import { address, begin, canRedo, canUndo, current, hover, listen, pin, preview, redo, state, undo } from './state.js';
 import { language, partName, say, told, unit } from './say.js';
 import { peak, reach } from './colour.js';
@@ -114,19 +114,15 @@ async function pictureNow(view) {
   const mean = await app.mean(scene);
   if (view === 'distance') return bandOf(base, mean, () => scene.small(state.call) ? null : scene.sampled('band', state.call, state.head, app.weighting()));
   if (mean) return { ...base, data: mean.data, exact: mean.exact };
-  if (scene.small(state.call)) return { ...base, absent: true, data: null };
+  if (scene.small(state.call) && (!ANSWERS || view !== 'map' || app.joined() || app.chosen().length > 1)) return { ...base, absent: true, data: null };
   const thumbs = await scene.thumbs(state.call);
   const [, r, c] = thumbs?.shape ?? [0, 0, 0], small = thumbs && { rows: r, columns: c, values: weights(thumbs).subarray(state.head * r * c, (state.head + 1) * r * c) };
   if (!scene.known(state.call)) return { ...base, data: null, thumb: small };
-  const weighting = scene.info.sinks ? app.weighting() : app.weighting() & 5;
-  if (base.apart) {
-    const whole = await scene.ask('tile', state.call, state.head, weighting, Math.max(0, Math.ceil(Math.log2(Math.max(call.queries, call.keys) / 256))), 0, 0);
-    if (!whole) return { ...base, absent: true, data: null };
-    Object.assign(base, { most: whole.most });
-  }
+  const weighting = scene.info.sinks ? app.weighting() : app.weighting() & 5, tile = (level, i, j) => scene.path('tile', state.call, state.head, weighting, level, i, j);
+  const top = ANSWERS || base.apart ? await get(tile(Math.max(0, Math.ceil(Math.log2(Math.max(call.queries, call.keys) / 256))), 0, 0)) : 1;
+  if (!top && weighting) return { ...base, absent: true, data: null }; // the small picture is of plain weights
   return {
-    ...base, data: null, name: `${name}/${state.head}`, thumb: base.apart ? null : small,
-    tile: (level, i, j) => scene.path('tile', state.call, state.head, weighting, level, i, j),
+    ...base, data: null, name: `${name}/${state.head}`, thumb: weighting && (ANSWERS || base.apart) ? null : small, most: base.apart && numbers(top).most, tile: top && tile,
   };
 }
 

@@ -199,7 +199,7 @@ export function createMap(host, app) {
       context.drawImage(picture.small, at(0), to(0), S * zx, T * zy);
     }
     if (!picture.tile) return app.sampled('summary');
-    let missing = 0;
+    let missing = 0, seen = level;
     for (let step = coarsest; step >= level; step--) {
       const side = TILE * 2 ** step;
       for (let i = Math.floor(y0 / side); i * side < y1; i++) {
@@ -207,6 +207,7 @@ export function createMap(host, app) {
           if (picture.causal && j * side > Math.min(T, (i + 1) * side) + S - T) continue;
           const path = picture.tile(step, i, j), found = tiles.peek(path);
           if (step === level) wanted.add(path);
+          if (found === 'none' && step === level) seen = coarsest; // all that a file keeps
           if (found?.values) {
             const drawn = coloured(found);
             context.drawImage(drawn, at(j * side), to(i * side), drawn.width * 2 ** step * zx, drawn.height * 2 ** step * zy);
@@ -229,7 +230,7 @@ export function createMap(host, app) {
       context.lineTo(at(S), to(T));
       context.fill();
     }
-    app.sampled(missing || asked.size ? 'coming' : level === 0 ? 'exact' : 'max', 2 ** level);
+    app.sampled(missing || asked.size ? 'coming' : seen ? 'max' : 'exact', 2 ** seen);
   }
 
   function fetchTile(path) {
