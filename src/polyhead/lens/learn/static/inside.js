@@ -51,7 +51,7 @@ export function follow(host, style, { app, get, pin, state, say, language, partN
   function leave() {
     turn++;
     ribbon?.destroy();
-    ribbon = heads = places = null;
+    ribbon = heads = places = known = null;
     name = "";
   }
 
