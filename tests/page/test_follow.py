@@ -66,7 +66,7 @@ def test_two_that_stand_too_far_apart_cannot_be_followed_and_the_page_says_why(l
     seen = look("window", "call=0&query=70&key=3&view=map")
     assert seen.page.locator(".on button").is_disabled() and "67 pieces apart" in seen.text(".on")
     seen.press("l")
-    assert "at most 64" in seen.text(".toast") and seen.page.locator(".follow").is_hidden()
+    assert "at most 64 are" in seen.text(".toast") and seen.page.locator(".follow").is_hidden()
 
 
 @pytest.mark.parametrize("how", [{}, {"size": PHONE}], ids=["laptop", "telephone"])

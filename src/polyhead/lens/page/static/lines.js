@@ -19,7 +19,7 @@ export function createLines(host) {
     [from, to] = window(next.S, Math.max(0, next.columnOf(now.key >= 0 ? now.key : now.query)));
     step = Math.max(23, Math.min(30, (host.clientHeight - 100) / Math.max(last - first, to - from)));
     const height = Math.max(last - first, to - from) * step + 20;
-    const start = (count) => 10 + (height - 20 - count * step) / 2;
+    const start = (count) => height > host.clientHeight - 40 ? 10 : 10 + (height - 20 - count * step) / 2;
     const button = (side, i, label, faint) => make('button', {
       class: `word ${side} ${faint ? 'sign' : ''}`, style: { top: `${(side === 'who' ? start(last - first) + (i - first) * step : start(to - from) + (i - from) * step)}px` },
       onpointerenter: () => side === 'who' ? preview(picture.rowAt(i), -1) : preview(-1, picture.columnAt(i)),

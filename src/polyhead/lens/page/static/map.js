@@ -152,7 +152,7 @@ export function createMap(host, app) {
     const { T, S, data } = picture;
     if (zx >= 9 && zy >= 9 && (x1 - x0) * (y1 - y0) <= 2500) {
       const gap = Math.min(zx, zy) >= 18 ? 1.5 : 1, round = Math.min(4, Math.min(zx, zy) / 7);
-      context.font = `${Math.min(13, zx * 0.36)}px system-ui, sans-serif`;
+      context.font = `${Math.max(10, Math.min(13, zx * 0.36))}px system-ui, sans-serif`;
       context.textAlign = 'center';
       context.textBaseline = 'middle';
       for (let i = y0; i < y1; i++) {
@@ -174,7 +174,7 @@ export function createMap(host, app) {
           }
           context.fillStyle = css(colour);
           context.fill();
-          if (zx >= 30 && Math.abs(picture.apart ? fraction(value) : value) >= 0.005) {
+          if (zx >= 24 && Math.abs(picture.apart ? fraction(value) : value) >= 0.005) {
             context.fillStyle = ink(colour);
             context.fillText(picture.apart ? (value > 0 ? '+' : '−') + Math.round(Math.abs(fraction(value)) * 100) : Math.round(value * 100), at(j) + zx / 2, to(i) + zy / 2 + 0.5);
           }
