@@ -212,6 +212,47 @@ def test_a_sink_of_its_own_for_each_row_is_missed_with_its_reason() -> None:
             model(x())
 
 
+class WithRow(WithSink):
+    """The column has values too: a row behind those of the keys, of zeros as in `nn.MultiheadAttention`, or learned."""
+
+    def __init__(self, row: float) -> None:
+        super().__init__()
+        self.row = row
+
+    def forward(self, given: Tensor) -> Tensor:
+        q, k, v = self.heads(given)
+        scores = ((q @ k.mT) * 0.3).masked_fill(~VISIBLE, -torch.inf)
+        scores = torch.cat([scores, self.sinks.view(1, -1, 1, 1).expand(len(given), -1, LONG, 1)], -1)
+        weights = scores.softmax(-1)
+        self.weights = weights[..., :-1]
+        mixed = weights @ torch.cat([v, torch.full_like(v[:, :, :1], self.row)], 2)
+        return self.out(mixed.transpose(1, 2).flatten(2))
+
+
+def test_a_sink_with_a_value_of_zeros_is_one_without() -> None:
+    torch.manual_seed(0)
+    model = WithRow(0.0)
+    with torch.no_grad(), watch(model) as recording:
+        model(x())
+    [call] = recording
+    assert not recording.missed and call.norms.after
+    torch.testing.assert_close(call.weights(), model.weights, rtol=0, atol=2e-6)
+    values = model.heads(x())[2]
+    wanted = torch.stack([values[:, h] @ model.out.weight[:, 8 * h : 8 * h + 8].T for h in range(4)], 1).norm(dim=-1)
+    torch.testing.assert_close(call.norms.values, wanted.detach(), rtol=1e-5, atol=1e-6)
+
+
+def test_a_column_that_has_values_is_a_key_and_missed_with_its_reason() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(CausalSelfAttention(fused), WithRow(0.5))
+    with torch.no_grad(), watch(model) as recording:
+        model(x())
+    assert recording.names() == ["0"]
+    assert [(one.name, one.reason) for one in recording.missed] == [
+        ("1", "a column beside its scores has values, and so it is a key that was not multiplied with queries")
+    ]
+
+
 def test_sinks_of_gpt_oss_are_seen_in_every_step() -> None:
     sizes: dict[str, Any] = {
         "vocab_size": 99, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,

@@ -10,6 +10,8 @@ import torch
 import transformers as hf
 from torch import Tensor, nn
 
+from polyhead.lens.capture.origin import Origin
+from polyhead.lens.capture.running import Running
 from polyhead.lens.recording import Recording
 from polyhead.lens.watch import watch
 
@@ -124,6 +126,45 @@ def spread_over_places(m: Any) -> Tensor:
     return m.c(picture, text, text)
 
 
+WHOLE = [torch.randint(0, 9, (2, n, WIDTH), generator=torch.Generator().manual_seed(n)).to(torch.uint8) for n in (7, 5)]
+
+WORDS = [each[..., 0].long() for each in WHOLE]
+
+
+def pictures_of_whole_numbers(m: Any) -> Tensor:
+    """Of bytes, with places that are counted from 0 on and turned into waves; the first layer is a product."""
+    places = torch.arange(WIDTH).float().sin()
+    one, other = (m.norm((picture.float() / 9) + places) for picture in WHOLE)
+    one = one + m.a(one, other, other)
+    return torch.cat([m.b(one, one, one), m.c(m.norm(WHOLE[1] / 9), other, other)], 1)
+
+
+def words_as_numbers_of_one_place(m: Any) -> Tensor:
+    one, other = (m.norm(nn.functional.one_hot(words, WIDTH).float()) for words in WORDS)
+    return m.a(one, other, other) + m.b(one, one, one)
+
+
+def begun_from_a_mean(m: Any) -> Tensor:
+    """A decoder whose words all begin as the mean of its source, which is then copied to every place in some way."""
+    source = m.norm(x(1, 5))
+    mean = source.mean(1, keepdim=True)
+    for spread in (mean.expand(-1, 7, -1), mean.expand(-1, 7, -1).contiguous(), mean.repeat(1, 7, 1)):
+        target = m.norm(spread + m.places)
+        target = target + m.a(target, target, target)
+        target = m.norm(x(3)) + m.norm(spread)
+        target = target + m.b(target, source, source)
+    return m.c(m.norm(mean.expand(-1, 7, -1)), source, source)
+
+
+def coloured_by_a_mean(m: Any) -> Tensor:
+    """Pictures [B, D, H, W], as convolutions have them."""
+    text = m.words(IDS)
+    picture = x(1, 8).mT.unflatten(-1, (4, 2))
+    picture = picture + text.mean(1)[:, :, None, None].expand(-1, -1, 4, 2).contiguous()
+    picture = picture.flatten(2).mT
+    return m.a(picture, text, text) + m.b(picture, picture, picture)
+
+
 SAME, OTHER = "self", "cross"
 WAYS: dict[Any, list[str]] = {
     with_places: [SAME, SAME, OTHER],
@@ -134,6 +175,10 @@ WAYS: dict[Any, list[str]] = {
     steps_with_a_cache: [SAME, OTHER, SAME],
     borrowed_keys: [SAME, SAME, SAME],
     spread_over_places: [SAME, SAME, OTHER],
+    pictures_of_whole_numbers: [OTHER, SAME, SAME],
+    words_as_numbers_of_one_place: [OTHER, SAME],
+    begun_from_a_mean: [*[SAME, OTHER] * 3, OTHER],
+    coloured_by_a_mean: [OTHER, SAME],
 }
 
 
@@ -239,10 +284,43 @@ def test_cached_keys_that_come_from_before_the_block_are_told_from_the_source() 
     assert len(recording) == 4 and not told(recording)
 
 
-def test_lines_of_tensors_that_are_gone_are_forgotten() -> None:
-    from polyhead.lens.capture.origin import Origin
+class Pair(nn.Module):
+    """Two attentions of numbers that come from nowhere, whose names alone say what they are."""
 
-    origin = Origin(nn.Linear(3, 3))
+    def __init__(self) -> None:
+        super().__init__()
+        self.self_attn, self.encoder_attn = (nn.MultiheadAttention(WIDTH, HEADS, batch_first=True) for _ in range(2))
+
+    def forward(self) -> Tensor:
+        one, other = torch.zeros(2, 7, WIDTH), torch.ones(2, 5, WIDTH)
+        return self.self_attn(one, one, one)[0] + self.encoder_attn(one, other, other)[0]
+
+
+def test_where_neither_queries_nor_keys_come_from_anything_names_decide() -> None:
+    model = Pair()
+    with torch.no_grad(), watch(model) as recording:
+        model()
+    assert {call.name: call.kind for call in recording} == {"self_attn": SAME, "encoder_attn": OTHER}
+
+
+def test_keys_of_one_word_that_all_heads_share_are_not_what_is_the_same_for_all_places() -> None:
+    """Shared by heads that stand behind places [B, 1, 1, K], they are spread by the same strides."""
+
+    class Shared(Look):
+        def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+            q = self.q(query).unflatten(-1, (HEADS, -1))
+            k, v = (part[:, :, None, :8].expand(-1, -1, HEADS, -1).clone() for part in (self.k(key), self.v(value)))
+            return self.out(self.mix(*(part.transpose(1, 2) for part in (q, k, v))).transpose(1, 2).flatten(2))
+
+    model = Shared()
+    with torch.no_grad(), watch(model) as recording:
+        for given in (x(1), x(2, 1)):
+            model(given, given, given)
+    assert [call.kind for call in recording] == [SAME, SAME]
+
+
+def test_lines_of_tensors_that_are_gone_are_forgotten() -> None:
+    origin = Origin(nn.Linear(3, 3), Running({}))
     kept = torch.randn(3, 3)
     line = origin.line(kept)
     for _ in range(5000):

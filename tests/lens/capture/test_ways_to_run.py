@@ -212,3 +212,91 @@ def test_compiled_flex_attention_is_listed() -> None:
             output = model(x(long=128))
         assert torch.equal(output, alone) and recording.names() == ["1"]
         assert [one.name for one in recording.missed] == ["0"]
+
+
+# --- weights that come and go --------------------------------------------------------------------------------------
+
+
+def lays_data(module: nn.Module) -> None:
+    """Its weights are fetched when it runs and let go when it has run, as those that lie in another memory are."""
+    kept = {name: each.detach().clone() for name, each in module.named_parameters()}
+
+    def fetch(*_: Any) -> None:
+        for name, each in module.named_parameters():
+            each.data = kept[name].clone()
+
+    def let_go(*_: Any) -> None:
+        for each in module.parameters():
+            each.data = torch.empty(0)
+
+    module.register_forward_pre_hook(fetch)
+    module.register_forward_hook(let_go)
+    let_go()
+
+
+def makes_parameters(module: nn.Module) -> None:
+    """The same for each module of its own, by new parameters, within its forward."""
+    for each in module.modules():
+        kept = {name: one.detach().clone() for name, one in each.named_parameters(recurse=False)}
+        if not kept:
+            continue
+
+        def forward(*args: Any, each: nn.Module = each, kept: dict[str, Tensor] = kept, **given: Any) -> Any:
+            for name, one in kept.items():
+                each.register_parameter(name, nn.Parameter(one.clone()))
+            gave = type(each).forward(each, *args, **given)
+            for name, one in kept.items():
+                each.register_parameter(name, nn.Parameter(one.to("meta")))
+            return gave
+
+        each.forward = forward
+        for name, one in kept.items():
+            each.register_parameter(name, nn.Parameter(one.to("meta")))
+
+
+def shares_memory(module: nn.Module) -> None:
+    """The weights of each linear layer are written to one place, where those of the last one lay."""
+    place = torch.zeros(40 * 32)
+    for each in module.modules():
+        if isinstance(each, nn.Linear):
+            kept = each.weight.detach().clone()
+            each.weight = nn.Parameter(place[: kept.numel()].view(kept.shape))
+
+            def fetch(each: Any, _: Any, kept: Tensor = kept) -> None:
+                each.weight.data.copy_(kept)
+
+            each.register_forward_pre_hook(fetch)
+
+
+@pytest.mark.parametrize("inference", [False, True])
+@pytest.mark.parametrize("way", ["sdpa", "eager"])
+@pytest.mark.parametrize("offload", [lays_data, makes_parameters, shares_memory])
+def test_weights_that_are_fetched_when_they_are_needed_are_weights(offload: Any, way: str, inference: bool) -> None:
+    """Without them, a last projection that has no bias is a product of data, and norms are those before it."""
+    model = llama(way=way)
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    with torch.inference_mode(inference):
+        with watch(model) as before:
+            wanted = model(IDS).logits
+        with torch.inference_mode(False), torch.no_grad():
+            for layer in model.model.layers:
+                offload(layer)
+        with watch(model) as recording:
+            for _ in range(2):
+                output = model(IDS).logits
+                assert torch.equal(output, wanted)
+    assert len(recording) == 4 and not recording.missed
+    for one, other in zip([*before, *before], recording, strict=True):
+        assert one.kind == other.kind and other.norms.after
+        torch.testing.assert_close(other.norms.values, one.norms.values, rtol=1e-5, atol=0)
+
+
+def test_a_weight_that_has_learned_is_still_a_weight() -> None:
+    model = llama().train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with watch(model) as recording:
+        for _ in range(2):
+            model(IDS, labels=IDS, use_cache=False).loss.backward()
+            optimizer.step()
+    assert len(recording) == 4 and all(call.norms.after for call in recording)

@@ -157,6 +157,7 @@ STEPS: dict[str, Step] = {
     **dict.fromkeys(("clone", "_to_copy", "_unsafe_view", "_reshape_alias"), lambda trail, args, how: trail),
 }
 SHIFTS = ("add", "sub", "clone", "_to_copy", "_unsafe_view", "_reshape_alias")  # what may be done to scores with a sink
+KEY_OF_ITS_OWN = "a column beside its scores has values, and so it is a key that was not multiplied with queries"
 KEEPS = ("clone", "_to_copy", "_unsafe_view", "mul", "native_dropout", "view")  # of weights: still weights, or dropped
 
 

@@ -60,6 +60,11 @@ class Open:
     sample: Tensor | None = None  # [H, Kv] of the output of the last query of the first sequence
     replayed: float | None = None
 
+    def lies_in(self, place: int) -> bool:
+        """Whether what it is told from lies in this memory."""
+        more = any(x is not None and memory(x) == place for x in (self.weight, self.sighting.value))
+        return more or lies_in(self.record.request, place)
+
 
 @dataclass(frozen=True, eq=False)
 class Likely:
@@ -101,7 +106,7 @@ class Onlooker(TorchDispatchMode):
         self.trails, self.weights, self.outputs = Marks[Trail](), Marks[Open](), Marks[Open]()
         self.likely = Marks[Likely]()
         self.open: Open | None = None
-        self.keeping, self.origin, self.reach = Keeping(), Origin(model), Reach.of_model(model)
+        self.keeping, self.origin, self.reach = Keeping(), Origin(model, self.running), Reach.of_model(model)
         self.trusted: set[tuple[object, ...]] = set()
         self.side_by_side: dict[str, bool] = {}  # whether the last projection of a call reads its heads side by side
         self.calls: list[str] = []
@@ -136,6 +141,8 @@ class Onlooker(TorchDispatchMode):
             try:
                 if not what.views:
                     self.origin.note(what.name, args, kwargs, gave, writes=what.writes)
+                elif type(args[0]) is not Tensor:  # the view of a parameter no longer says that it is one
+                    self.origin.line(args[0])
                 if self.running.stack:
                     self.notice(what, args, kwargs, gave)
             except Unseen as why:
@@ -192,7 +199,7 @@ class Onlooker(TorchDispatchMode):
     def opened(self, seen: Sighting, record: Record, lines: tuple[Line, Line]) -> Open:
         """A call; it is told whole when the next one is, or its last projection."""
         self.end()
-        kind = self.origin.kind(self.running, *lines, known=not compiled())
+        kind = self.origin.kind(*lines, known=not compiled())
         self.open = Open(self.running.name(), kind, seen, record, lines[0])
         self.calls.append(self.open.name)
         return self.open
@@ -275,7 +282,7 @@ class Onlooker(TorchDispatchMode):
         opened = self.weights.get(args[0]) if name != "baddbmm" else None
         if opened is not None and opened is self.open:
             shape = opened.record.request.key.shape
-            value = args[1].detach().reshape(*shape[:3], -1)
+            value = self.of_keys(opened, args[1].detach()).reshape(*shape[:3], -1)
             opened.sighting = replace(opened.sighting, value=value)
             self.origin.attends(gave, opened.line)
             self.gave(opened, gave)
@@ -284,6 +291,18 @@ class Onlooker(TorchDispatchMode):
         if trail is not None:
             lines = self.origin.of(*args[name == "baddbmm" :][:2])
             self.trails.put(gave, replace(trail, lines=lines))
+
+    def of_keys(self, opened: Open, value: Tensor) -> Tensor:
+        """The values [..., S, Kv] of a call's keys; what takes weight as a sink has none, or zeros. Raises Unseen."""
+        S = opened.record.request.key.shape[2]
+        if opened.record.request.sinks is None or value.shape[-2] != S + 1:
+            return value
+        if bool(value[..., S, :].any()):
+            self.open = None
+            self.calls.remove(opened.name)
+            self.weights.clear()
+            raise Unseen(explicit.KEY_OF_ITS_OWN)
+        return value[..., :S, :]
 
     def projection(self, rows: Tensor, weight: Tensor) -> None:
         """A product with a weight: the last of an attention, or one of those that open it."""
@@ -358,7 +377,7 @@ class Onlooker(TorchDispatchMode):
 
     def before_write(self, place: int) -> None:
         """Tell and keep what lies in memory that is about to be written to."""
-        if self.open is not None and lies_in(self.open.record.request, place):
+        if self.open is not None and self.open.lies_in(place):
             self.end()
         self.keeping.before_write(place)
         for at, trail in self.trails.items():

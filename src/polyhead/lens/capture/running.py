@@ -78,6 +78,14 @@ class Running:
     def now(self) -> nn.Module | None:
         return None if self.inner is None else self.inner.module
 
+    def parameter(self, x: nn.Parameter) -> str | None:
+        """The name of a parameter of the modules that run; None if none of them has it."""
+        for entered in reversed(self.stack):
+            for name, each in entered.module.named_parameters(self.names[entered.module]):
+                if each is x:
+                    return name
+        return None
+
     def name(self, below: str = "") -> str:
         """What a call made now is called: its module, and which one it is where a module makes several in a run."""
         inner = self.inner
