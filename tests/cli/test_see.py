@@ -220,11 +220,22 @@ def test_no_word_of_a_recording_acts_on_the_terminal(polyhead: Polyhead, tmp_pat
             answer.out.encode()
 
 
+def test_a_text_that_is_also_the_name_of_a_folder_is_read_and_the_folder_is_told_of(
+    polyhead: Polyhead, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "苹果").mkdir()
+    monkeypatch.chdir(tmp_path)
+    answer = polyhead("see", "苹果", "--layer", 0, "--head", 0)
+    assert answer.code == 0 and "苹果 is read as a text; the folder of that name holds no model." in answer.err
+    assert "folder" not in polyhead("see", "香蕉", "--layer", 0, "--head", 0).err
+
+
 def test_what_cannot_be_meant_is_refused_in_one_sentence(polyhead: Polyhead, world: Path, tmp_path: Path):
     encoder, digits = world / "my-encoder", world / "my-digits"
     for words, told in (
         ([], "Give a TEXT"),
         ([encoder], "is a model; give it something to read, with --text"),
+        (["zh-en"], "zh-en is a model; give it something to read, with --text"),
         ([encoder, "--text", "a", "--image", "b"], "Give one kind of thing to see; found --text and --image"),
         ([encoder, "more", "--text", "a"], "before it stands one model; found"),
         ([encoder, "--recording", "a"], "before it stands nothing; found"),

@@ -187,9 +187,9 @@ def needs_folder(path: Path) -> None:
         raise ArgumentError(f"There is no folder {path.parent} for {path.name}; make it, or choose another.")
 
 
-def draw_into(path: Path, figure: Any) -> None:
-    """Write a figure, and say so, and what no font could write of it."""
+def draw_into(path: Path, figure: Any, what: str = "") -> None:
+    """Write a figure, and say so, `what` it is of, and what no font could write of it."""
     figure.save(path)
-    say(f"Drawn into {path}.")
+    say(f"Drawn into {path}{what and ': '}{what}.")
     if path.suffix.lower() == ".png" and (lacking := figure.lacking):
         say(lacking)

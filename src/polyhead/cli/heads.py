@@ -108,7 +108,8 @@ def heads(
     if picture is not None:
         from polyhead.lens.figures.figure import figure
 
-        draw_into(picture, figure(found, metric=sort or next(iter(metric or ()), None), language=told))
+        drawn = sort or next(iter(metric or ()), found.keys[0])
+        draw_into(picture, figure(found, metric=drawn, language=told), drawn)
         return
     if json or tsv or output_file is not None:
         with output(output_file) as out:

@@ -153,6 +153,9 @@ def see(
             f" found {len(things)} of {name}"
         )
 
+    for thing in things if name == "TEXT" else ():
+        if is_folder(thing):
+            say(f"{thing} is read as a text; the folder of that name holds no model.")
     for path in (html, save):
         if path is not None:
             needs_folder(path)
@@ -205,10 +208,19 @@ def into(
 
 
 def is_model(text: str | Path) -> bool:
-    """Whether a text is rather the folder of a model."""
+    """Whether a text is rather the folder of a model, or the name of a shipped one."""
+    from polyhead.tasks.load import shipped
+
     try:
-        return (Path(text) / "config.json").is_file()
+        return str(text) in shipped() or (Path(text) / "config.json").is_file()
     except (OSError, ValueError):  # too long for a name, or with a character that none has
+        return False
+
+
+def is_folder(text: str | Path) -> bool:
+    try:
+        return Path(text).is_dir()
+    except (OSError, ValueError):
         return False
 
 

@@ -192,7 +192,7 @@ def chosen(wish: Wish, written: Written) -> tuple[list[int], str]:
     if not found:
         raise ArgumentError(
             f"target must be '{ANSWER}', one of the words, or its number from 0 to {len(runs) - 1}; found '{wish}', and"
-            f" the words are {' '.join(names[:60])}{' …' if len(names) > 60 else ''}"
+            f" the words are {', '.join(map('{} {}'.format, range(60), names))}{' …' if len(names) > 60 else ''}"
         )
     return runs[found[0]], names[found[0]]
 
