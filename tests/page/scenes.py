@@ -75,6 +75,22 @@ def image(folder: Path) -> Answers:
     return Answers([scene_of(see(image=folder / "square.png", model=loaded))])
 
 
+def pictures(folder: Path) -> Answers:
+    """The same model, two grey pictures: from dark to light downwards, and upwards."""
+    from PIL import Image
+
+    from polyhead.tasks.load import load
+    from tests.structure.worlds import classify
+
+    classify(folder)
+    loaded = load(folder / "my-digits")
+    sharpen(loaded.model)
+    picture = Image.linear_gradient("L").resize((64, 64)).convert("RGB")
+    picture.save(folder / "down.png")
+    picture.rotate(180).save(folder / "up.png")
+    return Answers([scene_of(see(image=folder / name, model=loaded)) for name in ("down.png", "up.png")])
+
+
 def audio(folder: Path) -> Answers:
     from polyhead.tasks.load import load
     from tests.structure.worlds import transcribe
@@ -188,6 +204,6 @@ def long(folder: Path) -> Answers:
 
 
 SCENES: dict[str, Callable[[Path], Answers]] = {
-    "text": text, "both": both, "image": image, "audio": audio, "hostile": hostile, "long": long,
+    "text": text, "both": both, "image": image, "pictures": pictures, "audio": audio, "hostile": hostile, "long": long,
     "pieces": pieces, "bare": bare, "several": several, "aimed": aimed, "window": window,
 }  # fmt: skip

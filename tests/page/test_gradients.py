@@ -70,7 +70,7 @@ def test_the_key_goes_through_all_three_and_sinks_can_be_hidden(look: Look, seen
     before = page.page.locator(".links .number").all_inner_texts()
     page.press("s")
     page.settle()
-    assert "first token and signs hidden" in page.text("#sentence") and "renormalised" not in page.text("#sentence")
+    assert "; special tokens hidden" in page.text("#sentence") and "renormalised" not in page.text("#sentence")
     after = page.page.locator(".links .number").all_inner_texts()
     kept = [x for x in before if x in after]
     assert (

@@ -21,6 +21,7 @@ from polyhead.lens.page.export import export
 from polyhead.lens.rulers import Words
 from tests.page import scenes
 from tests.page.conftest import PHONE, Opened
+from tests.page.scenes import OTHER, translated
 
 Look = Callable[..., Opened]
 HERE = "call=1&head=1"
@@ -150,10 +151,29 @@ def test_a_long_band_is_of_some_exact_rows_and_says_so(look: Look):
     seen = look("long", "call=1&head=0&view=distance&weighting=0")
     asked: list[str] = []
     seen.page.on("request", lambda request: asked.append(request.url))
-    assert "256 of 3\u202f000 rows" in seen.text(".sampled")
+    assert seen.text(".sampled") == "256 of 3\u202f000 rows · from 32 on a cell adds up several weights · in 256 steps"
     seen.press("]")
     seen.page.wait_for_timeout(900)
     assert any("/band/1/1/0.bin" in url for url in asked)
+
+
+def test_what_is_hidden_is_struck_in_a_band_and_not_none(look: Look, tmp_path: Path):
+    seen = look("pieces", f"{HERE}&view=distance&weighting=0&sinks=1")
+    for far, row in enumerate(taken(seen, "TSV")[1:]):
+        assert [n for n, cell in enumerate(row[1:]) if cell == "NaN"] == [far]  # whose key is the first
+    assert seen.text(".sampled") == "exact: every cell is one weight"  # none is that far away
+
+
+def test_distances_of_a_word_that_is_written_are_counted_from_it(look: Look):
+    p = translated().recording["decoder.blocks.0.attn"].weights()[0, 1].double().numpy()
+    seen = look("text", "call=3&head=1&view=distance&weighting=0")
+    assert "from 33 on" in seen.text("#sentence")
+    for row in taken(seen, "TSV")[1:]:
+        far = int(row[0])
+        assert far >= 1
+        for written, cell in enumerate(row[1:]):  # the word after the one that was read last
+            read = written + 1 - far
+            assert number(cell) == pytest.approx(p[written, read] if read >= 0 else 0, abs=1e-3)
 
 
 # ---------------------------------------------------------------------------------------------------------- entropies
@@ -257,6 +277,140 @@ def test_numbers_are_copied_as_they_are_read(look: Look, tmp_path: Path):
     assert {int(j) for j in told} == set(np.flatnonzero(p > 1e-7))
     for j, w in told.items():
         assert float(w) == pytest.approx(p[int(j)], abs=1e-3)
+
+
+# --------------------------------------------------------------------------------------------------------- differences
+
+
+def signed(text: str) -> float:
+    return float(text.replace("−", "-").replace("+", "").replace("%", ""))
+
+
+def test_a_difference_of_texts_stands_in_the_text(look: Look):
+    mine, other = translated(), translated(OTHER)
+    a, b = (seen.recording["encoder.blocks.1.attn"].weights()[0, 3].double() for seen in (mine, other))
+    first, second = (list(seen.recording.rulers["encoder"].labels) for seen in (mine, other))  # type: ignore[union-attr]
+    both = {i: second.index(word) for i, word in enumerate(first) if first.count(word) == second.count(word) == 1}
+    query = first.index("，")
+    seen = look("both", f"call=1&head=3&view=text&side=d&weighting=0&query={query}")
+    assert "difference A − B in the places of A, struck where B has none" in seen.text("#sentence")
+    pieces = seen.page.locator(".piece")
+    told = pieces.evaluate_all("all => all.map(one => [one.title, one.style.background, one.className])")
+    checked = 0
+    for i, (title, background, classes) in enumerate(told):
+        assert ("hidden" in classes) == (first[i] not in second)
+        if i not in both or abs(due := float(a[query, i] - b[both[query], both[i]])) < 0.003:
+            continue
+        assert signed(title) == pytest.approx(100 * due, abs=0.06)
+        red, _, blue = map(int, re.findall(r"\d+", background)[:3])
+        assert (red > blue) == (due > 0)
+        checked += 1
+    assert checked >= 4
+    numbers = seen.page.locator(".right .links .number").all_inner_texts()
+    due = sorted((float(a[query, i] - b[both[query], k]) for i, k in both.items()), key=abs, reverse=True)
+    assert [signed(x) for x in numbers[:3]] == pytest.approx([100 * x for x in due[:3]], abs=0.06)
+    assert not seen.page.locator(".spark").is_visible()  # a difference has no entropy
+
+
+def test_a_difference_of_pictures_is_lit_in_the_picture(look: Look, tmp_path: Path):
+    a, b = (scene.call(1).weights()[0, 1].double() for scene in scenes.pictures(tmp_path).scenes)
+    query = int((a - b).abs().sum(1).argmax())
+    seen = look("pictures", f"{HERE}&view=picture&side=d&weighting=0&query={query}&theme=light")
+    due = (a - b)[query]
+    shown = seen.page.evaluate(
+        """() => { const canvas = document.querySelector('.patches'), all = canvas.getContext('2d');
+        return Array.from({ length: 16 }, (_, n) => [...all.getImageData((n % 4 + 0.5) * canvas.width / 4,
+        (Math.floor(n / 4) + 0.5) * canvas.height / 4, 1, 1).data]); }"""
+    )
+    assert len(due) == 17 and float(due.abs().max()) > 0.05
+    for (red, _, blue, _), w in zip(shown, due[1:].tolist(), strict=True):
+        if abs(w) > 0.01:
+            assert (red > blue) == (w > 0)
+    told = seen.page.locator(".right .links .number").all_inner_texts()
+    assert signed(told[0]) == pytest.approx(100 * float(due[due.abs().argmax()]), abs=0.06)
+    assert "difference A − B in the places of A" in seen.text("#sentence")
+    seen.page.get_by_role("button", name="A", exact=True).click()
+    seen.settle()
+    assert not any(x.startswith(("+", "−")) for x in seen.page.locator(".right .links .number").all_inner_texts())
+
+
+# ------------------------------------------------------------------------------------------------------- what is said
+
+
+def test_numbers_beside_lines_are_rounded(look: Look):
+    p = translated().recording["decoder.blocks.1.cross"].weights()[0, 2]
+    due = [max(range(len(p)), key=lambda i: float(p[i].max() * 100 % 1 > 0.5) * float(p[i].max()))]
+    seen = look("text", f"call=6&head=2&view=lines&weighting=0&query={due[0]}")
+    told = seen.page.locator(".word.whom .much").all_inner_texts()
+    assert any(float(w) * 100 % 1 > 0.55 for w in p[due[0]] if w > 0.005)
+    for text, w in zip(told, p[due[0]].tolist(), strict=True):
+        assert abs(float(text.removesuffix(" %") or 0) - 100 * w) <= 0.52
+
+
+def test_what_is_hidden_is_named_as_it_is(look: Look):
+    for call, what, chinese in ((6, "special tokens", "特殊符号"), (1, "first and special tokens", "首词与特殊符号")):
+        seen = look("text", f"call={call}&head=2&sinks=1&view=map")
+        assert f"; {what} hidden, the rest renormalised" in seen.text("#sentence")
+        assert seen.page.get_by_label(f"hide {what}", exact=True).is_checked()
+        seen = look("text", f"call={call}&head=2&sinks=1&view=map&lang=zh")
+        assert f"；已隐藏{chinese}，" in seen.text("#sentence") and f"隐藏{chinese}" in seen.text(".controls")
+        seen.page.evaluate(f"location.hash = 'call={7 - call}&sinks=1&view=map&lang=zh'")
+        seen.settle()
+        assert f"隐藏{'特殊符号' if call == 1 else '首词与特殊符号'}" in seen.text(".controls").split()
+
+
+def test_the_heads_are_said_to_be_heads_and_escape_leads_back(look: Look):
+    seen = look("both", "call=6&head=2&view=text&query=2")
+    seen.page.locator(".left").get_by_role("button", name="table").click()
+    seen.settle()
+    assert seen.text("#sentence") == "Every head, one a row: its metrics, of plain weights; first recording (A)."
+    assert seen.text(".sampled") == ""
+    assert seen.page.locator(".views button[aria-pressed=true]").all_inner_texts() == ["heads"]
+    seen.press("Escape")
+    seen.settle()
+    assert seen.selection()["view"] == "text" and seen.selection()["query"] == "2"
+    assert seen.page.locator(".views button[aria-pressed=true]").all_inner_texts() == ["text"]
+
+
+def test_the_strongest_links_are_of_rows_that_have_a_choice(look: Look, tmp_path: Path):
+    p = weights("pieces", tmp_path)
+    assert p[0, 0] == 1
+    seen = look("pieces", f"{HERE}&weighting=0")
+    told = seen.page.locator(".right .links .number").all_inner_texts()
+    due = sorted(p[1:].max(1) * 100, reverse=True)[: len(told)]
+    assert [signed(x) for x in told] == pytest.approx(due, abs=0.06)
+    assert "Of rows that see more than one." in seen.text(".links")
+    assert "more than one" not in look("text", "call=1&head=1").text(".links")
+
+
+def test_a_text_with_none_chosen_says_what_tints_it(look: Look, tmp_path: Path):
+    p = weights("pieces", tmp_path)
+    seen = look("pieces", f"{HERE}&view=text&weighting=0")
+    assert "tint = what each word receives on average, until one is chosen" in seen.text("#sentence")
+    titles = seen.page.locator(".piece").evaluate_all("all => all.map(one => one.title)")
+    assert [signed(x or "0") for x in titles] == pytest.approx(p.mean(0) * 100, abs=0.21)
+    seen.page.locator(".piece").nth(3).click()
+    seen.settle()
+    assert "tint" not in seen.text("#sentence")
+
+
+def test_the_legend_shows_how_a_scale_with_signs_bends(look: Look):
+    seen = look("aimed", "call=6&head=2&view=map&weighting=4")
+    seen.page.evaluate(
+        """() => { window.marks = []; const { fillRect } = CanvasRenderingContext2D.prototype;
+        CanvasRenderingContext2D.prototype.fillRect = function (x, y, w, h) {
+        if (this.canvas.className === 'legend' && w === 1) window.marks.push(x);
+        fillRect.call(this, x, y, w, h); }; }"""
+    )
+    gaps = {}
+    for scale in ("linear", "sqrt"):
+        seen.page.locator(".scale select").select_option(scale)
+        seen.settle()
+        marks = np.array(seen.page.evaluate("window.marks.splice(0)"))[-19:]
+        gaps[scale] = np.diff(marks)
+    np.testing.assert_allclose(gaps["linear"], gaps["linear"][0])
+    assert (np.diff(gaps["sqrt"][9:]) < 0).all()  # from the middle outwards, closer and closer
+    np.testing.assert_allclose(gaps["sqrt"], gaps["sqrt"][::-1])
 
 
 # ---------------------------------------------------------------------------------------------------------- bare ones

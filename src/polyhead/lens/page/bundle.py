@@ -17,7 +17,8 @@ LEARN = Path(__file__).parents[1] / "learn" / "static"
 IMPORT = re.compile(r"^import \{[^}]*\} from '(\.{1,2}/[\w./-]+\.js)';\n", re.MULTILINE)
 COMMENT = re.compile(r"^ *// .*\n", re.MULTILINE)
 INDENT = re.compile(r"^\s+", re.MULTILINE)  # of which nothing is made, nor of empty lines: our texts have one line
-AIR = re.compile(r"/\*.*?\*/|(?<=[{};:,>])\s+|\s+(?=[{}>])", re.DOTALL)  # in a style, where nothing is made of it
+AIR = re.compile(r"/\*.*?\*/|(?<=[{};:,>])\s+|\s+(?=[{>])|;?\s*(?=\})", re.DOTALL)  # in a style, as below in a script
+SIGNS = re.compile(r" (=>|===|!==|&&|\|\||\?\?|[<>+*/-]=|[<>?]) ")  # which no text of ours has
 EXPORT = re.compile(r"^export (?=(?:async )?function|const|let|class)", re.MULTILINE)
 CLOSED = (
     "default-src 'none'; script-src {}; style-src {}; img-src data: blob:; media-src blob:; base-uri 'none';"
@@ -103,7 +104,7 @@ def filled(code: Code, said: str = "", answers: Mapping[str, bytes] | None = Non
 def joined(first: Path) -> str:
     """A module after all that it imports, as one script; their names are of one world, so none may be given twice.
     Comments stay behind."""
-    return INDENT.sub("", "\n".join(modules(first).values()))
+    return SIGNS.sub(r"\1", INDENT.sub("", "\n".join(modules(first).values())))
 
 
 def modules(first: Path) -> dict[Path, str]:

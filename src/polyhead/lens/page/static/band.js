@@ -3,6 +3,7 @@
 import { grouped } from './dom.js';
 import { weights } from './data.js';
 import { say } from './say.js';
+import { state } from './state.js';
 
 const NEAR = 32, OCTAVE = 8, SOME = 256; // as the server has them
 
@@ -19,6 +20,12 @@ function distanceOf(line) {
   return (OCTAVE + (line - NEAR) % OCTAVE) << (2 + Math.floor((line - NEAR) / OCTAVE));
 }
 
+// Who is written next stands one on from the word that was read.
+const ahead = (rows) => rows.name === 'chosen' ? 1 : 0;
+
+// The distance from which lines are of several.
+export const farthest = (rows) => NEAR + ahead(rows);
+
 // Those of n places that the server looks at where it does not look at all.
 export const spread = (n) => Array.from({ length: Math.min(n, SOME) }, (_, c) => n <= SOME ? c : Math.floor((c + 0.5) * n / SOME));
 
@@ -30,7 +37,17 @@ export async function bandOf(base, matrix, ask) {
   else {
     const found = await ask();
     if (!found) return { ...base, absent: true, data: null };
-    [data, [lines]] = [weights(found), found.shape]; // as far as the last of these rows looks
+    [data, [lines]] = [Float32Array.from(weights(found)), found.shape]; // as far as the last of these rows looks
+  }
+  if (state.sinks) {
+    await base.columns.load(0, S - 1);
+    queries.forEach((query, column) => {
+      for (let line = 0, far; line < lines && (far = distanceOf(line)) <= query + off; line++) {
+        const last = Math.min(distanceOf(line + 1) - 1, query + off);
+        while (far <= last && base.hidden(query + off - far)) far++;
+        if (far > last) data[line * n + column] = NaN;
+      }
+    });
   }
   const placeAt = (line, column) => {
     const query = queries[column] ?? -1, first = distanceOf(line), last = Math.min(distanceOf(line + 1) - 1, query + off);
@@ -40,9 +57,9 @@ export async function bandOf(base, matrix, ask) {
     return [query, key];
   };
   return {
-    ...base, name: `${base.name}/band`, T: lines, S: n, data, free: true, causal: false, exact: matrix?.exact, said: n < T ? say('some queries', grouped(n), grouped(T)) : '',
+    ...base, name: `${base.name}/band`, T: lines, S: n, data, free: true, causal: false, exact: matrix?.exact, said: [n < T && say('some queries', grouped(n), grouped(T)), lines > NEAR && say('band sums', farthest(rows)), !matrix?.exact && say('tiles8')].filter(Boolean).join(' · '),
     rows: { kind: 'distance', load: () => null }, columns: rows, titles: [[`${say('how far back')} →`, 'key'], [`${say('looks')} (query) →`, 'query']],
-    rowLabel: (line) => { const [first, last] = [distanceOf(line), Math.min(S, distanceOf(line + 1)) - 1]; return last > first ? `${first}–${last}` : `${first}`; },
+    rowLabel: (line) => { const [first, last] = [distanceOf(line), Math.min(S, distanceOf(line + 1)) - 1].map((far) => far + ahead(rows)); return last > first ? `${first}–${last}` : `${first}`; },
     columnLabel: (column) => n < T ? grouped(queries[column]) : rows.label(column), columnNumber: (column) => queries[column],
     cellOf: (query, key) => query < 0 ? [-1, -1] : [key < 0 || key > query + off ? -1 : Math.min(lines - 1, lineOf(query + off - key)), Math.min(n - 1, Math.floor(query * n / T))],
     placeAt, rowAt: () => -1, columnAt: (column) => queries[column] ?? -1,

@@ -2,7 +2,7 @@
 
 import { fill, grouped, make, surface, theme, token } from './dom.js';
 import { spread } from './band.js';
-import { current, pin, preview, state } from './state.js';
+import { apart, current, pin, preview, state } from './state.js';
 import { plain } from './tokens.js';
 import { say, unit } from './say.js';
 
@@ -27,13 +27,13 @@ export function createEntropy(app, rows, columns, reveal) {
 
   async function show(matrix) {
     if (matrix && matrix === of) return draw();
-    if (state.weighting === 4) { // numbers with signs are no shares
+    if (apart()) { // numbers with signs are no shares
       [of, values, element.hidden] = [null, null, true];
       turn++;
       return;
     }
     of = matrix;
-    const mine = ++turn, scene = app.shown(), found = state.weighting === 4 ? null : matrix ? entropies(matrix) : scene.small(state.call) ? null : (await scene.sampled('entropy', state.call, state.head, app.weighting()))?.values.map((nats) => nats / Math.LN2);
+    const mine = ++turn, scene = app.shown(), found = matrix ? entropies(matrix) : scene.small(state.call) ? null : (await scene.sampled('entropy', state.call, state.head, app.weighting()))?.values.map((nats) => nats / Math.LN2);
     if (mine !== turn) return;
     values = found?.some((bits) => bits >= 0) ? found : null;
     element.hidden = !values;

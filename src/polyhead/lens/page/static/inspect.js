@@ -1,11 +1,11 @@
 // Why and which: the cell that is looked at in numbers, the strongest links of its row and of its column, with context.
 
-import { digits, fill, grouped, make, percent, token } from './dom.js';
+import { digits, fill, grouped, make, token } from './dom.js';
 import { css, rgb } from './colour.js';
-import { current, pin, preview, state } from './state.js';
+import { apart, current, pin, preview, state } from './state.js';
 import { picturesOf } from './panel.js';
 import { plain } from './tokens.js';
-import { much, say, unit } from './say.js';
+import { much, plainly, say, unit } from './say.js';
 
 const FEW = 8, AROUND = 3;
 
@@ -35,7 +35,7 @@ export function createInspector(host, app) {
     if (now.query >= T) now.query = -1;
     if (now.key >= S) now.key = -1;
     for (const [ruler, at] of [[rows, now.query], [columns, now.key]]) if (at >= 0) await ruler.load(at - AROUND, at + AROUND);
-    const ask = (kind, at) => at < 0 ? null : several ? app.strongest(scene, kind, at) : scene.strongest(kind, state.call, state.head, app.weighting(), at);
+    const ask = (kind, at) => at < 0 ? null : several || state.side === 'd' ? app.strongest(scene, kind, at) : scene.strongest(kind, state.call, state.head, app.weighting(), at);
     const [row, column] = await Promise.all([ask('row', now.query), ask('column', now.key)]);
     const numbers = now.query >= 0 && now.key >= 0 && !several && state.side !== 'd' ? await scene.cell(state.call, state.head, now.query, now.key) : null;
     for (const [found, ruler] of [[row, columns], [column, rows]]) for (const [i] of found?.links ?? []) await ruler.load(i - AROUND, i + AROUND);
@@ -66,20 +66,20 @@ export function createInspector(host, app) {
     if (!matrix) return null;
     const { T, S, data } = matrix, best = [];
     for (let i = 0; i < T; i++) {
-      let top = 0;
+      let top = 0, sees = 0;
+      for (let j = 0; j < S && sees < 2; j++) if (!scene.barred(state.call, i, j) && !(state.sinks && scene.sink(state.call, j))) sees++;
+      if (sees < 2 && state.weighting !== 4) continue; // whoever sees one looks at it
       for (let j = 1; j < S; j++) if (Math.abs(data[i * S + j]) > Math.abs(data[i * S + top])) top = j;
       best.push([i, top, data[i * S + top]]);
     }
-    return best.filter(([, , w]) => w).sort((a, b) => Math.abs(b[2]) - Math.abs(a[2])).slice(0, FEW + 2);
+    return Object.assign(best.filter(([, , w]) => w).sort((a, b) => Math.abs(b[2]) - Math.abs(a[2])).slice(0, FEW + 2), { fewer: best.length < T });
   }
 
   function overall(best, rows, columns) {
     keys.hidden = false;
-    fill(keys, make('h2', {}, say(state.side === 'd' ? 'strongest change' : 'strongest here')), make('ol', {}, best.map(([i, j, w]) => make('li', {}, make('button', { class: 'link', onclick: () => pin({ query: i, key: j }) },
-      make('span', { class: 'label' }, make('b', { class: 'query' }, word(rows, i)), ' → ', make('b', { class: 'key' }, word(columns, j))), make('span', { class: 'number' }, signed(w)))))));
+    fill(keys, make('h2', {}, say(state.side === 'd' ? 'strongest change' : 'strongest here')), best.fewer && make('p', { class: 'fine' }, say('trivial rows')), make('ol', {}, best.map(([i, j, w]) => make('li', {}, make('button', { class: 'link', onclick: () => pin({ query: i, key: j }) },
+      make('span', { class: 'label' }, make('b', { class: 'query' }, word(rows, i)), ' → ', make('b', { class: 'key' }, word(columns, j))), make('span', { class: 'number' }, much(w)))))));
   }
-
-  const signed = (w) => state.side === 'd' && state.weighting !== 4 ? (w > 0 ? '+' : '−') + percent(Math.abs(w)) : much(w);
 
   async function valueOf(scene, now, row, column, numbers) {
     if (now.query < 0 || now.key < 0) return undefined;
@@ -101,11 +101,11 @@ export function createInspector(host, app) {
     if (who && whom) {
       const rank = row?.links.findIndex(([i]) => i === now.key);
       fill(readout, make('p', { class: 'said' }, who, ` ${say('looks at')} `, whom),
-        make('p', { class: 'big' }, barred ? '—' : hidden ? '—' : value === undefined || Number.isNaN(value) ? (row?.links.length > 1 ? `< ${state.weighting === 4 ? digits(Math.abs(row.links.at(-1)[1])) : percent(row.links.at(-1)[1])}` : '—') : signed(value)),
-        make('p', { class: 'fine' }, barred ? say('barred') : hidden ? say('is hidden') : state.side === 'd' ? (Number.isNaN(value) ? say('in one only') : (app.both(now.query, now.key) ?? []).map((w, n) => `${'AB'[n]} ${much(w)}`).join(' · ')) : value === undefined ? say('beyond 64') : [app.measure(), rank >= 0 ? ` · ${say('rank', rank + 1, grouped(columns.count))}` : '']));
+        make('p', { class: 'big' }, barred ? '—' : hidden ? '—' : value === undefined || Number.isNaN(value) ? (row?.links.length > 1 ? `< ${plainly(Math.abs(row.links.at(-1)[1]))}` : '—') : much(value)),
+        make('p', { class: 'fine' }, barred ? say('barred') : hidden ? say('is hidden') : state.side === 'd' ? (Number.isNaN(value) ? say('in one only') : (app.both(now.query, now.key) ?? []).map((w, n) => `${'AB'[n]} ${state.weighting === 4 ? much(w) : plainly(w)}`).join(' · ')) : value === undefined ? say('beyond 64') : [app.measure(), rank >= 0 ? ` · ${say('rank', rank + 1, grouped(columns.count))}` : '']));
     } else if (who) {
       const best = row?.links[0];
-      fill(readout, make('p', { class: 'said' }, who, ` ${say(state.weighting === 4 ? 'strongest of' : 'looks most at')} `, best ? make('b', { class: 'key' }, word(columns, best[0])) : '—'),
+      fill(readout, make('p', { class: 'said' }, who, ` ${say(apart() ? 'strongest of' : 'looks most at')} `, best ? make('b', { class: 'key' }, word(columns, best[0])) : '—'),
         make('p', { class: 'big' }, best ? much(best[1]) : '—'), make('p', { class: 'fine' }, app.measure()));
     } else {
       fill(readout, make('p', { class: 'said' }, whom, ` ${say('is looked at')}`), make('p', { class: 'fine' }, app.measure()));
@@ -142,8 +142,8 @@ export function createInspector(host, app) {
     const at = kind === 'key' ? now.query : now.key;
     section.hidden = at < 0;
     if (at < 0) return;
-    if (!found) return fill(section, make('p', { class: 'fine' }, say('not kept')));
-    const pull = state.weighting === 4, most = found.links[0]?.[1] || 1, links = all[kind] ? found.links : found.links.slice(0, FEW);
+    if (!found?.links.length && (!found || state.side === 'd')) return fill(section, make('p', { class: 'fine' }, say(found ? 'in one only' : 'not kept')));
+    const pull = apart(), most = found.links[0]?.[1] || 1, links = all[kind] ? found.links : found.links.slice(0, FEW);
     const title = kind === 'key' ? [make('b', { class: 'query' }, word(other, at)), ` ${say('looks at')}`] : [say('who looks at'), ' ', make('b', { class: 'key' }, word(other, at))];
     const summary = kind === 'key' ? say(pull ? 'hold signed' : 'hold', grouped(found.held), grouped(ruler.count), unit(ruler, ruler.count)) : say(pull ? 'received signed' : 'received', pull ? much(found.sum) : digits(found.sum), grouped(found.held)) + (found.plain ? ` · ${say('by plain')}` : '');
     fill(section, make('h2', {}, title), make('p', { class: 'fine' }, summary),

@@ -76,8 +76,8 @@ export function createLines(host) {
   function mark(word, chosen, weight, colour) {
     word.classList.toggle('chosen', chosen);
     word.setAttribute('aria-pressed', chosen);
-    const size = Math.abs(picture.apart ? fraction(weight) : weight), told = Number.isFinite(weight) && size >= 0.005, signed = state.weighting === 4;
-    word.firstChild.textContent = !told ? '' : signed ? much(Number(weight.toPrecision(2))) : percent(Math.abs(weight)).replace(/\.\d+/, '');
+    const size = Math.abs(picture.apart ? fraction(weight) : weight), told = Number.isFinite(weight) && size >= 0.005, signed = picture.apart;
+    word.firstChild.textContent = !told ? '' : state.weighting === 4 ? much(Number(weight.toPrecision(2))) : `${signed ? (weight > 0 ? '+' : '−') : ''}${Math.round(size * 100)} %`;
     word.style.setProperty('--fill', !told ? 'transparent' : signed ? css(rgb(weight, state.scale, true)) : `color-mix(in srgb, ${colour} ${Math.round(Math.min(1, size) * 45)}%, transparent)`);
     word.style.color = told && signed ? ink(rgb(weight, state.scale, true)) : '';
   }

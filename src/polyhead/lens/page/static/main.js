@@ -1,12 +1,12 @@
 // The page: three regions that never move, one selection, one sentence that says what is shown.
 
 import { digits, fill, grouped, make, repaint, token } from './dom.js';
-import { ANSWERS, get, numbers, ranked, remember, Scene, weights } from './data.js';
-import { address, begin, canRedo, canUndo, current, hover, listen, pin, preview, redo, state, undo } from './state.js';
+import { ANSWERS, get, Kept, numbers, ranked, remember, Scene, weights } from './data.js';
+import { address, apart, begin, canRedo, canUndo, current, hover, listen, pin, preview, redo, state, undo } from './state.js';
 import { language, partName, say, told, unit } from './say.js';
 import { peak, reach } from './colour.js';
 import { createMap, legend } from './map.js';
-import { bandOf } from './band.js';
+import { bandOf, farthest } from './band.js';
 import { createLines } from './lines.js';
 import { createStage } from './stage.js';
 import { createAtlas } from './atlas.js';
@@ -29,7 +29,6 @@ let parts = {}, why = '', rowOpen = 0, drawn = '', drawTurn = 0;
 
 app.shown = () => state.side === 'b' && app.second ? app.second : app.scene;
 app.weighting = () => state.weighting | (state.sinks ? 2 : 0);
-app.apart = () => state.weighting === 4 || state.side === 'd'; // whether what is shown has a sign
 app.language = language;
 app.titleOf = (ruler) => ruler.part.title ? ` ${told(ruler.part.title)}` : ruler.name in { encoder: 1, decoder: 1 } ? ` ${partName(ruler.name)}` : '';
 
@@ -50,24 +49,26 @@ function byWords() {
 }
 
 // The matrices of the chosen heads; null where one cannot be had.
-app.each = async (scene, weighting = app.weighting()) => {
-  const all = await Promise.all(app.chosen().map(([c, h]) => scene.matrix(c, h, weighting)));
+app.each = async (scene, weighting = app.weighting(), heads = app.chosen()) => {
+  const all = await Promise.all(heads.map(([c, h]) => scene.matrix(c, h, weighting)));
   return all.every(Boolean) ? all : null;
 };
 
-// Their mean [T, S].
-app.mean = async (scene) => {
-  const all = await app.each(scene);
+// Their mean [T, S]; of a difference, in the places of A, NaN where B has none.
+app.mean = async (scene, heads = app.chosen()) => state.side === 'd' ? (await compared(heads))?.here ?? null : meanOf(scene, heads);
+
+async function meanOf(scene, heads) {
+  const all = await app.each(scene, app.weighting(), heads);
   if (!all || all.length === 1) return all?.[0] ?? null;
   const { T, S } = all[0], data = new Float32Array(T * S);
   for (const one of all) for (let n = 0; n < T * S; n++) data[n] += one.data[n] / all.length;
   return { T, S, data, exact: all.every((one) => one.exact), signed: all[0].signed };
-};
+}
 
 // The strongest links in the mean of several heads.
 app.strongest = async (scene, kind, at) => {
   const mean = await app.mean(scene);
-  if (!mean) return scene.strongest(kind, state.call, state.head, app.weighting(), at);
+  if (!mean) return state.side === 'd' ? null : scene.strongest(kind, state.call, state.head, app.weighting(), at);
   const { T, S, data } = mean, line = kind === 'row' ? data.subarray(at * S, (at + 1) * S) : data.filter((_, n) => n % S === at);
   return kind === 'row' ? ranked(line) : ranked(line, T);
 };
@@ -78,7 +79,8 @@ app.metrics = async () => {
 };
 
 const NAMED_SO = { 0: 'by weight', 1: 'by norm', 4: 'by gradient' };
-const hiddenSo = () => state.sinks ? say(state.weighting === 4 ? 'sinks kept' : 'sinks hidden') : '';
+const sinksSo = (name) => say(name, say(app.scene.calls[state.call].kind === 'self' && !app.scene.axes(state.call)[1].part.before ? 'self' : 'special')); // of patches the first is [CLS]
+const hiddenSo = () => state.sinks ? sinksSo(state.weighting === 4 ? 'sinks kept' : 'sinks hidden') : '';
 app.measure = () => [say(NAMED_SO[state.weighting]), hiddenSo()].filter(Boolean).join(' · ');
 
 // What gradients are of, in this language.
@@ -87,12 +89,14 @@ const aimed = () => Boolean(app.scene.info.target?.there);
 
 // The permanent sentence: what is shown, by whom to whom, in which measure.
 app.sentence = () => {
+  const view = viewNow(), here = !onMap(view) && !['lines', 'table'].includes(view); // in the input itself
   const scene = app.scene, call = scene.calls[state.call], [rows, columns] = scene.axes(state.call), chosen = app.chosen();
   const head = chosen.length > 1 ? say('mean of', chosen.length) : say('layer head', call.layer, state.head);
   const ends = language() === 'zh' ? ['：', '；', '。'] : [': ', '; ', '.'];
-  const how = [state.weighting === 4 ? say('is gradient', aim()) : say(state.weighting ? 'is norm' : 'is weight'), hiddenSo(), state.side === 'b' ? say('is second') : state.side === 'd' ? say('is difference') : ''].filter(Boolean);
+  if (view === 'heads') return [say('heads are'), app.second && say('is first')].filter(Boolean).join(ends[1]) + ends[2];
+  const how = [state.weighting === 4 ? say('is gradient', aim()) : say(state.weighting ? 'is norm' : 'is weight'), hiddenSo(), state.side === 'b' ? say('is second') : state.side === 'd' ? say(here ? 'is difference here' : 'is difference') : ''].filter(Boolean);
   if (app.joined()) how.push(say(state.weighting === 4 ? 'pieces added' : 'pieces joined'));
-  const said = `${partName(call.part)} ${head}${ends[0]}${viewNow() === 'distance' ? say('band is', unit(rows)) : say('row is', unit(rows), unit(columns))}${ends[1]}${how.join(ends[1])}${ends[2]}`;
+  const said = `${partName(call.part)} ${head}${ends[0]}${view === 'distance' ? say('band is', unit(rows), farthest(rows)) : here && state.query < 0 && state.key < 0 && app.shown().small(state.call) ? say('none chosen', unit(columns), say(state.weighting === 4 ? 'in all' : 'on average')) : say('row is', unit(rows), unit(columns))}${ends[1]}${how.join(ends[1])}${ends[2]}`;
   return said[0].toUpperCase() + said.slice(1);
 };
 
@@ -126,17 +130,28 @@ async function pictureNow(view) {
   };
 }
 
-async function difference(base) {
-  const [a, b] = await Promise.all([app.mean(app.scene), app.mean(app.second)]);
-  if (!a || !b) return { ...base, absent: true, data: null };
+// What heads are in A and in B, and how their places lie side by side; null where one of the two cannot be had.
+const differences = new Kept(64);
+const compared = (heads) => differences.get([rowOpen, state.by, app.weighting(), heads, scenes.length].join('/'), async () => {
+  const [a, b] = await Promise.all([app.scene, app.second].map((scene) => meanOf(scene, heads)));
+  if (!a || !b) return null;
+  const [call] = heads[0], [r, c] = app.scene.axes(call);
   const merge = async (mine, other) => {
     await Promise.all([mine.load(0, mine.count), other.load(0, other.count)]);
     return aligned(Array.from({ length: mine.count }, (_, i) => mine.label(i)), Array.from({ length: other.count }, (_, i) => other.label(i)));
   };
-  const [r2, c2] = app.second.axes(state.call), rows = await merge(base.rows, r2), columns = base.rows === base.columns ? rows : await merge(base.columns, c2), T = rows.length, S = columns.length, data = new Float32Array(T * S).fill(NaN);
+  const [r2, c2] = app.second.axes(call), rows = await merge(r, r2), columns = r === c ? rows : await merge(c, c2), T = rows.length, S = columns.length;
+  const data = new Float32Array(T * S).fill(NaN), here = { ...a, data: new Float32Array(a.T * a.S).fill(NaN) };
   rows.forEach(([i, k], n) => columns.forEach(([j, l], m) => {
-    if (i >= 0 && k >= 0 && j >= 0 && l >= 0) data[n * S + m] = a.data[i * a.S + j] - b.data[k * b.S + l];
+    if (i >= 0 && k >= 0 && j >= 0 && l >= 0) here.data[i * a.S + j] = data[n * S + m] = a.data[i * a.S + j] - b.data[k * b.S + l];
   }));
+  return { a, b, r2, c2, rows, columns, T, S, data, here };
+});
+
+async function difference(base) {
+  const found = await compared(app.chosen());
+  if (!found) return { ...base, absent: true, data: null };
+  const { a, b, r2, c2, rows, columns, T, S, data } = found;
   const label = (mine, other, pairs) => (n) => pairs[n][0] >= 0 ? (pairs[n][1] < 0 ? 'A ' : '') + mine.label(pairs[n][0]) : 'B ' + other.label(pairs[n][1]);
   const both = (query, key) => {
     const k = rows.find(([i]) => i === query)?.[1], l = columns.find(([j]) => j === key)?.[1];
@@ -156,6 +171,7 @@ function viewsNow() {
   const [rows, columns] = app.scene.axes(state.call), kinds = [rows.kind, columns.kind];
   const worded = kinds.every((kind) => kind === 'words');
   const where = kinds.includes('frames') ? 'sound' : kinds.includes('patches') ? 'picture' : 'text';
+  if (state.side === 'd' && [app.scene, app.second].some((scene) => !scene.small(state.call))) return ['map'];
   const { causal, kind } = app.scene.calls[state.call], back = causal && kind === 'self' && state.side !== 'd' && app.scene.known(state.call) && (state.weighting !== 4 || app.scene.small(state.call));
   return ['map', back && 'distance', worded && app.scene.small(state.call) && 'lines', where, 'table'].filter(Boolean);
 }
@@ -179,12 +195,13 @@ app.tell = (text) => {
   app.toast = setTimeout(() => parts.toast.classList.remove('up'), 2600);
 };
 app.glance = (query, key) => preview(query, key);
-app.level = (value) => legend(parts.legend, state.weighting === 4 || (state.side === 'd' && viewNow() === 'map') || (viewNow() === 'text' && 'text'), value);
+app.level = (value) => legend(parts.legend, apart() || (viewNow() === 'text' && 'text'), value);
 
 // The sides of a difference: what A and B give a cell of the picture, both NaN where it stands in one only.
 app.both = (query, key) => parts.picture?.both?.(query, key);
+const inSteps = () => `${say('cell weight')}, ${say('tiles8')}`;
 app.sampled = (how, side) => {
-  const text = how === 'summary' ? say('summary only') : how === 'max' ? say('max', grouped(side)) : how === 'exact' ? `${say('exact')} (${say('tiles8')})` : say('coming');
+  const text = how === 'summary' ? say('summary only') : how === 'max' ? say('max', grouped(side)) : how === 'exact' ? inSteps() : say('coming');
   if (parts.sampled.textContent !== text) parts.sampled.textContent = text;
 };
 
@@ -273,7 +290,7 @@ function build() {
   parts.sampled = make('span', { class: 'sampled', 'aria-live': 'polite' });
   parts.empty = make('p', { class: 'empty', hidden: true }, say('not kept'));
   parts.middle = make('main', { class: 'middle', 'aria-label': say('what region'), tabindex: -1 }, parts.sentence,
-    make('div', { class: 'controls' }, parts.tabs, parts.weighting, make('label', { class: 'check' }, parts.sinks, say('hide sinks')), parts.by.parentElement),
+    make('div', { class: 'controls' }, parts.tabs, parts.weighting, make('label', { class: 'check' }, parts.sinks, parts.hides = make('span')), parts.by.parentElement),
     parts.panes = make('div', { class: 'panes' }, Object.values(parts.hosts), parts.empty), parts.footer = make('footer', { class: 'scale' }, make('div', { class: 'legend-box' }, parts.legend), make('label', { class: 'pick' }, make('span', {}, say('colours')), parts.scale), parts.sampled));
   const inspectHost = make('aside', { class: 'right', 'aria-label': say('which region') });
   parts.toast = make('div', { class: 'toast', role: 'status' });
@@ -333,14 +350,17 @@ function show(changed) {
   parts.undo.disabled = !canUndo();
   parts.redo.disabled = !canRedo();
   const view = viewNow(), pane = { map: 'map', distance: 'map', lines: 'lines', table: 'table', heads: 'table' }[view] ?? 'stage';
-  if (parts.tabs.dataset.of !== viewsNow().join() + state.lang) {
-    parts.tabs.dataset.of = viewsNow().join() + state.lang;
-    fill(parts.tabs, viewsNow().map((name) => make('button', { 'data-view': name, onclick: () => pin({ view: name }) }, say(name))));
+  const tabs = view === 'heads' ? [...viewsNow(), view] : viewsNow();
+  if (view !== 'heads') app.left = state.view; // to come back to
+  if (parts.tabs.dataset.of !== tabs.join() + state.lang) {
+    parts.tabs.dataset.of = tabs.join() + state.lang;
+    fill(parts.tabs, tabs.map((name) => make('button', { 'data-view': name, onclick: () => pin({ view: name }) }, say(name))));
   }
   for (const button of parts.tabs.children) button.setAttribute('aria-pressed', button.dataset.view === view);
   for (const button of parts.weighting.children) button.setAttribute('aria-pressed', Number(button.dataset.weighting) === state.weighting);
   for (const button of root.querySelectorAll('[data-side]')) button.setAttribute('aria-pressed', button.dataset.side === state.side);
   parts.sinks.checked = Boolean(state.sinks);
+  parts.hides.textContent = sinksSo('hide sinks');
   parts.by.checked = app.joined();
   parts.by.parentElement.hidden = !app.scene.axes(state.call).some((ruler) => ruler.kind === 'words') || (!worded.length && !why);
   parts.scale.value = state.scale;
@@ -383,7 +403,7 @@ async function paint(view) {
     app.level();
     if (picture.both) parts.inspector.show(); // of whose differences it tells
     parts.empty.hidden = !picture.absent || (!onMap(view) && view !== 'lines');
-    if (picture.data) parts.sampled.textContent = state.side === 'd' ? `${say('more in a')} · ${say('more in b')}` : state.weighting === 4 && onMap(view) ? say('signed cells', digits(peak())) : picture.said ? picture.said : app.joined() ? say('word cells') : picture.exact ? say('exact') : `${say('exact')} (${say('tiles8')})`;
+    if (picture.data && (onMap(view) || view === 'lines' || view === 'table' || state.side === 'd') && view !== 'heads') parts.sampled.textContent = state.side === 'd' ? `${say('more in a')} · ${say('more in b')}` : state.weighting === 4 && onMap(view) ? say('signed cells', digits(peak())) : picture.said ? picture.said : app.joined() ? say('word cells') : picture.exact ? say('exact') : inSteps();
     if (onMap(view)) parts.map.show(picture.absent ? null : picture);
     else if (view === 'lines') parts.lines.show(picture);
     else if (view === 'table' || view === 'heads') parts.table.show(view);
@@ -454,7 +474,7 @@ addEventListener('keydown', (event) => {
   const acts = {
     ArrowUp: () => scrolls ? false : move(-1, 0, times), ArrowDown: () => scrolls ? false : move(1, 0, times), ArrowLeft: () => scrolls ? false : move(0, -1, times), ArrowRight: () => scrolls ? false : move(0, 1, times),
     '[': () => nextHead(-1), ']': () => nextHead(1), ',': () => nextLayer(-1), '.': () => nextLayer(1),
-    l: () => parts.follow.open(), '/': () => parts.finder.open(), '?': () => parts.help.open(), Escape: () => hover.query >= 0 || hover.key >= 0 ? preview(-1, -1) : pin({ query: -1, key: -1 }),
+    l: () => parts.follow.open(), '/': () => parts.finder.open(), '?': () => parts.help.open(), Escape: () => state.view === 'heads' ? pin({ view: app.left ?? '' }) : hover.query >= 0 || hover.key >= 0 ? preview(-1, -1) : pin({ query: -1, key: -1 }),
     j: byWords, w: () => pin({ weighting: state.weighting === 1 ? (aimed() ? 4 : 0) : state.weighting ? 0 : 1 }), s: () => pin({ sinks: state.sinks ? 0 : 1 }), p: () => parts.stage.play(),
     v: () => { const views = viewsNow(); pin({ view: views[(views.indexOf(viewNow()) + 1) % views.length] }); },
   };

@@ -449,7 +449,8 @@ export function legend(canvas, apart, value) {
   context.fillStyle = theme('soft');
   context.textAlign = 'center';
   const few = width < (apart === true ? 290 : 230);
-  const ticks = few ? (apart === true ? [-1, 0, 1] : [0, state.scale === 'log' ? 0.01 : 0.25, 1]) : apart === true ? [-1, -0.25, 0, 0.25, 1] : state.scale === 'log' ? [0, 0.001, 0.01, 0.1, 1] : state.scale === 'sqrt' ? [0, 0.05, 0.25, 0.5, 1] : [0, 0.25, 0.5, 0.75, 1];
+  if (apart === true) for (let tenth = -9; tenth < 10; tenth++) context.fillRect(8 + place(tenth / 10 * peak(), state.scale, true) * (width - 16), 13, 1, tenth ? 3 : 5); // which show how the scale bends
+  const ticks = few ? (apart === true ? [-1, 0, ...{ sqrt: [0.1], log: [0.001] }[state.scale] ?? [], 1] : [0, state.scale === 'log' ? 0.01 : 0.25, 1]) : apart === true ? [-1, -0.25, 0, 0.25, 1] : state.scale === 'log' ? [0, 0.001, 0.01, 0.1, 1] : state.scale === 'sqrt' ? [0, 0.05, 0.25, 0.5, 1] : [0, 0.25, 0.5, 0.75, 1];
   for (const tick of ticks) {
     const px = 8 + place(apart === true ? tick * peak() : tick, state.scale, apart) * (width - 16);
     context.textAlign = tick === ticks[0] ? 'left' : tick === 1 ? 'right' : 'center';

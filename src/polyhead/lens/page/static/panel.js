@@ -2,7 +2,7 @@
 
 import { fill, make, surface, theme } from './dom.js';
 import { css, pixels, place, rgb } from './colour.js';
-import { pin, preview, state } from './state.js';
+import { apart, pin, preview, state } from './state.js';
 import { say } from './say.js';
 
 // Draw the weights of patches over a picture: what is not looked at stays dark.
@@ -16,7 +16,7 @@ export function overlay(context, image, part, weights, x, y, width, height, smoo
   if (!weights) return;
   const values = weights.subarray(before, before + part.rows * part.columns);
   context.imageSmoothingEnabled = smooth;
-  if (state.weighting === 4) { // dark, and lit in one of two colours
+  if (apart()) { // dark, and lit in one of two colours
     context.fillStyle = 'rgb(0 0 0 / 0.55)';
     context.fillRect(x, y, width, height);
     context.drawImage(pixels(values, part.rows, part.columns, state.scale, { apart: 'lit', alpha: (p) => Math.min(1, Math.abs(2 * p - 1)) }), x, y, width, height);
@@ -101,7 +101,7 @@ export function createPatches(ruler, role) {
     for (const chip of chips.children) {
       const i = Number(chip.dataset.i), weight = weights?.[i] ?? 0;
       chip.setAttribute('aria-pressed', i === (role === 'key' ? now.key : now.query));
-      chip.firstChild.style.background = weights && !hidden(i) ? css(rgb(weight, state.scale, state.weighting === 4)) : 'transparent';
+      chip.firstChild.style.background = weights && !hidden(i) ? css(rgb(weight, state.scale, apart())) : 'transparent';
       chip.classList.toggle('hidden', hidden(i));
     }
   }
@@ -150,7 +150,7 @@ export function createFrames(ruler, role, player) {
     }
     if (weights) {
       context.imageSmoothingEnabled = false;
-      context.drawImage(pixels(weights, 1, weights.length, state.scale, { apart: state.weighting === 4 }), 0, mel + 2, width, 16);
+      context.drawImage(pixels(weights, 1, weights.length, state.scale, { apart: apart() }), 0, mel + 2, width, 16);
     }
     const each = width / part.count, line = (i, colour) => {
       if (i < 0) return;

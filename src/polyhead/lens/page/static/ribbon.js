@@ -2,7 +2,7 @@
 
 import { fill, make, token } from './dom.js';
 import { css, fraction, ink, rgb } from './colour.js';
-import { pin, preview, state } from './state.js';
+import { apart, pin, preview, state } from './state.js';
 import { much, say } from './say.js';
 
 const BLOCK = 256;
@@ -53,7 +53,7 @@ export function createRibbon(ruler, role) {
       word.classList.toggle('query', i === query && role !== 'key');
       word.classList.toggle('key', i === key && role !== 'query');
       word.classList.toggle('hidden', faint(i));
-      const signed = state.weighting === 4;
+      const signed = apart();
       if ((signed ? Math.abs(fraction(weight)) : weight) > 0.002 && !faint(i)) {
         const colour = rgb(weight, state.scale, signed || 'text');
         word.style.background = css(colour);

@@ -1,7 +1,7 @@
 // Everything the page says, in English and in Chinese.
 
 import { digits, percent } from './dom.js';
-import { state } from './state.js';
+import { apart, state } from './state.js';
 
 const WORDS = {
   map: ['map', '图'], lines: ['lines', '连线'], distance: ['distance', '距离'], text: ['text', '文本'], picture: ['picture', '图像'], sound: ['sound', '声音'], table: ['table', '表格'], heads: ['heads', '各头'],
@@ -48,14 +48,14 @@ const WORDS = {
   'hold signed': ['{0} of {1} {2} make 80 %, signs aside', '不计符号，{1} 个{2}中 {0} 个占 80 %'], 'received signed': ['{0} in all, over {1} rows', '{1} 行合计 {0}'], 'strongest of': ['most of all at', '其中最强的是'],
   'faintest signed': ['The more opaque a line, the larger its part of the largest here; below {0} none is drawn.', '线越浓，占此处最大值的份额越大；小于 {0} 的不画。'], 'signed cells': ['in cells: hundredths of the largest, {0}', '格中为最大值 {0} 的百分之几'], 'lit signed': ['Orange raises it, blue lowers it; as opaque as a patch is strong here.', '橙色使其升高，蓝色使其降低；越浓越强。'],
   'is weight': ['weight', '权重'], 'is norm': ['weight × value norm, each row renormalised', '权重 × 值范数，每行重新归一'],
-  'hide sinks': ['hide first token and signs', '隐藏首词与符号'], 'sinks hidden': ['first token and signs hidden, the rest renormalised', '已隐藏首词与符号，其余重新归一'],
-  'sinks kept': ['first token and signs hidden', '已隐藏首词与符号'],
+  'hide sinks': ['hide {0}', '隐藏{0}'], 'sinks hidden': ['{0} hidden, the rest renormalised', '已隐藏{0}，其余重新归一'], 'sinks kept': ['{0} hidden', '已隐藏{0}'],
+  self: ['first and special tokens', '首词与特殊符号'], special: ['special tokens', '特殊符号'],
   'whole words': ['whole words', '整词'], 'pieces joined': ['pieces of a word joined: looked at, they add up; looking, they are averaged', '同词的词片合并：被看时相加，在看时取平均'], 'pieces added': ['pieces of a word joined: they add up', '同词的词片合并：相加'], 'word cells': ['a cell = the pieces of one word at those of another', '一格 = 一个词的各片看另一个词的各片'],
   'too long to join': ['Pieces are joined to words only where every weight is at hand; this input is too long.', '只有全部权重都在手边时才能把词片合成整词；此输入太长。'], 'no pieces': ['Every piece is a whole word here; there is nothing to join.', '这里每片都是整词，无可合并。'],
   colours: ['Colours', '颜色'], sqrt: ['square root', '平方根'], linear: ['linear', '线性'], log: ['logarithmic', '对数'],
   'row is': ['row = the {0} that looks (query), column = the {1} looked at (key)', '行 = 在看的{0}（query），列 = 被看的{1}（key）'],
-  'band is': ['column = the {0} that looks (query), row = how far back it looks; from 32 on, distances are added up in groups', '列 = 在看的{0}（query），行 = 往回看多远；32 起若干距离相加为一行'],
-  'how far back': ['how far back', '往回多远'], 'some queries': ['{0} of {1} rows, each exact, in 256 steps', '{1} 行中的 {0} 行，各行精确，256 级'],
+  'band is': ['column = the {0} that looks (query), row = how far back it looks; from {1} on, distances are added up in groups', '列 = 在看的{0}（query），行 = 往回看多远；{1} 起若干距离相加为一行'],
+  'how far back': ['how far back', '往回多远'], 'some queries': ['{0} of {1} rows', '{1} 行中的 {0} 行'], 'band sums': ['from {0} on a cell adds up several weights', '{0} 起一格为若干权重之和'],
   entropy: ['How undecided each word is', '每个词看得多分散'], 'entropy unit': ['entropy of its row, in bits', '该行的熵（比特）'], bits: ['{0} bits', '{0} 比特'], 'entropy of': ['{0} bits: as if evenly among {1} {2}', '{0} 比特：如同平均看 {1} 个{2}'], 'entropy about': ['{0} of {1} {2}; point at a bar to read it, click to keep.', '{1} 个{2}中的 {0} 个；指向条形即可读数，点击固定。'], 'entropy from to': ['entropy of the rows, from {0} to {1} bits, by {2}', '各行的熵，从 {0} 到 {1} 比特，按{2}'],
   'mean of': ['mean of {0} heads', '{0} 个头的平均'],
   'unit words': ['word', '词'], 'unit patches': ['patch', '图块'], 'unit frames': ['moment', '时刻'], 'unit places': ['place', '位置'], 'unit distance': ['distance', '距离'],
@@ -63,18 +63,20 @@ const WORDS = {
   undo: ['Undo', '撤销'], redo: ['Redo', '重做'], find: ['Find', '查找'], help: ['Help', '帮助'], close: ['Close', '关闭'], theme: ['Light or dark', '明或暗'], language: ['中文', 'English'],
   'find what': ['a word, or a head such as L2 H3', '一个词，或一个头，如 L2 H3'], 'found none': ['Nothing found.', '没有找到。'], 'found many': ['{0} places; Enter: it looks, Shift+Enter: it is looked at', '{0} 处；回车：由它看；Shift+回车：看它'],
   searching: ['Searching…', '正在查找…'],
-  exact: ['exact: every cell is one weight', '精确：一格一个权重'], coming: ['coming…', '正在取来…'], max: ['a cell = the largest of {0} keys, in one exact row of {0}', '一格 = {0} 行中精确取一行，{0} 个 key 中最大的权重'], tiles8: ['in 256 steps', '256 级'],
+  exact: ['exact: every cell is one weight', '精确：一格一个权重'], 'cell weight': ['every cell is one weight', '一格一个权重'], coming: ['coming…', '正在取来…'], max: ['a cell = the largest of {0} keys, in one exact row of {0}', '一格 = {0} 行中精确取一行，{0} 个 key 中最大的权重'], tiles8: ['in 256 steps', '256 级'],
   'not kept': ['Not kept in this file.', '本文件未收入。'], failed: ['This could not be read: {0}', '无法读取：{0}'], gone: ['nobody answers any more; is polyhead see still running?', '已无应答；polyhead see 还在运行吗？'],
   'summary only': ['Only a summary was kept of this call: its small picture.', '这次调用只留有摘要：一张小图。'], 'by plain': ['by weight alone: this input is too long to weigh every row', '只按权重：输入太长，无法逐行加权'], 'a function': ['a function', '函数'],
   copied: ['Copied.', '已复制。'], saved: ['Saved {0}.', '已保存 {0}。'], 'no svg': ['An SVG of this view would be too large or has no lines; take the PNG.', '这个视图不宜存为 SVG；请存 PNG。'],
   'table cut': ['Shown are rows {0} to {1} of {2}.', '显示第 {0} 至 {1} 行，共 {2} 行。'], earlier: ['earlier', '前面'], later: ['later', '后面'],
   'metrics mean': ['What the metrics mean', '指标的含义'], 'sort hint': ['Click a heading to sort, a row to see the head.', '点表头排序，点行看该头。'], scatter: ['Two metrics against each other', '两个指标对照'], against: ['against', '对'],
   compare: ['Compare', '比较'], first: ['A', 'A'], second: ['B', 'B'], difference: ['A − B', 'A − B'],
-  'is second': ['second recording (B)', '第二份记录（B）'], 'is difference': ['difference A − B, aligned by what both texts share; struck cells stand in one only', 'A − B 之差，按两文共有部分对齐；划掉的格只在一方'],
+  'is second': ['second recording (B)', '第二份记录（B）'], 'is difference': ['difference A − B, aligned by what both texts share; struck cells stand in one only', 'A − B 之差，按两文共有部分对齐；划掉的格只在一方'], 'is difference here': ['difference A − B in the places of A, struck where B has none', 'A − B 之差，按 A 的位置；B 没有的划掉'], 'is first': ['first recording (A)', '第一份记录（A）'],
+  'none chosen': ['tint = what each {0} receives {1}, until one is chosen', '着色 = 每个{0}{1}所收，直到选定一个'], 'on average': ['on average', '平均'], 'in all': ['in all', '合计'],
+  'heads are': ['Every head, one a row: its metrics, of plain weights', '每行一个头：它的各项指标，按单纯的权重计算'], 'trivial rows': ['Of rows that see more than one.', '只列能看到不止一个的行。'],
   'more in a': ['orange: more in A', '橙：A 更多'], 'more in b': ['blue: more in B', '蓝：B 更多'],
   missed: ['{0} attention calls of this run could not be seen.', '这次运行有 {0} 次注意力调用未能看到。'],
   'narrow': ['Regions', '区域'], skip: ['Skip to the picture', '跳到图'],
-  keys: ['Keys', '按键'], 'key arrows': ['move by a cell (Shift: by ten)', '移动一格（Shift：十格）'], 'key heads': ['head before, head after', '上一头、下一头'], 'key layers': ['layer before, layer after', '上一层、下一层'], 'key find': ['find a word or a head', '查找词或头'], 'key esc': ['let go of what is chosen', '取消固定'], 'key undo': ['undo, redo', '撤销、重做'], 'key zoom': ['zoom, whole map', '缩放、整图'], 'key w': ['weight, × value norm, × gradient', '权重、× 值范数、× 梯度'], 'key s': ['hide or show first token and signs', '隐藏或显示首词与符号'], 'key v': ['next view', '下一个视图'], 'key j': ['pieces or whole words', '词片或整词'], 'key play': ['play or pause the sound', '播放或暂停声音'],
+  keys: ['Keys', '按键'], 'key arrows': ['move by a cell (Shift: by ten)', '移动一格（Shift：十格）'], 'key heads': ['head before, head after', '上一头、下一头'], 'key layers': ['layer before, layer after', '上一层、下一层'], 'key find': ['find a word or a head', '查找词或头'], 'key esc': ['let go of what is chosen', '取消固定'], 'key undo': ['undo, redo', '撤销、重做'], 'key zoom': ['zoom, whole map', '缩放、整图'], 'key w': ['weight, × value norm, × gradient', '权重、× 值范数、× 梯度'], 'key s': ['hide or show special tokens', '隐藏或显示特殊符号'], 'key v': ['next view', '下一个视图'], 'key j': ['pieces or whole words', '词片或整词'], 'key play': ['play or pause the sound', '播放或暂停声音'],
   'help text': ['Left: where in the model. Middle: what is looked at. Right: which, and how much. Pointing previews, a click keeps. Blue is who looks, orange is who is looked at. The address holds what you see: send it, or go back.', '左：在模型的何处。中：看的是什么。右：是哪个，有多少。指向即预览，点击即固定。蓝色是在看的，橙色是被看的。地址栏记着你看到的一切：可以发给别人，也可以返回。'],
   follow: ['Follow this cell', '跟着这一格走'], 'nine stations': ['Nine stations, from words to output', '从词到输出的九站'],
   'follow cell': ['Choose one who looks and one who is looked at; then the numbers can be followed from words to output.', '先选定谁在看、谁被看，就能跟着这些数从词走到输出。'], 'follow head': ['Choose one head to follow.', '请选一个头。'], 'follow one': ['Choose A or B to follow.', '请选 A 或 B。'], 'follow near': ['These two are {0} pieces apart, too far to be followed: at most {1} are.', '两者相隔 {0} 个词片，太远；最多跟 {1} 个。'],
@@ -106,5 +108,6 @@ export function unit(ruler, n = 1) {
   return say(`${n === 1 ? 'unit' : 'units'} ${ruler.kind}`);
 }
 
-// A weight as it is written: a share, or, where it is multiplied with its gradient, a number with its sign.
-export const much = (w) => state.weighting === 4 ? (w > 0 ? '+' : w < 0 ? '−' : '') + digits(Math.abs(w)) : percent(w);
+// A weight as it is written: a share, or a number where it is multiplied with its gradient; with its sign where it has one.
+export const much = (w) => !apart() ? percent(w) : (w > 0 ? '+' : w < 0 ? '−' : '') + plainly(Math.abs(w));
+export const plainly = (w) => state.weighting === 4 ? digits(w) : percent(w);

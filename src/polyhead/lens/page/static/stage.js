@@ -5,7 +5,7 @@ import { pixels } from './colour.js';
 import { createFrames, createPatches, createPlayer, overlay, picturesOf } from './panel.js';
 import { createEntropy } from './entropy.js';
 import { createRibbon } from './ribbon.js';
-import { current, pin, preview, state } from './state.js';
+import { apart, current, pin, preview, state } from './state.js';
 import { warped } from './align.js';
 import { say, unit } from './say.js';
 import { plain } from './tokens.js';
@@ -16,7 +16,7 @@ export function createStage(host, app) {
   let panels = [], built = '', sheet = null, alignment = null, player = null, undecided = null, smooth = false, asked = 0;
 
   function build() {
-    const scene = app.shown(), [rows, columns] = scene.axes(state.call), name = `${scene.prefix}${rows.name}/${columns.name}/${rows.count}/${columns.count}/${state.by}/${state.lang}/${state.weighting === 4}`;
+    const scene = app.shown(), [rows, columns] = scene.axes(state.call), name = `${scene.prefix}${rows.name}/${columns.name}/${rows.count}/${columns.count}/${state.by}/${state.lang}/${state.weighting === 4}/${state.side}`;
     if (name === built) return;
     built = name;
     panels.forEach(([, panel]) => panel.stop());
@@ -36,7 +36,7 @@ export function createStage(host, app) {
     const softer = pictured && make('label', { class: 'check' }, make('input', { type: 'checkbox', onchange: (event) => { smooth = event.target.checked; panels.forEach(([, panel]) => panel.smooth?.(smooth)); sheet?.smooth(smooth); } }), say('smooth'));
     fill(host, make('div', { class: `stage-body ${pictured ? 'pictured' : ''}` },
       frames ? [make('div', { class: 'bar' }, player.button), titled[1], alignment.element, titled[0]] : [player && make('div', { class: 'bar' }, player.button), softer, undecided?.element, titled],
-      sheet?.element), make('p', { class: 'note' }, pictured ? `${say(state.weighting === 4 ? 'lit signed' : 'lit')} ` : '', say(rows === columns ? 'shift' : 'point')));
+      sheet?.element), make('p', { class: 'note' }, pictured && state.side !== 'd' ? `${say(apart() ? 'lit signed' : 'lit')} ` : '', say(rows === columns ? 'shift' : 'point')));
   }
 
   // Ask for what the word that looks sees, and tint with it what is there.
@@ -55,25 +55,19 @@ export function createStage(host, app) {
     if (turn !== asked) return;
     let links = [], line = null;
     if (matrix) {
-      const { T, S, data } = matrix;
-      if (back) line = Float32Array.from({ length: T }, (_, i) => data[i * S + now.key]);
-      else if (now.query >= 0) line = data.slice(now.query * S, (now.query + 1) * S);
-      else {
-        line = new Float32Array(S);
-        for (let n = 0; n < T * S; n++) line[n % S] += data[n] / (matrix.signed ? 1 : T); // shares have a mean, and gradients a sum
-      }
+      line = lineOfWeights(matrix, now, back);
       links = Array.from(line, (w, i) => [i, w]);
-    } else if (now.query >= 0 || now.key >= 0) {
+    } else if (state.side !== 'd' && (now.query >= 0 || now.key >= 0)) {
       const found = await scene.strongest(back ? 'column' : 'row', call, state.head, weighting, back ? now.key : now.query);
       if (turn !== asked) return;
       links = found?.links ?? [];
       line = new Float32Array(back ? rows.count : columns.count);
       for (const [i, w] of links) line[i] = w;
     }
-    const out = (i) => Boolean(state.sinks) && scene.sink(call, i);
+    const alone = (i) => Number.isNaN(line?.[i]), out = (i) => Boolean(state.sinks) && scene.sink(call, i);
     for (const [role, panel] of panels) {
       const tinted = role === 'both' || (role === 'query') === back;
-      panel.show(tinted ? links : [], now, role === 'query' ? () => false : out, tinted ? line : null);
+      panel.show(tinted ? links : [], now, (i) => tinted && alone(i) || role !== 'query' && out(i), tinted ? line : null);
     }
     sheet?.show(now, back);
     alignment?.show(matrix);
@@ -89,6 +83,18 @@ export function createStage(host, app) {
     canvas: () => panels.map(([, panel]) => panel.canvas).find(Boolean),
     words: () => alignment?.table(),
   };
+}
+
+// What one who looks gives to each, what one who is looked at gets from each (`back`), or, with nobody chosen, what all get:
+// shares have a mean, gradients a sum, and differences the mean of those who are in both.
+function lineOfWeights({ T, S, data, signed }, { query, key }, back) {
+  if (back) return Float32Array.from({ length: T }, (_, i) => data[i * S + key]);
+  if (query >= 0) return data.slice(query * S, (query + 1) * S);
+  return Float32Array.from({ length: S }, (_, j) => {
+    let sum = 0, count = 0;
+    for (let n = j; n < T * S; n += S) if (!Number.isNaN(data[n])) [sum, count] = [sum + data[n], count + 1];
+    return sum / (signed && count ? 1 : count);
+  });
 }
 
 // All heads of a layer, each as the picture with what the chosen patch looks at in it.
@@ -110,19 +116,11 @@ function createSheet(app, ruler, rows, columns) {
     }
     const shape = (part.width ?? part.columns) / (part.height ?? part.rows);
     for (let head = 0; head < heads; head++) {
-      const matrix = await scene.matrix(call, head, app.weighting());
+      const matrix = await app.mean(scene, [[call, head]]);
       if (turn !== asked) return;
-      const S = columns.count, button = list.children[head];
+      const button = list.children[head];
       button.setAttribute('aria-pressed', head === state.head);
-      let line = null;
-      if (matrix) {
-        if (back || ruler === rows && ruler !== columns) line = now.key >= 0 ? Float32Array.from({ length: matrix.T }, (_, i) => matrix.data[i * S + now.key]) : null;
-        else if (now.query >= 0) line = matrix.data.subarray(now.query * S, (now.query + 1) * S);
-        else {
-          line = new Float32Array(S);
-          for (let n = 0; n < matrix.data.length; n++) line[n % S] += matrix.data[n] / (matrix.signed ? 1 : matrix.T);
-        }
-      }
+      const looked = back || ruler === rows && ruler !== columns, line = matrix && (looked && now.key < 0 ? null : lineOfWeights(matrix, now, looked));
       const context = surface(button.firstChild, SHEET, SHEET / shape);
       overlay(context, image, part, line, 0, 0, SHEET, SHEET / shape, smooth);
     }
@@ -167,7 +165,7 @@ function createAlignment(app, rows, columns, player) {
     if (!matrix || !way) return;
     const { T, S, data } = matrix, width = canvas.parentElement.clientWidth || 600, each = Math.max(3, Math.min(18, 420 / T)), height = T * each + 4;
     const context = surface(canvas, width, height), now = current();
-    image ??= pixels(data, T, S, state.scale, { apart: matrix.signed });
+    image ??= pixels(data, T, S, state.scale, { apart: apart() });
     context.imageSmoothingEnabled = false;
     context.drawImage(image, 0, 0, width, T * each);
     const to = width / S;

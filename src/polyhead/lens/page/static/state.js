@@ -6,6 +6,10 @@ const DEFAULTS = { call: 0, head: 0, query: -1, key: -1, weighting: 1, sinks: 0,
 
 export const state = { ...DEFAULTS };
 export const hover = { query: -1, key: -1 };
+
+// Whether what is shown has a sign.
+export const apart = () => state.weighting === 4 || state.side === 'd';
+
 const hearers = [], past = [], future = [];
 let begun = { ...DEFAULTS }, waiting = null;
 
