@@ -34,6 +34,14 @@ def test_the_bytes_of_one_character_are_one_word():
     assert group("我𠀀吃", [(0, 1), (1, 2), (1, 2), (1, 2), (2, 3)]) == [[0], [1, 2, 3], [4]]
 
 
+def test_what_joiners_join_is_one_word():
+    family = "a \U0001f468\u200d\U0001f469\u200d\U0001f467 b"  # three people, joined
+    assert group(family, [(0, 1), *((i, i + 1) for i in range(2, 7)), (8, 9)]) == [[0], [1, 2, 3, 4, 5], [6]]
+    assert group("\U0001f44b\U0001f3fd\U0001f44b", [(0, 1), (1, 2), (2, 3)]) == [[0, 1], [2]]  # a skin's colour
+    assert group("❤\ufe0f!", [(0, 1), (1, 2), (2, 3)]) == [[0, 1], [2]]
+    assert group("می\u200cخواهم", [(0, 2), (2, 3), (3, 8)]) == [[0, 1, 2]]
+
+
 def test_a_space_ends_a_word_whichever_piece_holds_it():
     assert group("a b", [(0, 1), (1, 3)]) == [[0], [1]]
     assert group("a b", [(0, 1), (2, 3)]) == [[0], [1]]

@@ -9,14 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 Place = tuple[int, int]  # the characters [start, end) of a text
+JOINERS = "\u200c\u200d"  # they spell words of some scripts, and emoji
 
 
 def group(text: str, places: Sequence[Place]) -> list[list[int]]:
     """Which pieces make one word, as lists of piece numbers in their order.
 
     A piece goes on with the word before it when no space lies between and letters meet (`app` + `les`), or when both
-    are fragments of one character (the bytes of a rare 字). Chinese is written without spaces, so its pieces stay
-    apart; so do punctuation and empty places (`</s>`).
+    are fragments of one character (the bytes of a rare 字, the parts of an emoji). Chinese is written without spaces,
+    so its pieces stay apart; so do punctuation and empty places (`</s>`).
     """
     words: list[list[int]] = []
     for number, place in enumerate(places):
@@ -47,7 +48,13 @@ def _continues(text: str, before: Place, place: Place) -> bool:
         return False
     if start < last_end:
         return True  # both lie in one character
-    if start > last_end or not _spelled(text[last_end - 1]):
+    if start > last_end:
+        return False
+    if text[last_end - 1] in JOINERS or text[start] in JOINERS or "\U0001f3fb" <= text[start] <= "\U0001f3ff":
+        return True  # what is joined; an emoji and the colour of its skin
+    if unicodedata.category(text[start])[0] == "M":
+        return True  # a mark of what is before it
+    if not _spelled(text[last_end - 1]):
         return False
     return _spelled(text[start]) or (text[start] in "'’" and end - start > 1)  # don + 't
 
