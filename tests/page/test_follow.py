@@ -91,7 +91,10 @@ def test_a_row_of_a_translation_says_what_was_read_and_what_is_written_next(look
     assert chips == [f"▸ writes {label.strip('▁ ')}" for label in rows]
     said = f"{translated().scene.parts['decoder'].labels[3].strip('▁ ')} ▸ writes {rows[3].strip('▁ ')}"  # type: ignore[union-attr]
     assert said in seen.text(".follow .bar")
-    assert seen.page.locator(".follow").get_by_text("writes").count() and not opened(look).page.locator(".chip small").get_by_text("writes").count()
+    assert (
+        seen.page.locator(".follow").get_by_text("writes").count()
+        and not opened(look).page.locator(".chip small").get_by_text("writes").count()
+    )
 
 
 @pytest.mark.parametrize("scene", ["text", "window"])
