@@ -142,7 +142,7 @@ export function createInspector(host, app) {
     const at = kind === 'key' ? now.query : now.key;
     section.hidden = at < 0;
     if (at < 0) return;
-    if (!found?.links.length && (!found || state.side === 'd')) return fill(section, make('p', { class: 'fine' }, say(found ? 'in one only' : 'not kept')));
+    if (!found?.links.length && (!found || state.side === 'd')) return fill(section, make('p', { class: 'fine' }, say(found ? 'no difference' : 'not kept')));
     const pull = apart(), most = found.links[0]?.[1] || 1, links = all[kind] ? found.links : found.links.slice(0, FEW);
     const title = kind === 'key' ? [make('b', { class: 'query' }, word(other, at)), ` ${say('looks at')}`] : [say('who looks at'), ' ', make('b', { class: 'key' }, word(other, at))];
     const summary = kind === 'key' ? say(pull ? 'hold signed' : 'hold', grouped(found.held), grouped(ruler.count), unit(ruler, ruler.count)) : say(pull ? 'received signed' : 'received', pull ? much(found.sum) : digits(found.sum), grouped(found.held)) + (found.plain ? ` · ${say('by plain')}` : '');

@@ -30,7 +30,7 @@ const WORDS = {
   start: ['Point at a {0} to see where it looks. Click to keep it.', '指向一个{0}，看它看向哪里；点击即可固定。'],
   'looks at': ['looks at', '看'], 'looks most at': ['looks most at', '最多看'], 'is looked at': ['is looked at by', '被这些看：'], 'who looks at': ['Who looks at', '谁在看'],
   'strongest here': ['Strongest links of this head', '这个头最强的联系'],
-  'row column': ['row {0} col {1}', '{0} 行 {1} 列'], lit: ['Lit is looked at; the brightest patch is the largest weight of this row.', '亮处被看；最亮的图块是本行最大的权重。'], 'strongest change': ['Where A and B differ most', 'A 与 B 相差最大处'], 'in one only': ['In one of the two only.', '只在其中一方。'],
+  'row column': ['row {0} col {1}', '{0} 行 {1} 列'], lit: ['Lit is looked at; the brightest patch is the largest weight of this row.', '亮处被看；最亮的图块是本行最大的权重。'], 'strongest change': ['Where A and B differ most', 'A 与 B 相差最大处'], 'in one only': ['In one of the two only.', '只在其中一方。'], 'no difference': ['No difference, or in one of the two only.', '没有差别，或只在其中一方。'],
   barred: ['It may not look there: that comes later.', '不许看那里：它在后面。'], 'is hidden': ['Hidden by choice; the rest of the row is renormalised.', '已按选择隐藏；该行其余部分已重新归一。'],
   'beyond 64': ['Not among the 64 strongest.', '不在最强的 64 个之中。'], rank: ['no. {0} of {1}', '第 {0} 名，共 {1}'],
   hold: ['{0} of {1} {2} hold 80 %', '{1} 个{2}中，{0} 个占 80 %'], received: ['receives {0} from {1} rows in all', '从 {1} 行共收到 {0}'],
