@@ -94,3 +94,13 @@ def test_answers_cannot_break_out_of_their_script():
     held = made.html.split('id="answers">')[1].split("</script>")[0]
     assert "<" not in held
     assert 'http-equiv="Content-Security-Policy"' in made.html and "connect-src" not in made.policy
+
+
+@pytest.mark.parametrize("first", [STATIC / "main.js", LEARN / "inside.js", LEARN / "main.js"])
+def test_no_text_loses_a_blank_on_its_way(first: Path):
+    """Blanks go round signs of the code; a sentence that has such a sign must not be written into a module."""
+    sent = joined(first)
+    quoted = re.compile(r"`(?:[^`\\]|\\.)*`|'((?:[^'\\\n]|\\.)*)'")
+    texts = [text for module in modules(first).values() for text in quoted.findall(module)]
+    assert len(texts) > 50
+    assert [text for text in texts if text not in sent] == []
