@@ -19,6 +19,7 @@ from common import Engine, Report, Table, interleaved, parsed, parser_of, progre
 EXAMPLES = """\
   python benchmarks/watch.py                               512 to 32,768 tokens; an hour on two cores
   python benchmarks/watch.py --lengths 512,4096 --rounds 7
+  python benchmarks/watch.py --lengths 32768 --ways blind,rows
   python benchmarks/watch.py --quick                       does it run? seconds, no figures to keep"""
 
 NAMES = {
@@ -34,7 +35,7 @@ ROUNDS = {8192: 2, 32_768: 1}  # from so many tokens on, where a round takes min
 
 def measured(options: argparse.Namespace, length: int, layers: int) -> tuple[Table, dict[str, Any]]:
     """A row for each way, each in its own process; and what was measured."""
-    ways = [way for way in NAMES if way != "eager" or length <= MOST]
+    ways = [way for way in options.ways.split(",") if way != "eager" or length <= MOST]
     engines = {way: Engine("watched", threads=options.threads) for way in ways}
     for way, engine in engines.items():
         engine.ask("prepare", way=way, length=length, layers=layers, threads=options.threads)
@@ -105,6 +106,7 @@ def sizes(lengths: Sequence[int], layers: int) -> Table:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = parser_of("watch", __doc__ or "", EXAMPLES)
     parser.add_argument("--lengths", default="512,1024,2048,4096,8192,32768", help="tokens (default %(default)s)")
+    parser.add_argument("--ways", default=",".join(NAMES), help="which of them, blind first (default %(default)s)")
     options = parsed(parser, arguments)
     report = Report("watch", options)
     lengths, layers = ([64], 2) if options.quick else ([int(n) for n in options.lengths.split(",")], 12)
