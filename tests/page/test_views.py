@@ -213,7 +213,7 @@ def test_entropies_of_long_input_are_exact_where_they_are_told(look: Look, tmp_p
 
 
 def saved(seen: Opened, name: str) -> bytes:
-    with seen.page.expect_download(timeout=5000) as waiting:
+    with seen.page.expect_download(timeout=20_000) as waiting:
         seen.page.locator(".buttons").get_by_role("button", name=name, exact=True).click()
     assert waiting.value.suggested_filename.endswith(f".{name.lower()}")
     return Path(waiting.value.path()).read_bytes()

@@ -231,8 +231,8 @@ app.save = async (kind) => {
   if (canvas) return captioned(canvas).toBlob((blob) => download(blob, `${name}.png`));
   if (!drawing) return app.tell(say('no svg'));
   const image = new Image(), width = Number(drawing.getAttribute('width')), height = Number(drawing.getAttribute('height')), out = make('canvas', { width: width * 2, height: height * 2 });
-  image.src = 'data:image/svg+xml;base64,' + btoa(String.fromCharCode(...new TextEncoder().encode(new XMLSerializer().serializeToString(drawing))));
-  await image.decode();
+  const code = btoa(String.fromCharCode(...new TextEncoder().encode(new XMLSerializer().serializeToString(drawing))));
+  await new Promise((onload, onerror) => Object.assign(image, { onload, onerror, src: 'data:image/svg+xml;base64,' + code }));
   out.getContext('2d').drawImage(image, 0, 0, width * 2, height * 2);
   out.toBlob((blob) => download(blob, `${name}.png`));
 };
