@@ -19,7 +19,7 @@ from polyhead.core.norm import LayerNorm
 from polyhead.lens.page.answers import Answers
 from polyhead.lens.page.bundle import page
 from polyhead.lens.page.scene import Scene
-from polyhead.lens.page.server import Server, app_of
+from polyhead.lens.page.server import Server
 from polyhead.lens.recording import Call, Recording
 from polyhead.lens.rulers import Words
 from polyhead.lens.watch import watch
@@ -63,7 +63,7 @@ def open_page(path: str, threads: int) -> dict[str, Any]:
     start = time.perf_counter()
     answers = Answers([Scene(Recording.load(path), "a long text", "a model")])
     addresses = Queue[str]()
-    server = Server(app_of(answers, page(), TOKEN), 0, addresses.put, TOKEN)
+    server = Server(answers, page(), 0, addresses.put, TOKEN)
     threading.Thread(target=server.run, daemon=True).start()
     address = addresses.get()
     held["port"] = int(address.split(":")[2].split("/")[0])

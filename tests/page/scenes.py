@@ -14,7 +14,7 @@ from torch import nn
 from polyhead.lens.page.answers import Answers
 from polyhead.lens.page.bundle import page
 from polyhead.lens.page.scene import Scene
-from polyhead.lens.page.server import Server, app_of
+from polyhead.lens.page.server import Server
 from polyhead.lens.recording import Recording
 from polyhead.lens.rulers import Words
 from polyhead.lens.see import Seen, see
@@ -34,7 +34,7 @@ def served(answers: Answers) -> tuple[tuple[Server, Thread], str]:
         told.append(address)
         listening.set()
 
-    server = Server(app_of(answers, page(), TOKEN), 0, hear, TOKEN)
+    server = Server(answers, page(), 0, hear, TOKEN)
     thread = Thread(target=server.run, daemon=True)
     thread.start()
     assert listening.wait(20)

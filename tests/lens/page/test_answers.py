@@ -5,6 +5,8 @@ from __future__ import annotations
 from fractions import Fraction
 from math import floor
 from pathlib import Path
+from threading import Barrier
+from time import sleep
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ from polyhead.core import Run
 from polyhead.core.position import Position
 from polyhead.errors import ArgumentError, DataError
 from polyhead.lens.page import wire
-from polyhead.lens.page.answers import Answers
+from polyhead.lens.page.answers import Answer, Answers
 from polyhead.lens.page.maps import spread
 from polyhead.lens.page.scene import Scene
 from polyhead.lens.recording import Recording
@@ -423,3 +425,21 @@ def test_a_part_of_mere_places_has_a_name() -> None:
     recording.rulers = {"decoder": Places(50)}
     assert told(answers_of(recording), "scene.json")["parts"]["decoder"]["title"] == {"en": "places", "zh": "位置"}
     assert CHOSEN.count == 7
+
+
+def test_whoever_asks_for_what_is_being_made_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers, made, begun = answers_of(recorded()), list[str](), Barrier(2)
+    real = Answers.made
+
+    def slow(self: Answers, path: str) -> Answer | None:
+        begun.wait(5)
+        sleep(0.05)
+        made.append(path)
+        return real(self, path)
+
+    monkeypatch.setattr(Answers, "made", slow)
+    answers.ahead()
+    begun.wait(5)
+    opening = f"thumbs/{answers.scenes[0].opens}.bin"
+    found = answers.get(opening)
+    assert made == [opening] and found is answers.remembered[opening] and not answers.making

@@ -22,7 +22,7 @@ import pytest
 
 from polyhead.errors import ArgumentError
 from polyhead.lens.page import bundle, wire
-from polyhead.lens.page.server import Server, app_of, sent, serve
+from polyhead.lens.page.server import Server, sent, serve
 from polyhead.lens.rulers import Words
 from tests.hostile import HOSTILE
 from tests.lens.page.scenes import answers_of, recorded, simple
@@ -55,7 +55,7 @@ def ask() -> Iterator[Asked]:
     recording = recorded()
     recording.rulers = {"encoder": Words(tuple(HOSTILE[:9]))}
     addresses = Queue[str]()
-    server = Server(app_of(answers_of(recording, long(300)[0]), simple(), TOKEN), 0, addresses.put, TOKEN)
+    server = Server(answers_of(recording, long(300)[0]), simple(), 0, addresses.put, TOKEN)
     thread = threading.Thread(target=server.run)
     thread.start()
     address = addresses.get(timeout=30)

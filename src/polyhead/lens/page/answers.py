@@ -7,7 +7,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from threading import Lock
+from threading import Lock, Thread
 from time import sleep
 from typing import Any, TypeVar
 
@@ -49,6 +49,7 @@ class Answers:
     others: dict[int, Scene] = field(default_factory=dict[int, Scene])
     remembered: OrderedDict[str, Answer] = field(default_factory=OrderedDict[str, Answer])
     bytes: int = 0
+    making: dict[str, Lock] = field(default_factory=dict[str, Lock])
     lock: Lock = field(default_factory=Lock)
     looking: Lock = field(default_factory=Lock)  # a head is looked at alone: two cores are not fought for
 
@@ -57,16 +58,33 @@ class Answers:
             raise ArgumentError(f"A page shows one recording, or compares two; found {len(self.scenes)}.")
 
     def get(self, path: str) -> Answer | None:
-        """The answer to a path, None where there is none."""
+        """The answer to a path, None where there is none; whoever asks while it is being made waits for it."""
         with self.lock:
-            if path in self.remembered:
-                self.remembered.move_to_end(path)
-                return self.remembered[path]
-        found = self.made(path)
-        if found is not None:
+            if found := self.held(path):
+                return found
+            alone = self.making.setdefault(path, Lock())
+        with alone:
             with self.lock:
-                self.remember(path, found)
+                if found := self.held(path):  # made by the one that was waited for
+                    return found
+            try:
+                found = self.made(path)
+                if found is not None:
+                    with self.lock:
+                        self.remember(path, found)
+            finally:
+                with self.lock:
+                    self.making.pop(path, None)
         return found
+
+    def held(self, path: str) -> Answer | None:
+        if path in self.remembered:
+            self.remembered.move_to_end(path)
+        return self.remembered.get(path)
+
+    def ahead(self) -> None:
+        """Begin what a page asks for first, before it asks."""
+        Thread(target=self.get, args=(f"thumbs/{self.scenes[0].opens}.bin",), daemon=True).start()
 
     def shown(self, which: int) -> Scene:
         """The first recording or the second (odd), of which sequence (the half); those that somebody asked for stay."""

@@ -69,13 +69,14 @@ def sent(body: bytes, type: str, packs: bool, headers: dict[str, str]) -> Respon
 
 
 class Server(uvicorn.Server):
-    """A server that says its address once it listens."""
+    """A server that says its address once it listens; meanwhile the picture that a page opens with is made."""
 
-    def __init__(self, app: FastAPI, port: int, tell: Callable[[str], None], token: str):
+    def __init__(self, answers: Answers, page: Page, port: int, tell: Callable[[str], None], token: str):
+        answers.ahead()
         super().__init__(
             uvicorn.Config(
-                app, host=HOST, port=port, log_config=None, log_level="critical", access_log=False,
-                server_header=False, lifespan="off",
+                app_of(answers, page, token), host=HOST, port=port, log_config=None, log_level="critical",
+                access_log=False, server_header=False, lifespan="off",
                 timeout_graceful_shutdown=1,
             )
         )  # fmt: skip
@@ -91,7 +92,7 @@ class Server(uvicorn.Server):
 def serve(answers: Answers, page: Page, *, port: int = 0, tell: Callable[[str], None] = print) -> None:
     """Answer until Ctrl-C. port: 0 for one that is free. tell: hears the address. Raises ArgumentError."""
     token = secrets.token_urlsafe(24)
-    server = Server(app_of(answers, page, token), port, tell, token)
+    server = Server(answers, page, port, tell, token)
     try:
         server.run()
     except KeyboardInterrupt:  # the way it ends
