@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from polyhead.operator import Bias, Cache, Rule, ScoreMod, attention
+from polyhead.operator import Bias, Cache, Pages, Rule, ScoreMod, attention
 
 
 class Observer(Protocol):
@@ -29,7 +29,8 @@ class Run:
 
     mask, memory_mask: a rule, a boolean tensor broadcastable to [B, H, T, S] (True = may look), or None.
     memory [B, S, D]: what a decoder reads. bias: Alibi, Buckets or a float tensor [B, H, T, S].
-    positions [B, T]: given when padding is on the left; otherwise counted from the cache's length.
+    positions [B, T]: given when padding is on the left or rows stand at unlike places, as rows of `Pages` do; otherwise
+    counted from the cache's length.
     added, memory_added: position embeddings for stacks that add them in every layer.
     observer: read from `watching` once, when the Run is made, and never inside a layer.
     turns: cosines and sines of rotary positions, which `Stack` makes once for all its layers.
@@ -43,7 +44,7 @@ class Run:
     positions: Tensor | None = None
     added: Tensor | None = None
     memory_added: Tensor | None = None
-    cache: Cache | None = None
+    cache: Cache | Pages | None = None
     observer: Observer | None = field(default_factory=watching.get)
     turns: tuple[Tensor, Tensor] | None = None
     layer: int = 0

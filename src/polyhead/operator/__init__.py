@@ -5,7 +5,8 @@ request.py   the door: checked arguments    cache.py    keys and values already 
 kernels/     the table of kernels           norms.py    how long values are after the output projection
 observe.py   what is asked of the weights   answers.py  what was found out
 statistics/  ways to find it out            record.py   what a call leaves behind; record_file.py as a file
-loops/       kernel and statistics in one look, compiled for a CPU
+loops/       kernel and statistics in one   paged.py    a cache in blocks that many sequences share
+             look, compiled for a CPU
 """
 
 from polyhead.operator.answers import Links, Statistics
@@ -13,6 +14,7 @@ from polyhead.operator.attend import attend, attention, explain, rows
 from polyhead.operator.cache import Cache
 from polyhead.operator.kernels import Explanation
 from polyhead.operator.observe import Observe
+from polyhead.operator.paged import Pages, Pool, Table
 from polyhead.operator.record import Record
 from polyhead.operator.rules import (
     Alibi,
@@ -45,12 +47,15 @@ __all__ = [
     "Links",
     "MaskMod",
     "Observe",
+    "Pages",
+    "Pool",
     "Prefix",
     "Record",
     "Rule",
     "ScoreMod",
     "Segments",
     "Statistics",
+    "Table",
     "Window",
     "attend",
     "attention",

@@ -1,0 +1,213 @@
+"""Keys and values of many sequences in blocks of one pool: sequences grow, share what they have in common, and leave.
+
+block          0          1          2          3          4          5
+holds     [the cat s][at on    ][he ran to ][          ][ the mat. ][          ]      (16 tokens each, in truth)
+
+first     table 0 1       the cat sat on                 7 places more fit in
+second    table 0 2       the cat she ran to             block 0 is kept once, and counted twice
+third     table 0 1 4     forked from an older first     whoever writes into a block that is shared copies it before
+
+A block that nobody holds keeps what it held until it is needed again: who comes with the same beginning finds it there
+(Kwon et al. 2023, arXiv 2309.06180).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from polyhead.errors import ArgumentError
+from polyhead.operator.rules import Lengths
+
+SIZE = 16  # places in a block
+FIRST = 64  # blocks for which there is room at first
+
+Name = tuple[int, tuple[int, ...]]  # of a full block: the serial number of the one before it, and its own tokens
+
+
+@dataclass
+class Table:
+    """One sequence: the blocks that hold its `length` places, in order. `named`: so many of its blocks are known to the
+    pool by what they hold, the last of them as number `serial`."""
+
+    blocks: list[int] = field(default_factory=list[int])
+    length: int = 0
+    named: int = 0
+    serial: int = 0
+
+
+class Pool:
+    """`blocks` blocks of `size` places each, for the keys and values of every layer.
+
+    Memory is taken as it is first needed, and then kept. Raises ArgumentError for sizes that make no pool.
+    """
+
+    def __init__(self, blocks: int, size: int = SIZE):
+        for name, value in {"blocks": blocks, "size": size}.items():
+            if value < 1:
+                raise ArgumentError(f"{name} of a pool is {value}, but must be at least 1.")
+        self.blocks, self.size = blocks, size
+        self.rooms: dict[int, tuple[Tensor, Tensor]] = {}  # layer -> keys, values [blocks so far, size, G, K]
+        self.holders = [0] * blocks  # how many tables hold each block
+        self.idle = dict.fromkeys(range(blocks))  # blocks that nobody holds, the one to take first in front
+        self.known: dict[Name, int] = {}  # what a full block holds, and everything before it -> the block
+        self.names: dict[int, tuple[Name, int]] = {}  # the other way, with its serial number
+        self.serials = 0
+        self.reach = 0  # blocks that were ever taken are below this number
+
+    @property
+    def open(self) -> int:
+        """How many blocks can be taken."""
+        return len(self.idle)
+
+    def needed(self, tables: Sequence[Table], n: int) -> int:
+        """How many blocks n places more of each table take: new ones, and copies of half full ones that are shared."""
+        new = sum(-(-(table.length + n) // self.size) - len(table.blocks) for table in tables)
+        half = Counter(table.blocks[-1] for table in tables if table.length % self.size)
+        return new + sum(min(writers, self.holders[block] - 1) for block, writers in half.items())
+
+    def grow(self, table: Table, n: int) -> None:
+        """Give a table room for n places more; the caller has seen that there are blocks for it."""
+        if table.length % self.size and self.holders[table.blocks[-1]] > 1:
+            own, shared = self.take(), table.blocks[-1]
+            for layer in self.rooms:
+                for room in self.stretched(layer):
+                    room[own] = room[shared]
+            self.release(shared)
+            table.blocks[-1] = own
+        while len(table.blocks) * self.size < table.length + n:
+            table.blocks.append(self.take())
+
+    def fork(self, table: Table) -> Table:
+        """A second sequence that begins with the same places, none of which is copied."""
+        for block in table.blocks:
+            self.holders[block] += 1
+        return Table([*table.blocks], table.length, table.named, table.serial)
+
+    def free(self, table: Table) -> None:
+        """Let a sequence go. Its end is forgotten before its beginning, which others may share."""
+        for block in reversed(table.blocks):
+            self.release(block)
+        table.blocks, table.length, table.named, table.serial = [], 0, 0, 0
+
+    def begun(self, tokens: Tensor) -> Table:
+        """A table that holds as many whole blocks of a row [t] as are known, all but its last token at most."""
+        table = Table()
+        while (table.named + 1) * self.size < len(tokens):
+            name = self.name(table, tokens)
+            if name not in self.known:
+                break
+            self.adopt(table, name)
+            table.blocks.append(self.known[name])
+            table.length += self.size
+        return table
+
+    def learn(self, table: Table, tokens: Tensor) -> None:
+        """Know a table's full blocks by the tokens [t] that they hold; one that is known already is then kept once."""
+        while (table.named + 1) * self.size <= table.length:
+            name, own = self.name(table, tokens), table.blocks[table.named]
+            if name not in self.known:
+                self.serials += 1
+                self.known[name], self.names[own] = own, (name, self.serials)
+                table.named, table.serial = table.named + 1, self.serials
+                continue
+            table.blocks[table.named] = self.known[name]
+            self.adopt(table, name)
+            self.release(own)
+
+    def name(self, table: Table, tokens: Tensor) -> Name:
+        """The name of a table's first block that is not named yet."""
+        start = table.named * self.size
+        return table.serial, tuple(tokens[start : start + self.size].tolist())  # pyright: ignore
+
+    def adopt(self, table: Table, name: Name) -> None:
+        """Hold a known block as the table's next named one."""
+        block = self.known[name]
+        self.idle.pop(block, None)
+        self.holders[block] += 1
+        table.named, table.serial = table.named + 1, self.names[block][1]
+
+    def take(self) -> int:
+        """A block that nobody holds, the longest idle one; what it held is forgotten."""
+        block = next(iter(self.idle))
+        del self.idle[block]
+        self.holders[block], self.reach = 1, max(self.reach, block + 1)
+        if block in self.names:
+            del self.known[self.names.pop(block)[0]]
+        return block
+
+    def release(self, block: int) -> None:
+        """One holder less."""
+        self.holders[block] -= 1
+        if self.holders[block] == 0:
+            self.idle[block] = None
+
+    def room(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """The blocks [n, size, G, K] that hold keys like these [N, G, T, K] and values like those, of one layer."""
+        if layer not in self.rooms:
+            key, value = (x.new_zeros(0, self.size, x.shape[1], x.shape[3]) for x in (key, value))
+            self.rooms[layer] = key, value
+        return self.stretched(layer)
+
+    def stretched(self, layer: int) -> tuple[Tensor, Tensor]:
+        """A layer's keys and values, with room for every block that was ever taken."""
+        keys, values = self.rooms[layer]
+        if len(keys) < self.reach:
+            self.rooms[layer] = self.wider(keys), self.wider(values)
+        return self.rooms[layer]
+
+    def wider(self, room: Tensor) -> Tensor:
+        """The same with twice the room that is needed, as far as the pool goes; zeros, for what a mask hides must still
+        be a number."""
+        larger = room.new_zeros(min(self.blocks, max(FIRST, 2 * self.reach)), *room.shape[1:])
+        larger[: len(room)] = room
+        return larger
+
+
+class Pages:
+    """What one pass reads and writes: N sequences, of which each adds some places, T at most.
+
+    To a layer it is a cache: `extend` takes keys and values [N, G, T, K] and gives those of all S places so far, a row
+    for each sequence, padded on the right. `mask` hides the padding and puts every query where it stands; `positions`
+    [N, T] are its places. `grow` must have made room before.
+    """
+
+    def __init__(self, pool: Pool, tables: Sequence[Table], new: Sequence[int], device: torch.device):
+        self.pool, self.tables, self.new = pool, tables, new
+        T, ends = max(new), [table.length + n for table, n in zip(tables, new, strict=True)]
+        self.most = max(ends)
+        width = -(-self.most // pool.size)
+        self.blocks = torch.tensor([(table.blocks + width * [0])[:width] for table in tables], device=device)  # [N, s]
+        start = torch.tensor([table.length for table in tables], device=device)[:, None]
+        added, step = torch.tensor(new, device=device)[:, None], torch.arange(T, device=device)
+        self.positions = start + torch.minimum(step, added - 1)  # [N, T]
+        self.real = step < added  # [N, T]
+        place = self.blocks.gather(1, self.positions // pool.size) * pool.size + self.positions % pool.size
+        self.places = place[self.real]  # in the pool, of what is new
+        alike = len(set(ends)) == 1 and len(set(new)) == 1
+        self.mask = None if alike else Lengths(start[:, 0] + added[:, 0], queries=added[:, 0])
+        self.length = 0  # places that all rows have behind them: a pass over pages says where each row stands
+
+    def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Keep [N, G, T, K] of one layer; all places so far come back, [N, G, S, K]."""
+        rooms = self.pool.room(layer, key, value)
+        return self.through(rooms[0], key), self.through(rooms[1], value)
+
+    def through(self, room: Tensor, new: Tensor) -> Tensor:
+        """Write what is new into the pool, and gather all that the rows hold."""
+        room.flatten(0, 1)[self.places] = new.transpose(1, 2)[self.real]
+        held = room.index_select(0, self.blocks.flatten()).view(len(self.blocks), -1, *room.shape[2:])
+        return held[:, : self.most].transpose(1, 2)
+
+    def once(self, layer: int, make: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, bool]:
+        """Keys and values of a memory; pages keep none."""
+        return *make(), False
+
+    def advance(self, n: int) -> None:
+        """Called by the stack, once a pass, after its last block."""
+        for table, added in zip(self.tables, self.new, strict=True):
+            table.length += added
