@@ -59,7 +59,12 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
 
 
 def reads_words(pair: Both) -> bool:
-    return pair.family.reads in ("text", "pair")
+    return pair.family.reads in ("text", "pair", "text or image")
+
+
+def pad_of(pair: Both) -> int:
+    config = pair.ours.config
+    return getattr(config, "text", config).pad_id or 0
 
 
 def test_no_architecture_is_left_out() -> None:
@@ -74,7 +79,7 @@ def test_their_folder_gives_their_answers_here(make: Make, architecture: str, va
     assert difference(ours_of(pair, x, target), theirs_for(pair, x, target)) < 1e-5
     if reads_words(pair):
         mask = real(x, LENGTHS)
-        padded = x.where(mask, pair.ours.config.pad_id or 0)
+        padded = x.where(mask, pad_of(pair))
         ours, theirs = ours_of(pair, padded, target, mask=mask), theirs_for(pair, padded, target, LENGTHS)
         assert difference(kept(ours, mask), kept(theirs, mask)) < 1e-5
 
@@ -136,7 +141,7 @@ def test_padding_on_either_side_changes_nothing(make: Make, architecture: str, v
     n, short = x.shape[1], x[1:, :6]
     alone = ours_of(pair, short, target[1:])
     for side in ("right", "left"):
-        row = torch.full((1, n), pair.ours.config.pad_id or 0)
+        row = torch.full((1, n), pad_of(pair))
         mask = torch.zeros(1, n, dtype=torch.bool)
         span = slice(0, 6) if side == "right" else slice(n - 6, n)
         row[:, span], mask[:, span] = short, True

@@ -56,6 +56,19 @@ WHISPER: dict[str, Any] = {
 }  # fmt: skip
 MARIAN: dict[str, Any] = {
     "vocab_size": WORDS, "d_model": 24, "encoder_layers": 2, "decoder_layers": 3, "encoder_attention_heads": 4,
+CLIP_TEXT: dict[str, Any] = {
+    "vocab_size": WORDS, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 20,
+    "max_position_embeddings": 40, "projection_dim": 14, "pad_token_id": PAD, "bos_token_id": 2, "eos_token_id": 7,
+}  # fmt: skip
+CLIP_IMAGE: dict[str, Any] = {
+    "hidden_size": 36, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 28, "image_size": 12,
+    "patch_size": 4, "projection_dim": 14,
+}  # fmt: skip
+CLIP: dict[str, Any] = {
+    "text_config": CLIP_TEXT | {"projection_dim": 9}, "vision_config": CLIP_IMAGE | {"projection_dim": 11},
+    "projection_dim": 14,
+}  # fmt: skip
+OTHERWISE = {"hidden_act": "gelu", "layer_norm_eps": 1e-3}
     "decoder_attention_heads": 2, "encoder_ffn_dim": 28, "decoder_ffn_dim": 20, "max_position_embeddings": 40,
     "activation_function": "swish", "scale_embedding": True, "pad_token_id": PAD, "eos_token_id": END,
     "decoder_start_token_id": PAD, "forced_eos_token_id": None, "dropout": 0.0,
@@ -167,8 +180,18 @@ def theirs_of(architecture: str, settings: dict[str, Any]) -> Any:
     model = kind(kind.config_class(**settings)).eval()
     for name, parameter in model.named_parameters():
         if parameter.requires_grad or "embed_positions" not in name or architecture.startswith("Whisper"):
-            mean = float(name.endswith(("norm.weight", "LayerNorm.weight")))
+            mean = float(name.endswith(("norm.weight", "LayerNorm.weight", "norm1.weight", "norm2.weight")))
             nn.init.normal_(parameter.data, mean=mean, std=0.3)
+    "CLIPModel": {
+        "": CLIP,
+        "gelu": CLIP | {
+            "text_config": CLIP_TEXT | OTHERWISE | {"eos_token_id": 2}, "vision_config": CLIP_IMAGE | OTHERWISE,
+        },
+    },
+    "CLIPTextModelWithProjection": {
+        "": CLIP_TEXT, "old": CLIP_TEXT | {"eos_token_id": 2}, "gelu": CLIP_TEXT | OTHERWISE,
+    },
+    "CLIPVisionModelWithProjection": {"": CLIP_IMAGE, "gelu": CLIP_IMAGE | OTHERWISE | {"num_channels": 1}},
     for name, buffer in model.named_buffers():
         if name == "final_logits_bias":
             buffer.normal_()
@@ -206,7 +229,23 @@ def some_inputs(pair: Both, rows: int = 2) -> Tensor:
         case "sound":
             return torch.randn(rows, c.bands, 2 * c.n_frames, generator=generator)
         case _:
-            return some_ids(rows, 9)
+            ids = some_ids(rows, 9)
+            if reads_a_space(pair):  # its vector is read where the end sign first stands
+                ids[:, 3:5] = getattr(c, "text", c).eos_id
+            return ids
+
+
+def reads_a_space(pair: Both) -> bool:
+    """Whether a text or an image becomes one vector, by a head that knows what was read."""
+    return pair.family.does in ("shared vector", "similarity")
+
+
+def one_image(pair: Both, like: Tensor) -> Tensor:
+    """What the other tower reads beside texts."""
+    c = pair.ours.config.image
+    kind = next(pair.ours.image.parameters()).dtype
+    pixels = torch.randn(1, c.channels, *c.image_size, generator=torch.Generator().manual_seed(4))
+    return pixels.to(like.device, kind)
 
 
 def out_of(answer: Any) -> Tensor:
@@ -236,6 +275,9 @@ def theirs_for(pair: Both, x: Tensor, target: Tensor, lengths: Tensor | None = N
     more: dict[str, Tensor] = {} if lengths is None else {"attention_mask": real(x, lengths).long()}
     more |= {"decoder_input_ids": target} if is_encoder_decoder(pair) else {}
     name = {"image": "pixel_values", "sound": "input_features"}.get(pair.family.reads, "input_ids")
+    for name in ("logits_per_text", "text_embeds", "image_embeds"):
+        if hasattr(answer, name):
+            return getattr(answer, name)
     return out_of(pair.theirs(**{name: x}, **more))
 
 
@@ -253,4 +295,9 @@ def kept(x: Tensor, real: Tensor) -> Tensor:
 
 def difference(ours: Tensor, expected: Tensor) -> float:
     assert ours.shape == expected.shape, (ours.shape, expected.shape)
+    if reads_a_space(pair):
+        tower = getattr(pair.ours, "text", pair.ours)
+        vectors = tower.head(tower.encode(x, run), x)
+        return vectors if tower is pair.ours else pair.ours.head(vectors, pair.ours.image(one_image(pair, x)))
     return float((ours - expected).abs().max() / expected.abs().max())
+    more |= {"pixel_values": one_image(pair, x)} if pair.family.towers else {}

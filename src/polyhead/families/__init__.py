@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -56,6 +56,9 @@ ARCHITECTURES = {
     "DeiTForImageClassificationWithTeacher": "vit",
     "WhisperForConditionalGeneration": "whisper",
 }
+    "CLIPModel": "clip",
+    "CLIPTextModelWithProjection": "clip",
+    "CLIPVisionModelWithProjection": "clip",
 TRANSLATOR = "MarianMTModel"  # what a translation recipe trains unless it says otherwise
 
 
@@ -64,9 +67,10 @@ class Family:
     """What loading, saving and asking need to know of one kind of model.
 
     does: what its head gives, such as "next word" or "labels". reads: what goes in, "text", "image" or "sound"; "pair"
-    is one text read and another written, with one vocabulary or two. settle: a config, and a way to tensors of the file
-    by name -> the config that they fit, where config.json alone does not say. taught: a config -> what such a model was
-    taught to be asked, as config.json's task_specific_params would have it.
+    is one text read and another written, with one vocabulary or two; "text or image" is either, each by a tower of its
+    own. settle: a config, and a way to tensors of the file by name -> the config that they fit, where config.json alone
+    does not say. taught: a config -> what such a model was taught to be asked, as config.json's task_specific_params
+    would have it. towers: what a tower reads -> the architecture that it is by itself.
     """
 
     architecture: str
@@ -76,11 +80,12 @@ class Family:
     keys: Keys
     names: Callable[[Any], Names]
     build: Callable[[Any], nn.Module]
-    reads: Literal["text", "pair", "image", "sound"]
+    reads: Literal["text", "pair", "image", "sound", "text or image"]
     settle: Callable[[Any, Callable[[str], Tensor | None]], Any] = lambda config, tensor: config
     taught: Callable[[Any], Mapping[str, Mapping[str, Any]]] = lambda config: {}
 
 
+    towers: Mapping[str, str] = field(default_factory=dict[str, str])
 def family(architecture: str) -> Family:
     """The family that builds a model named so in config.json's `architectures`."""
     if architecture not in ARCHITECTURES:

@@ -276,7 +276,8 @@ WHISPER = group(
 
 SIZES: dict[str, Size] = {
     **GPT2, **GPT3, **MEGATRON, **TNLG, **BLOOM, **BERT, **ROBERTA, **DISTILBERT, **ELECTRA, **TRANSFORMER, **BART,
-    **T5, **FLAN, **MT5, **LLAMA, **LLAMA2, **LLAMA3, **QWEN2, **QWEN3, **MISTRAL, **VIT, **DEIT, **WHISPER,
+    **T5, **FLAN, **MT5, **LLAMA, **LLAMA2, **LLAMA3, **QWEN2, **QWEN3, **MISTRAL, **MIXTRAL,
+    **SWITCH, **VIT, **DEIT, **CLIP, **WHISPER,
 }  # fmt: skip
 
 
@@ -287,3 +288,24 @@ def size(name: str) -> Size:
             f"There is no published size '{name}'.{did_you_mean(name, SIZES)} `polyhead info --sizes` lists them"
         )
     return SIZES[name]
+CLIP_BASE: dict[str, Any] = {}
+CLIP_LARGE: dict[str, Any] = {
+    "d_shared": 768, "text": {"d_model": 768, "n_heads": 12, "d_ff": 3072},
+    "image": {"n_layers": 24, "d_model": 1024, "n_heads": 16, "d_ff": 4096},
+}  # fmt: skip
+
+
+def clip(said: str, patch: int, side: int, size: Mapping[str, Any]) -> Size:
+    """Two towers, of which the image's reads so many pixels in patches of so many."""
+    image = {**size.get("image", {}), "patch_size": (patch, patch), "image_size": (side, side)}
+    source = "Radford et al. 2021, table 20; parameters of OpenCLIP's model profile"
+    return Size("CLIPModel", said, source, {**size, "image": image})
+
+
+CLIP = {
+    "clip.b32": clip("151.28M", 32, 224, CLIP_BASE),
+    "clip.b16": clip("149.62M", 16, 224, CLIP_BASE),
+    "clip.l14": clip("427.62M", 14, 224, CLIP_LARGE),
+    "clip.l14-336": clip("427.94M", 14, 336, CLIP_LARGE),
+}
+

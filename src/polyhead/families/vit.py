@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -20,7 +19,7 @@ from polyhead.embedding.patches import Patches
 from polyhead.families import Family
 from polyhead.families.wiring import Encoder
 from polyhead.readout.labels import Labels, Vectors
-from polyhead.weights.config_keys import LABELS, Form, Keys
+from polyhead.weights.config_keys import LABELS, Keys, side
 from polyhead.weights.names import Names
 
 
@@ -65,18 +64,6 @@ class TaughtLabels(nn.Module):
 def build(head: Callable[[Config], nn.Module], second: bool, c: Config) -> Encoder:
     embed = Patches(c.image_size, c.patch_size, c.channels, c.d_model, second=second, p=c.dropout)
     return Encoder(c, embed, Stack(c.recipe()), head(c))
-
-
-def side(key: str) -> Form:
-    """One number for a square, or height and width."""
-
-    def read(raw: Mapping[str, Any]) -> tuple[int, int]:
-        sides = raw[key] if isinstance(raw[key], list) else [raw[key]] * 2
-        if len(sides) != 2 or not all(isinstance(n, int) and n > 0 for n in sides):
-            raise ValueError(f"a whole number above 0 or two of them, found {raw[key]!r}")
-        return sides[0], sides[1]
-
-    return Form((key,), read, lambda sides: {key: sides[0] if sides[0] == sides[1] else list(sides)})
 
 
 def keys(model_type: str) -> Keys:

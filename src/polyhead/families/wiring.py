@@ -1,6 +1,8 @@
-"""The three ways that models are put together: a family says of what, these say in which order.
+"""The ways that models are put together: a family says of what, these say in which order.
 
 Encoder           input -> embed -> stack -> head
+Tower             input -> embed -> stack -> head, which makes one vector of it, in a space that two towers share
+TwoTowers         text -> tower -> vector;  image -> tower -> vector;  both -> head
 Decoder           ids so far -> embed -> causal stack -> head
 EncoderDecoder    input -> source -> encoder -> memory;  ids so far -> target -> decoder, which reads memory -> head
 """
@@ -32,6 +34,26 @@ class Encoder(nn.Module):
     def forward(self, x: Tensor, lengths: Tensor | None = None, **more: Tensor) -> Tensor:
         """Rows of the given lengths [B] -> what the head makes of their vectors."""
         return self.head(self.encode(x, Run(mask=hidden(lengths)), **more))
+
+
+class Tower(Encoder):
+    """An encoder of a text or an image as one vector, in a space where both kinds are; its head knows what was read."""
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None, **more: Tensor) -> Tensor:
+        """Ids [B, T] of the given lengths [B], or pixels, -> vectors [B, E], as long as they come."""
+        return self.head(self.encode(x, Run(mask=hidden(lengths)), **more), x)
+
+
+class TwoTowers(nn.Module):
+    """Reads texts and images, each kind by a tower of its own, and says how near they are."""
+
+    def __init__(self, config: Any, text: Tower, image: Tower, head: nn.Module):
+        super().__init__()
+        self.config, self.text, self.image, self.head = config, text, image, head
+
+    def forward(self, ids: Tensor, pixels: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Texts [B, T] of the given lengths [B] and images [I, C, height, width] -> scores [B, I]."""
+        return self.head(self.text(ids, lengths), self.image(pixels))
 
 
 class Decoder(nn.Module):

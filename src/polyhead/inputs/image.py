@@ -35,13 +35,17 @@ FILE, NESTED = "preprocessor_config.json", "processor_config.json"
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # none of them runs a program, as EPS would
 MOST_PIXELS = 89_478_485  # of one image: 256 MiB in three channels, where PIL begins to warn
 LONGEST_SIDE = 1 << 14  # that a file may ask for
+SQUARE = "default_to_square"  # what one number as a size means; here it goes by the processor's type
 WHITE_IS_65535 = ("PNG", "PPM")  # even where PIL has mode I, which has room for more
 BITS, BLACK = 258, 262  # tags of TIFF: bits of a number, and which number is black: 1 for 0, 0 for the largest
 
 BILINEAR, BICUBIC = 2, 3  # of PIL's codes: 0 nearest, 1 Lanczos, 2 bilinear, 3 bicubic, 4 box, 5 Hamming
 
-#  Processor types -> whether an image is made a seventh too large, by bicubic, and its middle cropped.
-CROPS = {"ViTImageProcessor": False, "DeiTImageProcessor": True}
+#  Processor types; what each does where a file does not say, `standard` tells.
+TYPES = ("ViTImageProcessor", "DeiTImageProcessor", "CLIPImageProcessor", "SiglipImageProcessor")
+SHORTER = TYPES[2:]  # of which one number as a size is that of the shorter side
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # of what CLIP learned from (Radford et al. 2021)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 #  What a step cannot do without.
 NEEDS = {
@@ -52,7 +56,7 @@ NEEDS = {
 }
 
 #  Keys that must hold one of these values, since nothing else is built here; and keys without a say in pixels.
-ONLY = {"do_pad": (False, None), "default_to_square": (True,), "data_format": ("channels_first", None)}
+ONLY = {"do_pad": (False, None), "data_format": ("channels_first", None)}
 KEPT = (
     "feature_extractor_type", "processor_class", "transformers_version", "return_tensors", "device",
     "disable_grouping", "image_seq_length", "pad_size", "use_fast", "_name_or_path", "_processor_class",
@@ -134,22 +138,24 @@ class Images:
     def load(cls, folder: str | Path, absent: Images | None = None) -> Images:
         """The settings in a model folder; what the file leaves out is as its processor type has it in `transformers`.
 
+        Those inside processor_config.json, where newer folders have them, go before preprocessor_config.json, as there.
         absent: the settings where there is no file (see `standard`); its type and channels hold where a file does not
         say. Raises CheckpointError if there is nothing to go by, ConfigError naming all that cannot be honoured.
         """
         path = Path(folder) / FILE
-        if "image_processor" in (_read_json(path.with_name(NESTED)) or {}):
-            raise ConfigError(
-                f"{path.with_name(NESTED)} has settings for images of its own, which would go before those of {FILE} "
-                "and are not read here; move what its 'image_processor' holds there"
-            )
-        raw = _read_json(path)
+        raw = (_read_json(path.with_name(NESTED)) or {}).get("image_processor")
+        if raw is not None:
+            path = path.with_name(NESTED)
+            if not isinstance(raw, dict):
+                raise CheckpointError(f"{path}: image_processor must be a JSON object, but is {raw!r:.80}")
+        else:
+            raw = _read_json(path)
         if raw is None and absent is None:
             raise CheckpointError(f"There is no {path}; the folder of a model that reads images has one")
         if raw is None:
             return cast("Images", absent)
         try:
-            return _from_raw(raw, absent)
+            return _from_raw(cast("dict[str, Any]", raw), absent)
         except ConfigError as told:
             raise ConfigError(f"{path}: {told}") from None
 
@@ -227,13 +233,27 @@ class Images:
 
 
 def standard(kind: str = "ViTImageProcessor", size: tuple[int, int] = (224, 224), channels: int = 3) -> Images:
-    """What a processor of this type does for a model of (height, width) and channels, where no file says otherwise."""
+    """What a processor of this type does for a model of (height, width) and channels, where no file says otherwise.
+
+    DeiT's makes an image a seventh too large, CLIP's its shorter side as long as the model's, and both crop the middle.
+    """
     grey = (0.5,) * channels
     images = Images(image_processor_type=kind, size=Sides(*size), image_mean=grey, image_std=grey, channels=channels)
-    if not CROPS[images.image_processor_type]:
-        return images
-    larger = Sides(size[0] * 8 // 7, size[1] * 8 // 7)  # 256 for 224
-    return replace(images, size=larger, resample=BICUBIC, do_center_crop=True, crop_size=Sides(*size))
+    match images.image_processor_type:
+        case "DeiTImageProcessor":
+            larger = Sides(size[0] * 8 // 7, size[1] * 8 // 7)  # 256 for 224
+            return replace(images, size=larger, resample=BICUBIC, do_center_crop=True, crop_size=Sides(*size))
+        case "CLIPImageProcessor":
+            images = replace(
+                images, size=Shortest(max(size)), resample=BICUBIC, do_center_crop=True, crop_size=Sides(*size)
+            )
+            if channels == 3:
+                images = replace(images, do_convert_rgb=True, image_mean=CLIP_MEAN, image_std=CLIP_STD)
+            return images
+        case "SiglipImageProcessor":
+            return replace(images, resample=BICUBIC, do_convert_rgb=channels == 3)
+        case _:
+            return images
 
 
 # --- one image -------------------------------------------------------------------------------------------------------
@@ -395,8 +415,11 @@ def _from_raw(raw: Mapping[str, Any], absent: Images | None) -> Images:
     kind = kind or (absent.image_processor_type if absent else None)
     values, wrong = _read({**given, "image_processor_type": kind} if kind else given)
     if not kind:
-        wrong.append(f"image_processor_type is missing, expected one of {', '.join(CROPS)}")
-    known = {*KEYS, *ONLY, *KEPT}
+        wrong.append(f"image_processor_type is missing, expected one of {', '.join(TYPES)}")
+    known = {*KEYS, *ONLY, *KEPT, SQUARE}
+    square = values.get("image_processor_type") not in SHORTER
+    if SQUARE in raw and raw[SQUARE] != square:
+        wrong.append(f"{SQUARE}={raw[SQUARE]!r} is not supported (only {square})")
     for key, value in raw.items():
         if key in ONLY and value not in ONLY[key]:
             wrong.append(f"{key}={value!r} is not supported (only {ONLY[key][0]!r})")
@@ -428,6 +451,8 @@ def _read(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Our values of the settings among the keys, and what is wrong with those that have none."""
     values: dict[str, Any] = {}
     wrong: list[str] = []
+    if type(given.get("size")) is int and _shorter(given.get("image_processor_type")):
+        given = {**given, "size": {"shortest_edge": given["size"]}}  # one number is the shorter side there
     for key, read in KEYS.items():
         if key in given:
             try:
@@ -448,9 +473,16 @@ def _kind(value: Any) -> str:
     """A processor type by its plain name; files also have it as its other makes and its forerunner were named."""
     if isinstance(value, str):
         value = value.removesuffix("Fast").removesuffix("Pil").replace("FeatureExtractor", "ImageProcessor")
-    if value not in [*CROPS]:
-        raise ValueError(f"one of {', '.join(CROPS)}")
+    if value not in [*TYPES]:
+        raise ValueError(f"one of {', '.join(TYPES)}")
     return value
+
+
+def _shorter(value: Any) -> bool:
+    try:
+        return _kind(value) in SHORTER
+    except ValueError:  # which is told elsewhere
+        return False
 
 
 def _truth(value: Any) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, cast
@@ -13,11 +13,11 @@ import torch
 from torch import nn
 
 from polyhead.errors import ArgumentError, CheckpointError, ConfigError, did_you_mean
-from polyhead.families import Family, family_of
+from polyhead.families import Family, family, family_of
 from polyhead.files import together, write_text
 from polyhead.inputs.chat_template import TEMPLATE
 from polyhead.inputs.image import FILE as IMAGES
-from polyhead.inputs.image import Images, Sides
+from polyhead.inputs.image import NESTED, Images, Sides
 from polyhead.inputs.pair import TARGET, Pair, load_pair, save_pair
 from polyhead.inputs.sound import Sounds
 from polyhead.inputs.tokenizer import Tokenizer
@@ -35,6 +35,7 @@ READERS: dict[str, dict[str, Callable[[Path], Any]]] = {
     "text": {"tokenizer": Tokenizer.load},
     "image": {"images": Images.load},
     "sound": {"sounds": Sounds.load, "tokenizer": load_pair},
+    "text or image": {"tokenizer": Tokenizer.load, "images": Images.load},
 }
 
 
@@ -44,7 +45,8 @@ class Loaded:
 
     tokenizer: a `Pair` where the model reads one text and writes another, else a `Tokenizer`; None where it knows no
     words. config: our settings. raw: config.json as it was read. generation: generation_config.json. folder: where
-    from. images, sounds: how pixels and pictures of sounds are made, where the model reads them.
+    from. images, sounds: how pixels and pictures of sounds are made, where the model reads them. whole: of a tower, the
+    model that it is of, by which its modules are named.
     """
 
     model: nn.Module
@@ -55,6 +57,7 @@ class Loaded:
     folder: Path | None = None
     images: Images | None = None
     sounds: Sounds | None = None
+    whole: nn.Module | None = None
 
     @property
     def config(self) -> Any:
@@ -63,6 +66,25 @@ class Loaded:
     @property
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
+
+    def tower(self, reads: str) -> Loaded:
+        """The tower that reads "text" or "image" as a model of its own, of the same weights; the model itself where it
+        has no towers."""
+        if reads not in self.family.towers:
+            return self
+        own = family(self.family.towers[reads])
+        return replace(self, model=getattr(self.model, reads), family=own, whole=self.model)
+
+    @property
+    def named(self) -> nn.Module:
+        """The model by which modules are named: the whole, of a tower."""
+        return self.model if self.whole is None else self.whole
+
+    @property
+    def under(self) -> str:
+        """What stands before the names of a tower's modules: "text." or "image."; nothing before others."""
+        found = (name for name, module in self.named.named_modules() if module is self.model)
+        return "".join(f"{name}." for name in found if name)
 
 
 def shipped() -> list[str]:
@@ -105,13 +127,13 @@ def load(name: str | Path, *, dtype: torch.dtype = torch.float32, device: Device
     place = device_of(device)
     folder = find(name)
     raw = read_json(folder / "config.json")
-    family = family_of(raw)
-    model = read_model(folder, raw, family, dtype)
-    inputs = {"tokenizer": None, **{name: load(folder) for name, load in READERS[family.reads].items()}}
+    kind = family_of(raw)
+    model = read_model(folder, raw, kind, dtype)
+    inputs = {"tokenizer": None, **{name: load(folder) for name, load in READERS[kind.reads].items()}}
     fits(inputs["tokenizer"], model, folder)
     shows(inputs.get("images"), model, folder)
     generation = read_json(folder / "generation_config.json") if (folder / "generation_config.json").is_file() else {}
-    return Loaded(model.to(place).eval(), family=family, raw=raw, generation=generation, folder=folder, **inputs)
+    return Loaded(model.to(place).eval(), family=kind, raw=raw, generation=generation, folder=folder, **inputs)
 
 
 def fits(tokenizer: Pair | Tokenizer | None, model: nn.Module, folder: Path) -> None:
@@ -207,14 +229,9 @@ def save(loaded: Loaded, folder: str | Path, *, dtype: torch.dtype | None = None
 
     Raises WriteError.
     """
-    with together(Path(folder), stale=(TARGET, TEMPLATE, SINGLE, INDEX)) as new:
-        if isinstance(loaded.tokenizer, Pair):
-            save_pair(loaded.tokenizer, new)
-        for part in (loaded.tokenizer, loaded.images, loaded.sounds):
-            if part is not None and not isinstance(part, Pair):
-                part.save(new)
-        if loaded.generation or hasattr(loaded.model, "decode"):
-            write_text(new / "generation_config.json", json.dumps(loaded.generation, indent=2) + "\n")
+    with together(Path(folder), stale=(TARGET, TEMPLATE, SINGLE, INDEX, NESTED)) as new:
+        write_readers(new, loaded)
+        write_generation(new, loaded)
         write_model(new, loaded.model, loaded.family, loaded.raw, dtype)
 
 
@@ -225,5 +242,11 @@ def write_model(
     raw = family.keys.write(model.config, raw)
     raw |= {"architectures": [family.architecture], "model_type": family.model_type}
     raw["dtype"] = str(dtype or next(model.parameters()).dtype).removeprefix("torch.")
-    write(folder, file_tensors(model, family.names(model.config), dtype))
     write_text(folder / "config.json", json.dumps(raw, indent=2, ensure_ascii=False) + "\n")
+    write(folder, file_tensors(model, family.names(model.config), dtype))
+    write_config(folder, model, family, raw, dtype)
+
+
+def write_config(
+    folder: Path, model: nn.Module, family: Family, raw: dict[str, Any], dtype: torch.dtype | None = None
+) -> None:

@@ -70,23 +70,62 @@ LABELS = Form(
 )
 
 
+def side(key: str) -> Form:
+    """One number for a square, or height and width."""
+
+    def read(raw: Mapping[str, Any]) -> tuple[int, int]:
+        sides = raw[key] if isinstance(raw[key], list) else [raw[key]] * 2
+        if len(sides) != 2 or not all(isinstance(n, int) and n > 0 for n in sides):
+            raise ValueError(f"a whole number above 0 or two of them, found {raw[key]!r}")
+        return sides[0], sides[1]
+
+    return Form((key,), read, lambda sides: {key: sides[0] if sides[0] == sides[1] else list(sides)})
+
+
+@dataclass(frozen=True)
+class Inner:
+    """A setting that is a config of its own, with its own table of keys, in a dict of the file.
+
+    keys: where that dict may stand; the first that is there goes before the others, and all that are there are written.
+    """
+
+    keys: tuple[str, ...]
+    table: Keys
+
+    def read(self, raw: Mapping[str, Any], defaults: Any) -> Any:
+        """The inner config, as a changed copy of `defaults`. Raises ConfigError that names the dict."""
+        key = next(key for key in self.keys if raw.get(key) is not None)
+        if not isinstance(raw[key], dict):
+            raise ConfigError(f"{key} must be a dict of settings, found {raw[key]!r}")
+        try:
+            return self.table.read(raw[key], defaults)
+        except ConfigError as told:
+            raise ConfigError(f"in {key}, {str(told).partition(': ')[2]}") from None
+
+    def write(self, config: Any, raw: Mapping[str, Any]) -> dict[str, Any]:
+        """The dicts as they are written, on top of those that were read."""
+        there = [key for key in self.keys if raw.get(key) is not None] or [self.keys[-1]]
+        return {key: self.table.write(config, raw.get(key)) for key in there}
+
+
 @dataclass(frozen=True)
 class Keys:
-    """Our setting -> the file's key (or several keys that must agree: any is read, all are written), or its `Form`.
+    """Our setting -> the file's key (or several keys that must agree: any is read, all are written), or its `Form`, or,
+    where the setting is a config itself, its `Inner`.
 
     absent: what our setting is when the file does not hold its key, where that differs from our default.
     only: keys that must hold this value if present, since nothing else is built here; written back as it stands.
     ignore: keys without a meaning for us, kept as read. So is a key of any name that holds null and so asks nothing.
     """
 
-    table: Mapping[str, str | tuple[str, ...] | Form]
+    table: Mapping[str, str | tuple[str, ...] | Form | Inner]
     absent: Mapping[str, Any] = field(default_factory=dict[str, Any])
     only: Mapping[str, Any] = field(default_factory=dict[str, Any])
     ignore: tuple[str, ...] = ()
 
     def places(self, ours: str) -> tuple[str, ...]:
         place = self.table[ours]
-        return place.keys if isinstance(place, Form) else (place,) if isinstance(place, str) else place
+        return place.keys if isinstance(place, Form | Inner) else (place,) if isinstance(place, str) else place
 
     def read(self, raw: Mapping[str, Any], defaults: Any) -> Any:
         """Settings from a config.json's dict, as a changed copy of `defaults` (the family's Config).
@@ -98,7 +137,14 @@ class Keys:
         values: dict[str, Any] = dict(self.absent)
         for ours in self.table:
             found = {key: raw[key] for key in self.places(ours) if key in raw}
-            if isinstance(form := self.table[ours], Form):
+            form = self.table[ours]
+            if isinstance(form, Inner):
+                try:
+                    if any(x is not None for x in found.values()):
+                        values[ours] = form.read(raw, getattr(defaults, ours))
+                except ConfigError as told:
+                    wrong.append(str(told))
+            elif isinstance(form, Form):
                 try:
                     values |= {ours: form.read(raw)} if any(x is not None for x in found.values()) else {}
                 except (ValueError, TypeError, KeyError, AttributeError) as told:
@@ -126,7 +172,10 @@ class Keys:
         values: dict[str, Any] = {}
         for ours, place in self.table.items():
             value = getattr(config, ours)
-            values |= place.write(value) if isinstance(place, Form) else dict.fromkeys(self.places(ours), value)
+            if isinstance(place, Inner):
+                values |= place.write(value, raw or {})
+            else:
+                values |= place.write(value) if isinstance(place, Form) else dict.fromkeys(self.places(ours), value)
         return {**self.only, **(raw or {}), **values}
 
 
