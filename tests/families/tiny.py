@@ -48,14 +48,6 @@ VIT: dict[str, Any] = {
     "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 20,
     "image_size": [12, 8], "patch_size": 4,
 }  # fmt: skip
-WHISPER: dict[str, Any] = {
-    "vocab_size": WORDS, "num_mel_bins": 8, "d_model": 24, "encoder_layers": 2, "decoder_layers": 3,
-    "encoder_attention_heads": 3, "decoder_attention_heads": 4, "encoder_ffn_dim": 20, "decoder_ffn_dim": 28,
-    "max_source_positions": 10, "max_target_positions": 20, "pad_token_id": PAD, "bos_token_id": END,
-    "eos_token_id": END, "decoder_start_token_id": 2, "suppress_tokens": None, "begin_suppress_tokens": None,
-}  # fmt: skip
-MARIAN: dict[str, Any] = {
-    "vocab_size": WORDS, "d_model": 24, "encoder_layers": 2, "decoder_layers": 3, "encoder_attention_heads": 4,
 CLIP_TEXT: dict[str, Any] = {
     "vocab_size": WORDS, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 20,
     "max_position_embeddings": 40, "projection_dim": 14, "pad_token_id": PAD, "bos_token_id": 2, "eos_token_id": 7,
@@ -69,6 +61,14 @@ CLIP: dict[str, Any] = {
     "projection_dim": 14,
 }  # fmt: skip
 OTHERWISE = {"hidden_act": "gelu", "layer_norm_eps": 1e-3}
+WHISPER: dict[str, Any] = {
+    "vocab_size": WORDS, "num_mel_bins": 8, "d_model": 24, "encoder_layers": 2, "decoder_layers": 3,
+    "encoder_attention_heads": 3, "decoder_attention_heads": 4, "encoder_ffn_dim": 20, "decoder_ffn_dim": 28,
+    "max_source_positions": 10, "max_target_positions": 20, "pad_token_id": PAD, "bos_token_id": END,
+    "eos_token_id": END, "decoder_start_token_id": 2, "suppress_tokens": None, "begin_suppress_tokens": None,
+}  # fmt: skip
+MARIAN: dict[str, Any] = {
+    "vocab_size": WORDS, "d_model": 24, "encoder_layers": 2, "decoder_layers": 3, "encoder_attention_heads": 4,
     "decoder_attention_heads": 2, "encoder_ffn_dim": 28, "decoder_ffn_dim": 20, "max_position_embeddings": 40,
     "activation_function": "swish", "scale_embedding": True, "pad_token_id": PAD, "eos_token_id": END,
     "decoder_start_token_id": PAD, "forced_eos_token_id": None, "dropout": 0.0,
@@ -157,6 +157,16 @@ SHAPES: dict[str, dict[str, dict[str, Any]]] = {
     "DeiTModel": {"": VIT},
     "DeiTForImageClassification": {"": VIT | LABELS},
     "DeiTForImageClassificationWithTeacher": {"": VIT | LABELS},
+    "CLIPModel": {
+        "": CLIP,
+        "gelu": CLIP | {
+            "text_config": CLIP_TEXT | OTHERWISE | {"eos_token_id": 2}, "vision_config": CLIP_IMAGE | OTHERWISE,
+        },
+    },
+    "CLIPTextModelWithProjection": {
+        "": CLIP_TEXT, "old": CLIP_TEXT | {"eos_token_id": 2}, "gelu": CLIP_TEXT | OTHERWISE,
+    },
+    "CLIPVisionModelWithProjection": {"": CLIP_IMAGE, "gelu": CLIP_IMAGE | OTHERWISE | {"num_channels": 1}},
     "WhisperForConditionalGeneration": {"": WHISPER, "scaled": WHISPER | {"scale_embedding": True}},
 }  # fmt: skip
 CASES = [(architecture, variant) for architecture, variants in SHAPES.items() for variant in variants]
@@ -182,16 +192,6 @@ def theirs_of(architecture: str, settings: dict[str, Any]) -> Any:
         if parameter.requires_grad or "embed_positions" not in name or architecture.startswith("Whisper"):
             mean = float(name.endswith(("norm.weight", "LayerNorm.weight", "norm1.weight", "norm2.weight")))
             nn.init.normal_(parameter.data, mean=mean, std=0.3)
-    "CLIPModel": {
-        "": CLIP,
-        "gelu": CLIP | {
-            "text_config": CLIP_TEXT | OTHERWISE | {"eos_token_id": 2}, "vision_config": CLIP_IMAGE | OTHERWISE,
-        },
-    },
-    "CLIPTextModelWithProjection": {
-        "": CLIP_TEXT, "old": CLIP_TEXT | {"eos_token_id": 2}, "gelu": CLIP_TEXT | OTHERWISE,
-    },
-    "CLIPVisionModelWithProjection": {"": CLIP_IMAGE, "gelu": CLIP_IMAGE | OTHERWISE | {"num_channels": 1}},
     for name, buffer in model.named_buffers():
         if name == "final_logits_bias":
             buffer.normal_()
@@ -250,6 +250,9 @@ def one_image(pair: Both, like: Tensor) -> Tensor:
 
 def out_of(answer: Any) -> Tensor:
     """The one tensor of their answer that ours is."""
+    for name in ("logits_per_text", "text_embeds", "image_embeds"):
+        if hasattr(answer, name):
+            return getattr(answer, name)
     if hasattr(answer, "start_logits"):
         return torch.stack((answer.start_logits, answer.end_logits), -1)
     return answer.logits if hasattr(answer, "logits") else answer.last_hidden_state
@@ -267,6 +270,10 @@ def ours_of(pair: Both, x: Tensor, target: Tensor, *, mask: Tensor | None = None
         memory = pair.ours.encode(x, Run(mask=rule, positions=places))
         return pair.ours.head(pair.ours.decode(target, Run(memory=memory, memory_mask=rule)))
     run = Run(mask=rule, positions=places)
+    if reads_a_space(pair):
+        tower = getattr(pair.ours, "text", pair.ours)
+        vectors = tower.head(tower.encode(x, run), x)
+        return vectors if tower is pair.ours else pair.ours.head(vectors, pair.ours.image(one_image(pair, x)))
     return pair.ours.head((pair.ours.decode if is_decoder(pair) else pair.ours.encode)(x, run))
 
 
@@ -274,10 +281,8 @@ def theirs_for(pair: Both, x: Tensor, target: Tensor, lengths: Tensor | None = N
     """Their answer to the same; padding stands on the right."""
     more: dict[str, Tensor] = {} if lengths is None else {"attention_mask": real(x, lengths).long()}
     more |= {"decoder_input_ids": target} if is_encoder_decoder(pair) else {}
+    more |= {"pixel_values": one_image(pair, x)} if pair.family.towers else {}
     name = {"image": "pixel_values", "sound": "input_features"}.get(pair.family.reads, "input_ids")
-    for name in ("logits_per_text", "text_embeds", "image_embeds"):
-        if hasattr(answer, name):
-            return getattr(answer, name)
     return out_of(pair.theirs(**{name: x}, **more))
 
 
@@ -295,9 +300,4 @@ def kept(x: Tensor, real: Tensor) -> Tensor:
 
 def difference(ours: Tensor, expected: Tensor) -> float:
     assert ours.shape == expected.shape, (ours.shape, expected.shape)
-    if reads_a_space(pair):
-        tower = getattr(pair.ours, "text", pair.ours)
-        vectors = tower.head(tower.encode(x, run), x)
-        return vectors if tower is pair.ours else pair.ours.head(vectors, pair.ours.image(one_image(pair, x)))
     return float((ours - expected).abs().max() / expected.abs().max())
-    more |= {"pixel_values": one_image(pair, x)} if pair.family.towers else {}

@@ -54,11 +54,11 @@ ARCHITECTURES = {
     "DeiTModel": "vit",
     "DeiTForImageClassification": "vit",
     "DeiTForImageClassificationWithTeacher": "vit",
-    "WhisperForConditionalGeneration": "whisper",
-}
     "CLIPModel": "clip",
     "CLIPTextModelWithProjection": "clip",
     "CLIPVisionModelWithProjection": "clip",
+    "WhisperForConditionalGeneration": "whisper",
+}
 TRANSLATOR = "MarianMTModel"  # what a translation recipe trains unless it says otherwise
 
 
@@ -83,9 +83,9 @@ class Family:
     reads: Literal["text", "pair", "image", "sound", "text or image"]
     settle: Callable[[Any, Callable[[str], Tensor | None]], Any] = lambda config, tensor: config
     taught: Callable[[Any], Mapping[str, Mapping[str, Any]]] = lambda config: {}
-
-
     towers: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
 def family(architecture: str) -> Family:
     """The family that builds a model named so in config.json's `architectures`."""
     if architecture not in ARCHITECTURES:

@@ -89,12 +89,8 @@ def blank(size: Size) -> tuple[Family, Any]:
     """A model of a published size without its weights: any size fits anywhere."""
     kind = family(size.architecture)
     config = changed(kind.config(), size.settings)
-    token = sketched.set(True)
-    try:
-        with torch.device("meta"), Blank():
-            return kind, kind.build(config)
-    finally:
-        sketched.reset(token)
+    with torch.device("meta"), Blank():
+        return kind, kind.build(config)
 
 
 def changed(config: Any, settings: Mapping[str, Any]) -> Any:
@@ -118,6 +114,10 @@ def costs(kind: Family, model: Any, *, length: int | None = None) -> Costs:
         products = products_of(encoder) * source + made * source + embedded(embed, source)
         alone = 0 if decoder is not None else headed(kind, model.head, source)
         work.append(Work("encoder", source, products + alone, looked(encoder, source)))
+    for reads, architecture in kind.towers.items():
+        tower = costs(family(architecture), getattr(model, reads), length=n if reads == "text" else None)
+        vectors = 2 * model.config.d_shared if reads == "text" else 0
+        work += [replace(one, stack=reads, products=one.products + vectors) for one in tower.work]
     last = 0
     if decoder is not None:
         embed = model.target if encoder is not None else model.embed
@@ -140,10 +140,6 @@ def costs(kind: Family, model: Any, *, length: int | None = None) -> Costs:
         next_word=last,
     )
 
-    for reads, architecture in kind.towers.items():
-        tower = costs(family(architecture), getattr(model, reads), length=n if reads == "text" else None)
-        vectors = 2 * model.config.d_shared if reads == "text" else 0
-        work += [replace(one, stack=reads, products=one.products + vectors) for one in tower.work]
 
 def places(kind: Family, model: Any, length: int | None) -> tuple[int, int]:
     """How many places the text side and the source side of one full input have; the same where there is one side."""
@@ -152,6 +148,7 @@ def places(kind: Family, model: Any, length: int | None) -> tuple[int, int]:
             raise ArgumentError("length counts the tokens of a text; this model reads images, which have one size")
         n = model.embed.positions.shape[-2]
         return n, n
+    config: Any = model.config
     most = config.max_len
     endless = "max_len" not in config.__dataclass_fields__ and not kind.towers
     n = length if length is not None else ENDLESS if endless else most
@@ -175,63 +172,14 @@ def where(owned: tuple[str, object]) -> int:
 
 
 def part_of(path: str, module: nn.Module) -> str:
-    config: Any = model.config
     if isinstance(module, nn.LayerNorm | nn.RMSNorm):
         return "norms"
     first, *rest = path.split(".")
+    if first in ("text", "image"):  # a tower
+        first, *rest = rest
     if first in ("embed", "source", "target", ""):
         return "embedding"
     return "head" if first == "head" else "mlp" if "mlp" in rest else "attention"
-
-
-def spread(model: Any, devices: int) -> Spread:
-    """What one of so many devices holds and sends. Raises ArgumentError for a model without experts, and for more
-    devices than a layer has experts."""
-    layers = mixtures(model)
-    if not layers:
-        raise ArgumentError("devices share out the experts of a model; this one has none")
-    n = layers[0].how.n
-    if isinstance(devices, bool) or not 0 < devices <= n:
-        raise ArgumentError(f"devices must be a whole number from 1 to {n}, the experts of a layer; found {devices!r}")
-    held = -(-n // devices)
-    numbers = sum(parts(model).values()) - sum((n - held) * one_of(layer) for layer in layers)
-    stacks = {name: stack for name in ("encoder", "decoder") if (stack := getattr(model, name, None))}
-    return Spread(
-        devices=devices,
-        experts=held,
-        parameters=numbers,
-        weights=numbers * BYTES["bfloat16"],
-        training=numbers * sum(MIXED.values()),
-        sent={name: exchanged(stack) * (devices - 1) // devices for name, stack in stacks.items()},
-    )
-
-
-def exchanged(stack: nn.Module) -> int:
-    """Bytes of the vectors that go from one token to its experts and back."""
-    return sum(2 * each.how.per_token * each.router.weight.shape[1] * BYTES["bfloat16"] for each in mixtures(stack))
-
-
-def mixtures(model: nn.Module) -> list[Mixture]:
-    return [module for module in model.modules() if isinstance(module, Mixture)]
-
-
-def one_of(mixture: Mixture) -> int:
-    """Parameters of one expert; all of a layer are alike."""
-    return sum(p.numel() for p in mixture.experts[0].parameters())
-
-
-def times(model: nn.Module) -> dict[int, int]:
-    """How often a parameter is there, by its id: those of an expert that stands for all in a blank model, often."""
-    layers = ((layer, layer.how.n // len(layer.experts)) for layer in mixtures(model))
-    return {id(p): n for layer, n in layers for p in layer.experts.parameters()}
-
-
-def named_parameters(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Every parameter by its name, those of experts that another one stands for too."""
-    often = times(model)
-    for name, parameter in model.named_parameters():
-        for e in range(often.get(id(parameter), 1)):
-            yield name.replace(".experts.0.", f".experts.{e}.") if e else name, parameter
 
 
 def product(module: nn.Module) -> int:
@@ -252,8 +200,6 @@ def products_of(stack: nn.Module) -> int:
     return sum(product(module) for module in stack.modules() if module not in of_memory)
 
 
-    if first in ("text", "image"):  # a tower
-        first, *rest = rest
 def embedded(embed: nn.Module, n: int) -> int:
     """Of what makes n vectors: a product for each, patches of an image, which the first vectors are not, or two
     convolutions of a sound, the first of which writes two columns for each place."""

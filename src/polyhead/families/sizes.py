@@ -274,20 +274,6 @@ WHISPER = group(
     note="the paper counts up to 3% more than its released weights have; these are of the same shapes",
 )  # fmt: skip
 
-SIZES: dict[str, Size] = {
-    **GPT2, **GPT3, **MEGATRON, **TNLG, **BLOOM, **BERT, **ROBERTA, **DISTILBERT, **ELECTRA, **TRANSFORMER, **BART,
-    **T5, **FLAN, **MT5, **LLAMA, **LLAMA2, **LLAMA3, **QWEN2, **QWEN3, **MISTRAL, **MIXTRAL,
-    **SWITCH, **VIT, **DEIT, **CLIP, **WHISPER,
-}  # fmt: skip
-
-
-def size(name: str) -> Size:
-    """A published size by its name. Raises ArgumentError for a name that is none."""
-    if name not in SIZES:
-        raise ArgumentError(
-            f"There is no published size '{name}'.{did_you_mean(name, SIZES)} `polyhead info --sizes` lists them"
-        )
-    return SIZES[name]
 CLIP_BASE: dict[str, Any] = {}
 CLIP_LARGE: dict[str, Any] = {
     "d_shared": 768, "text": {"d_model": 768, "n_heads": 12, "d_ff": 3072},
@@ -309,3 +295,16 @@ CLIP = {
     "clip.l14-336": clip("427.94M", 14, 336, CLIP_LARGE),
 }
 
+SIZES: dict[str, Size] = {
+    **GPT2, **GPT3, **MEGATRON, **TNLG, **BLOOM, **BERT, **ROBERTA, **DISTILBERT, **ELECTRA, **TRANSFORMER, **BART,
+    **T5, **FLAN, **MT5, **LLAMA, **LLAMA2, **LLAMA3, **QWEN2, **QWEN3, **MISTRAL, **VIT, **DEIT, **CLIP, **WHISPER,
+}  # fmt: skip
+
+
+def size(name: str) -> Size:
+    """A published size by its name. Raises ArgumentError for a name that is none."""
+    if name not in SIZES:
+        raise ArgumentError(
+            f"There is no published size '{name}'.{did_you_mean(name, SIZES)} `polyhead info --sizes` lists them"
+        )
+    return SIZES[name]

@@ -235,14 +235,24 @@ def save(loaded: Loaded, folder: str | Path, *, dtype: torch.dtype | None = None
         write_model(new, loaded.model, loaded.family, loaded.raw, dtype)
 
 
+def write_readers(folder: Path, loaded: Loaded) -> None:
+    """How texts, images and sounds are read, in the files that it is read from."""
+    if isinstance(loaded.tokenizer, Pair):
+        save_pair(loaded.tokenizer, folder)
+    for part in (loaded.tokenizer, loaded.images, loaded.sounds):
+        if part is not None and not isinstance(part, Pair):
+            part.save(folder)
+
+
+def write_generation(folder: Path, loaded: Loaded) -> None:
+    if loaded.generation or hasattr(loaded.model, "decode"):
+        write_text(folder / "generation_config.json", json.dumps(loaded.generation, indent=2) + "\n")
+
+
 def write_model(
     folder: Path, model: nn.Module, family: Family, raw: dict[str, Any], dtype: torch.dtype | None = None
 ) -> None:
     """config.json, with all that was once read in it, and the tensors under the names of the family's files."""
-    raw = family.keys.write(model.config, raw)
-    raw |= {"architectures": [family.architecture], "model_type": family.model_type}
-    raw["dtype"] = str(dtype or next(model.parameters()).dtype).removeprefix("torch.")
-    write_text(folder / "config.json", json.dumps(raw, indent=2, ensure_ascii=False) + "\n")
     write(folder, file_tensors(model, family.names(model.config), dtype))
     write_config(folder, model, family, raw, dtype)
 
@@ -250,3 +260,7 @@ def write_model(
 def write_config(
     folder: Path, model: nn.Module, family: Family, raw: dict[str, Any], dtype: torch.dtype | None = None
 ) -> None:
+    raw = family.keys.write(model.config, raw)
+    raw |= {"architectures": [family.architecture], "model_type": family.model_type}
+    raw["dtype"] = str(dtype or next(model.parameters()).dtype).removeprefix("torch.")
+    write_text(folder / "config.json", json.dumps(raw, indent=2, ensure_ascii=False) + "\n")
