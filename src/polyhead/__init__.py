@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     )
     from polyhead.generation.beam import Beam
     from polyhead.generation.search import Greedy, Sample
+    from polyhead.generation.speculative import Lookup
     from polyhead.lens.figures.figure import figure
     from polyhead.lens.heads import heads
     from polyhead.lens.learn.lesson import learn
@@ -101,6 +102,7 @@ _HOME = {
     "Greedy": "generation.search",
     "Sample": "generation.search",
     "Beam": "generation.beam",
+    "Lookup": "generation.speculative",
     "PolyheadError": "errors",
     "ArgumentError": "errors",
     "ConfigError": "errors",
@@ -124,6 +126,7 @@ __all__ = [
     "Dense",
     "Greedy",
     "Lengths",
+    "Lookup",
     "MaskMod",
     "MissingExtra",
     "NonFiniteLoss",

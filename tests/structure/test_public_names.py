@@ -33,7 +33,7 @@ NAMES = [
         "info",
     ),
     *("train", "convert", "chat"),
-    *("Greedy", "Beam", "Sample"),
+    *("Greedy", "Beam", "Sample", "Lookup"),
     *("PolyheadError", "ArgumentError", "ConfigError", "DataError", "CheckpointError", "WriteError"),
     *("NonFiniteLoss", "MissingExtra"),
 ]

@@ -90,7 +90,7 @@ def chat(
         raise ArgumentError(
             "--json and --output are for --once, --input and pipes; in a conversation, /save FILE writes."
         )
-    how = {"search": by.search, "max_new": max_new, "stop": by.stop, "template": template}
+    how = {"search": by.search, "max_new": max_new, "stop": by.stop, "template": template, "draft": by.draft}
     values = dict(setting(each) for each in settings or [])
 
     from polyhead.tasks.chat import Chatter, Conversation

@@ -14,6 +14,7 @@ from polyhead.errors import ArgumentError
 
 if TYPE_CHECKING:
     from polyhead.generation import Search
+    from polyhead.generation.speculative import Lookup
 
 Stop = Annotated[list[str] | None, typer.Option("--stop", help="End before this text; may be given often.")]
 Beam = Annotated[int | None, typer.Option("--beam", min=1, max=1000, help="Search with a beam; 1 is greedy.")]
@@ -21,14 +22,20 @@ Temperature = Annotated[float | None, typer.Option("--temperature", help="Draw, 
 TopK = Annotated[int | None, typer.Option("--top-k", min=1, help="Draw from the k likeliest tokens.")]
 TopP = Annotated[float, typer.Option("--top-p", help="Draw from tokens of this probability together.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="The same seed draws the same.")]
+Draft = Annotated[
+    str | None, typer.Option("--draft", metavar="MODEL", help="A smaller model proposes; the same comes sooner.")
+]
+LookingUp = Annotated[bool, typer.Option("--lookup", help="Propose what followed before in the same text.")]
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What the options come to: a beam, a draw, or None, as the model's folder says; and the texts to end before."""
+    """What the options come to: a beam, a draw, or None, as the model's folder says; the texts to end before; and who
+    proposes, if anybody does."""
 
     search: Search | None = None
     stop: tuple[str, ...] = ()
+    draft: str | Lookup | None = None
 
 
 USUAL = Choice()
@@ -36,10 +43,11 @@ USUAL = Choice()
 
 def asked(
     stop: Stop = None, beam: Beam = None, temperature: Temperature = None, top_k: TopK = None, top_p: TopP = 1.0,
-    seed: Seed = 0,
+    seed: Seed = 0, draft: Draft = None, lookup: LookingUp = False,
 ) -> Choice:  # fmt: skip
     """The options, as a person is shown them."""
-    return Choice(chosen(beam, temperature, top_k=top_k, top_p=top_p, seed=seed), plain(stop or []))
+    search = chosen(beam, temperature, top_k=top_k, top_p=top_p, seed=seed)
+    return Choice(search, plain(stop or []), proposing(draft, lookup))
 
 
 def asks(verb: Callable[..., None]) -> Callable[..., None]:
@@ -62,6 +70,18 @@ def plain(stop: list[str]) -> tuple[str, ...]:
     if "" in stop:
         raise ArgumentError("--stop is empty, which stands everywhere; give the text to end before, or leave it out.")
     return tuple(text.replace("\\n", "\n").replace("\\t", "\t") for text in stop)
+
+
+def proposing(draft: str | None, lookup: bool) -> str | Lookup | None:
+    """The name of a draft, a look-up, or nobody."""
+    if draft is not None and lookup:
+        raise ArgumentError("--draft and --lookup both propose what may follow; give one of them.")
+    if not lookup:
+        return draft
+
+    from polyhead.generation.speculative import Lookup
+
+    return Lookup()
 
 
 def chosen(beam: int | None, temperature: float | None, *, top_k: int | None, top_p: float, seed: int) -> Search | None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from dataclasses import asdict
+from typing import Annotated, Any
 
 import typer
 
 from polyhead.cli import choice, options
 from polyhead.cli.door import field_of, in_windows, output
-from polyhead.cli.screen import one_line, shower, teller, to_json
+from polyhead.cli.screen import one_line, say, shower, teller, to_json
 
 
 @choice.asks
@@ -36,6 +37,7 @@ def complete(
         polyhead complete -m gpt2 "Once upon a time" --temperature 0.8 --seed 1
         polyhead complete -m my-coder "def area(r):" --stop "\\n\\n" --max-new 60
         polyhead complete -m gpt2 -i beginnings.txt -o whole.txt
+        polyhead complete -m gpt2-xl "Once upon a time" --draft gpt2
     """
     options.needed(model)
     field = field_of(input_file, field)
@@ -43,18 +45,21 @@ def complete(
     from polyhead.tasks.complete import Completer
     from polyhead.tasks.load import load
 
-    completer = Completer(load(model, device=device), search=by.search, max_new=max_new, stop=by.stop)
+    completer = Completer(load(model, device=device), search=by.search, max_new=max_new, stop=by.stop, draft=by.draft)
     if prompts and len(prompts) == 1 and input_file is None and output_file is None and not as_json:
         tell = teller()
         ids = completer.read(prompts[0])  # what cannot be continued is not shown either
         tell(prompts[0])
-        completer.batch([ids], prompts, numbers=[0], tell=tell)
+        drafted = completer.batch([ids], prompts, numbers=[0], tell=tell)[0][0].drafted
         print()
+        if drafted is not None:
+            say(f"{drafted}.")
         return
     with output(output_file) as out:
         show = shower(out)
         for _, found in in_windows(prompts, input_file, output_file, "continuing", completer, field=field):
             for each in (answers[0] for answers in found):
-                told = {"prompt": each.prompt, "text": each.text, "finished": each.finished, "stop": each.stop}
+                told: dict[str, Any] = {"prompt": each.prompt, "text": each.text, "finished": each.finished}
+                told |= {"stop": each.stop} | ({} if each.drafted is None else {"drafted": asdict(each.drafted)})
                 out.write((to_json(told) if as_json else show(one_line(each.prompt + each.text))) + "\n")
             out.flush()

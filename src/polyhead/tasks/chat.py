@@ -15,12 +15,14 @@ from torch import Tensor
 from polyhead.errors import ArgumentError, DataError, WriteError
 from polyhead.files import write_text
 from polyhead.generation import Search
+from polyhead.generation.speculative import Drafted, Lookup
 from polyhead.inputs.chat_template import Message, checked, chosen
 from polyhead.inputs.controls import Controls
 from polyhead.inputs.readers import read_lines
 from polyhead.operator import Cache
 from polyhead.tasks.decoder import Decoder, Written
 from polyhead.tasks.device import Device
+from polyhead.tasks.drafting import proposer
 from polyhead.tasks.load import Loaded, ready
 
 NEW = 512  # most tokens of a reply unless somebody says how many
@@ -32,7 +34,8 @@ class Reply:
 
     finished: by an end token or a stop string, not by the limit or because somebody stopped it. stop: which string.
     prompt_tokens: of the conversation, as the model was given it. remembered: how many of these it had read before.
-    new_tokens: of the reply. forgotten: how many turns, the oldest, were left out for want of places.
+    new_tokens: of the reply. forgotten: how many turns, the oldest, were left out for want of places. drafted: how many
+    proposals were taken, where there was a draft.
     """
 
     text: str
@@ -42,6 +45,7 @@ class Reply:
     remembered: int
     new_tokens: int
     forgotten: int = 0
+    drafted: Drafted | None = None
 
 
 class Memory:
@@ -89,8 +93,11 @@ class Chatter:
         stop: Sequence[str] = (),
         template: str | Path | None = None,
         values: Mapping[str, Any] | None = None,
+        draft: str | Path | Loaded | Lookup | None = None,
     ):
-        self.decoder = Decoder(loaded, "chat", search=search, max_new=max_new, stop=stop, usual_new=NEW)
+        self.decoder = Decoder(
+            loaded, "chat", search=search, max_new=max_new, stop=stop, usual_new=NEW, proposer=proposer(loaded, draft)
+        )
         words, where = loaded.tokenizer, str(loaded.folder or "The model")
         self.controls = Controls(words, chosen(words.templates, template, where, words.named_tokens))
         self.values, self.places = dict(values or {}), self.decoder.places
@@ -159,7 +166,7 @@ class Chatter:
 
 def told(found: Written, prompt: int, **more: Any) -> Reply:
     """What was written after so many tokens, as a reply."""
-    how = {"finished": found.finished, "remembered": 0} | more
+    how = {"finished": found.finished, "remembered": 0, "drafted": found.drafted} | more
     return Reply(found.text, stop=found.stop, prompt_tokens=prompt, new_tokens=len(found.tokens), **how)
 
 
@@ -172,6 +179,7 @@ def chat(
     stop: Sequence[str] = (),
     template: str | Path | None = None,
     values: Mapping[str, Any] | None = None,
+    draft: str | Path | Loaded | Lookup | None = None,
     device: Device = "auto",
     tell: Callable[[str], None] | None = None,
 ) -> Reply:
@@ -182,12 +190,14 @@ def chat(
     max_new: the most tokens of the reply, 512 unless given, within the model's places. search: `Greedy()`, `Beam(...)`,
     `Sample(...)`; unless given, what the folder's generation_config.json asks for. stop: strings that end the reply,
     left out of it. template: the name of one of the folder's templates, or a file. values: what else the template asks
-    for. tell: hears the reply as it is written, whole characters at a time.
+    for. draft: see `complete`. tell: hears the reply as it is written, whole characters at a time.
 
     Special tokens in messages are mere text. Raises ArgumentError, DataError for messages that the template refuses or
     that leave no place for a reply (nothing is cut), CheckpointError for a folder without a template.
     """
-    chatter = Chatter(ready(model, device), search=search, max_new=max_new, stop=stop, template=template, values=values)
+    chatter = Chatter(
+        ready(model, device), search=search, max_new=max_new, stop=stop, template=template, values=values, draft=draft
+    )
     return chatter.reply(chatter.read(checked(messages)), tell=tell)
 
 
@@ -211,11 +221,13 @@ class Conversation:
         stop: Sequence[str] = (),
         template: str | Path | None = None,
         values: Mapping[str, Any] | None = None,
+        draft: str | Path | Loaded | Lookup | None = None,
         device: Device = "auto",
     ):
         self.chatter = Chatter(
-            ready(model, device), search=search, max_new=max_new, stop=stop, template=template, values=values
-        )
+            ready(model, device), search=search, max_new=max_new, stop=stop, template=template, values=values,
+            draft=draft,
+        )  # fmt: skip
         self.system = system
         self.history = checked(history) if history else list[dict[str, Any]]()
         self.memory = Memory()

@@ -9,8 +9,10 @@ from typing import overload
 
 from polyhead.errors import ArgumentError, DataError
 from polyhead.generation import Search
+from polyhead.generation.speculative import Drafted, Lookup
 from polyhead.tasks.decoder import Decoder
 from polyhead.tasks.device import Device
+from polyhead.tasks.drafting import proposer
 from polyhead.tasks.load import Loaded, ready, texts_of
 
 
@@ -18,7 +20,8 @@ from polyhead.tasks.load import Loaded, ready, texts_of
 class Completion:
     """A prompt and what follows it. finished: by an end token or a stop string, not by the limit. stop: which string.
 
-    score: the log-probability of what was added, where the search tells it.
+    score: the log-probability of what was added, where the search tells it. drafted: how many proposals were taken,
+    where there was a draft.
     """
 
     prompt: str
@@ -26,12 +29,13 @@ class Completion:
     finished: bool
     stop: str | None = None
     score: float | None = None
+    drafted: Drafted | None = None
 
 
 class Completer:
     """A loaded decoder made ready to continue texts.
 
-    search, stop, max_new: see `complete`. Rules of the folder's generation_config.json hold for every search.
+    search, stop, max_new, draft: see `complete`. Rules of the folder's generation_config.json hold for every search.
     """
 
     def __init__(
@@ -41,8 +45,11 @@ class Completer:
         search: Search | None = None,
         max_new: int | None = None,
         stop: Sequence[str] = (),
+        draft: str | Path | Loaded | Lookup | None = None,
     ):
-        self.decoder = Decoder(loaded, "complete", search=search, max_new=max_new, stop=stop)
+        self.decoder = Decoder(
+            loaded, "complete", search=search, max_new=max_new, stop=stop, proposer=proposer(loaded, draft)
+        )
         self.config, self.tokenizer = loaded.config, loaded.tokenizer
 
     def __call__(
@@ -81,7 +88,7 @@ class Completer:
     ) -> list[list[Completion]]:
         found = self.decoder(ids, numbers=numbers, tell=tell)
         return [
-            [Completion(text, each.text, each.finished, each.stop, each.score) for each in some]
+            [Completion(text, each.text, each.finished, each.stop, each.score, each.drafted) for each in some]
             for text, some in zip(prompts, found, strict=True)
         ]
 
@@ -94,6 +101,7 @@ def complete(
     max_new: int | None = ...,
     stop: Sequence[str] = ...,
     search: Search | None = ...,
+    draft: str | Path | Loaded | Lookup | None = ...,
     device: Device = ...,
     tell: Callable[[str], None] | None = ...,
 ) -> Completion: ...
@@ -105,6 +113,7 @@ def complete(
     max_new: int | None = ...,
     stop: Sequence[str] = ...,
     search: Search | None = ...,
+    draft: str | Path | Loaded | Lookup | None = ...,
     device: Device = ...,
     tell: Callable[[str], None] | None = ...,
 ) -> list[Completion]: ...
@@ -115,6 +124,7 @@ def complete(
     max_new: int | None = None,
     stop: Sequence[str] = (),
     search: Search | None = None,
+    draft: str | Path | Loaded | Lookup | None = None,
     device: Device = "auto",
     tell: Callable[[str], None] | None = None,
 ) -> Completion | list[Completion]:
@@ -123,11 +133,13 @@ def complete(
     model: a folder of a decoder, or what `load` returned. max_new: the most tokens that are added, 128 unless given,
     within the model's places. stop: strings that end a continuation as soon as they are spelled; they are left out.
     search: `Greedy()`, `Beam(...)`, `Sample(...)`; unless given, what the folder's generation_config.json asks for.
+    draft: a smaller model of the same vocabulary, or `Lookup()`, which copies from the prompt and from what was
+    written; either proposes tokens, of which those stay that the model would have written: the same comes sooner.
     tell: hears the continuation of a single prompt as it is written, whole characters at a time. Raises ArgumentError,
     DataError for a prompt that leaves no room, and CheckpointError.
     """
     lines = texts_of(prompts)
-    completer = Completer(ready(model, device), search=search, max_new=max_new, stop=stop)
+    completer = Completer(ready(model, device), search=search, max_new=max_new, stop=stop, draft=draft)
     if isinstance(prompts, str):
         return completer.batch([completer.read(prompts)], [prompts], numbers=[0], tell=tell)[0][0]
     if tell is not None:

@@ -16,6 +16,7 @@ from polyhead.core.packed import packed
 from polyhead.errors import ArgumentError, DataError
 from polyhead.generation import Beam, EndToken, Greedy, LogitRule, Sample, Search, StopRule, generate, sorted_batches
 from polyhead.generation.rules import Forbid, MinLength, NoRepeatNgram, RepetitionPenalty
+from polyhead.generation.speculative import Drafted, Proposer, speculable, speculate
 from polyhead.generation.stop import AnyOf
 from polyhead.inputs.tokenizer import Tokenizer
 from polyhead.operator import Cache, Dense
@@ -32,6 +33,7 @@ class Written:
     """What was added to a row: its tokens without the end token, their text up to the first stop string, and which.
 
     finished: by an end token or a stop string, not by the limit. score: the log-probability, where the search tells it.
+    drafted: how many proposals were taken, where somebody proposed.
     """
 
     tokens: Sequence[int]
@@ -39,12 +41,14 @@ class Written:
     finished: bool
     stop: str | None = None
     score: float | None = None
+    drafted: Drafted | None = None
 
 
 class Decoder:
     """A loaded decoder made ready to go on with rows of ids, for the verb that the errors name.
 
-    search, stop, max_new: see `complete`. Rules of the folder's generation_config.json hold for every search.
+    search, stop, max_new: see `complete`. proposer: who says what may follow, for several tokens a pass. Rules of the
+    folder's generation_config.json hold for every search.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class Decoder:
         max_new: int | None = None,
         stop: Sequence[str] = (),
         usual_new: int = NEW,
+        proposer: Proposer | None = None,
     ):
         able(loaded, ("next word",), verb, reads=("text",))
         if max_new is not None and not (is_whole(max_new) and max_new >= 1):
@@ -67,6 +72,9 @@ class Decoder:
         how = ways(loaded)
         self.device, self.max_new = loaded.device, how.most if max_new is None else max_new
         self.search, self.rules, self.ends, self.least = search or how.search, how.rules, how.ends, how.least
+        self.proposer = proposer
+        if proposer is not None:
+            speculable(self.search)
         longest = how.longest if max_new is None else None
         self.most = self.max_new or (usual_new if longest is None else None)  # new tokens, where places allow
         self.places, self.given = int(self.config.max_len), f"the model has {self.config.max_len} places"
@@ -89,6 +97,8 @@ class Decoder:
         tell: hears what is added to a single row. cache: what the model has read of a single row already, all but its
         last token at most. until: more rules that end a row.
         """
+        if self.proposer is not None and len(ids) > 1:  # each is proposed to by itself
+            return [self([row], numbers=[n])[0] for row, n in zip(ids, numbers or range(len(ids)), strict=True)]
         width = max(len(row) for row in ids)
         prompt = torch.full((len(ids), width), self.tokenizer.roles.get("pad", self.ends[0] if self.ends else 0))
         real = torch.zeros_like(prompt, dtype=torch.bool)
@@ -99,12 +109,21 @@ class Decoder:
         least = [MinLength(width + self.least, self.ends)] if self.least and self.ends else []
         stops = [EndToken(self.ends), *([StopText(self.stop, self.tokenizer, width)] if self.stop else []), *until]
         telling = [] if tell is None else [Telling(self.tokenizer, width, self.stop, tell)]
-        found = generate(
-            DecoderStep(self.model, None if bool(real.all()) else real, cache=cache), prompt, search=self.search,
-            max_new=room if self.most is None else room.clamp(max=self.most), stop=AnyOf(stops), numbers=numbers,
-            rules=[*self.rules, *least, *(telling if self.one_row else [])],
-        )  # fmt: skip
-        answers = [[self.told(each.tokens, each.finished, each.score) for each in some] for some in found]
+        step = DecoderStep(self.model, None if bool(real.all()) else real, cache=cache)
+        rules, limit = [*self.rules, *least], room if self.most is None else room.clamp(max=self.most)
+        drafted = None
+        if self.proposer is None:
+            found = generate(
+                step, prompt, search=self.search, max_new=limit, stop=AnyOf(stops), numbers=numbers,
+                rules=[*rules, *(telling if self.one_row else [])],
+            )  # fmt: skip
+        else:
+            answer, drafted = speculate(
+                step, prompt, proposer=self.proposer, search=self.search, max_new=int(limit), rules=rules,
+                stop=AnyOf(stops), number=numbers[0] if numbers else 0, tell=telling,
+            )  # fmt: skip
+            found = [[answer]]
+        answers = [[self.told(each.tokens, each.finished, each.score, drafted) for each in some] for some in found]
         for each in telling:
             each.show(answers[0][0].text, last=True)
         return answers
@@ -120,18 +139,23 @@ class Decoder:
         return isinstance(self.search, Greedy) or (isinstance(self.search, Sample) and self.search.n_best == 1)
 
     def batches(self, lengths: Sequence[int]) -> list[list[int]]:
-        """Which rows go together; only those of one length where rules look at what stands in a row already."""
+        """Which rows go together; only those of one length where rules look at what stands in a row already, and each
+        by itself where somebody proposes."""
+        if self.proposer is not None:
+            return [[i] for i in range(len(lengths))]
         if not self.rules:
             return sorted_batches(lengths, budget=BATCH_TOKENS, rows=ROWS)
         alike = [[i for i, length in enumerate(lengths) if length == n] for n in sorted(set(lengths))]
         return [some[start : start + ROWS] for some in alike for start in range(0, len(some), ROWS)]
 
-    def told(self, tokens: Sequence[int], finished: bool, score: float | None) -> Written:
+    def told(
+        self, tokens: Sequence[int], finished: bool, score: float | None, drafted: Drafted | None = None
+    ) -> Written:
         """What was added as text, up to the first stop string."""
         text = self.tokenizer.decode(tokens)
         places = [(text.find(string), string) for string in self.stop if string in text]
         place, string = min(places, default=(len(text), None))
-        return Written(tokens, text[:place], finished, string, score)
+        return Written(tokens, text[:place], finished, string, score, drafted)
 
 
 class DecoderStep:
@@ -150,18 +174,22 @@ class DecoderStep:
 
     def __call__(self, tokens: Tensor) -> Tensor:
         if self.scores is None or self.cache.length < tokens.shape[1]:  # else it was asked already
-            self.scores = self.read(tokens)
+            self.scores = self.last(tokens, 1)[:, -1]
         return self.scores
 
-    def read(self, tokens: Tensor) -> Tensor:
-        """All rows so far [N, t] -> the scores after the last token [N, V]."""
+    def last(self, tokens: Tensor, n: int) -> Tensor:
+        """All rows so far [N, t] -> the scores after each of the last n tokens [N, n, V], which it has not read."""
         start, stop = self.cache.length, tokens.shape[1]
         run = Run(cache=self.cache, memory=self.memory)
         if self.real is not None:
             seen = torch.nn.functional.pad(self.real, (0, stop - self.real.shape[1]), value=True)  # [N, t]
             places = (seen.long().cumsum(1) - 1).clamp(min=0)[:, start:]
             run = replace(run, mask=Dense(seen[:, None, None]), positions=places)
-        return self.model.head(self.model.decode(tokens[:, start:], run)[:, -1])
+        return self.model.head(self.model.decode(tokens[:, start:], run)[:, -n:])
+
+    def cut(self, length: int) -> None:
+        """Forget all places from `length` on."""
+        self.cache.cut(length)
 
     def keep(self, rows: Tensor, sources: Tensor | None = None) -> None:
         self.cache.keep(rows, sources)
