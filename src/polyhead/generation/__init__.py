@@ -5,25 +5,54 @@ answers[0][0].tokens  # the best answer to the first source
 """
 
 from polyhead.generation.beam import Beam
+from polyhead.generation.constrained_beam import ConstrainedBeam
+from polyhead.generation.contrastive import Contrastive
+from polyhead.generation.diverse_beam import DiverseBeam
+from polyhead.generation.guidance import Guided
 from polyhead.generation.loop import Step, generate
-from polyhead.generation.rules import Forbid, ForcedAt, LogitRule, MinLength, NoRepeatNgram, RepetitionPenalty
+from polyhead.generation.rules import (
+    EndsGrow,
+    Forbid,
+    ForbidFirst,
+    ForcedAt,
+    LogitRule,
+    MinLength,
+    NoRepeatNgram,
+    Normalize,
+    RepetitionPenalty,
+    SequenceBias,
+)
+from polyhead.generation.sampled_beam import SampledBeam
 from polyhead.generation.schedule import restore, sorted_batches
 from polyhead.generation.search import Greedy, Hypothesis, Sample, Search
+from polyhead.generation.source_rules import Source, SourceNoRepeatNgram, SourceReward
 from polyhead.generation.stop import EndToken, StopRule
 
 __all__ = [
     "Beam",
+    "ConstrainedBeam",
+    "Contrastive",
+    "DiverseBeam",
     "EndToken",
+    "EndsGrow",
     "Forbid",
+    "ForbidFirst",
     "ForcedAt",
     "Greedy",
+    "Guided",
     "Hypothesis",
     "LogitRule",
     "MinLength",
     "NoRepeatNgram",
+    "Normalize",
     "RepetitionPenalty",
     "Sample",
+    "SampledBeam",
     "Search",
+    "SequenceBias",
+    "Source",
+    "SourceNoRepeatNgram",
+    "SourceReward",
     "Step",
     "StopRule",
     "generate",

@@ -61,7 +61,7 @@ class BeamState:
         B, device = len(call.limit), call.limit.device
         self.beam, self.call = beam, call
         # each row may end in as many ways as there are end tokens, and W rows must remain
-        self.candidates = beam.width * (1 + max(1, len(call.stop.ids))) if beam.width > 1 else 1
+        self.most = beam.width * (1 + max(1, len(call.stop.ids))) if beam.width > 1 else 1
         self.sources = torch.arange(B, device=device)
         self.total = torch.zeros(B, 1, device=device)
         self.worst = torch.full((B,), -math.inf, device=device)
@@ -73,14 +73,9 @@ class BeamState:
     def choose(self, scores: Tensor, tokens: Tensor) -> Choice:
         (B, R), W = self.total.shape, self.beam.width
 
-        # the best candidates of a source are among the best of each of its rows
-        value, token = best(scores, min(self.candidates, scores.shape[1]))  # [N, K]
-        complete = self.call.stop(tokens, token).view(B, -1)
-        value = (value + self.total.view(-1, 1)).view(B, -1)  # [B, R * K]
-        value, place = value.topk(min(self.candidates, value.shape[1]))  # [B, K'], best first
+        value, row, token = self.candidates(scores, tokens)  # [B, K'], best first
         self.refuse_nothing(value[:, 0])
-        row = place // token.shape[1] + R * torch.arange(B, device=place.device)[:, None]
-        token, complete = token.view(B, -1).gather(1, place), complete.gather(1, place)
+        complete = self.call.stop(tokens[row.flatten()], token.view(-1, 1)).view(B, -1)
 
         added = tokens.shape[1] - self.call.start + 1
         cut = self.call.limit[self.sources] == added  # [B]
@@ -99,6 +94,17 @@ class BeamState:
             order = settled(row.gather(1, place) % R)
             self.total, place = self.total.gather(1, order), place.gather(1, order)
         return Choice(row.gather(1, place), token.gather(1, place), done)
+
+    def candidates(self, scores: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The best continuations of each source, best first: their log-probabilities, the rows that they continue and
+        the tokens that they add, each [B, K']. `scores` [N, V]."""
+        B, R = self.total.shape
+        # the best candidates of a source are among the best of each of its rows
+        value, token = best(scores, min(self.most, scores.shape[1]))  # [N, K]
+        value = (value + self.total.view(-1, 1)).view(B, -1)  # [B, R * K]
+        value, place = value.topk(min(self.most, value.shape[1]))
+        row = place // token.shape[1] + R * torch.arange(B, device=place.device)[:, None]
+        return value, row, token.view(B, -1).gather(1, place)
 
     def pool(self, source: int, score: float, row: list[int], finished: bool) -> None:
         """Let an answer enter its source's pool, behind those of equal score, and the worst of too many leave it."""

@@ -11,11 +11,16 @@ from torch import Tensor
 from polyhead.errors import ArgumentError
 from polyhead.generation.rules import LogitRule
 from polyhead.generation.search import Call, Hypothesis, Search, as_list
+from polyhead.generation.source_rules import SourceRule
 from polyhead.generation.stop import AnyOf, StopRule
 
 
 class Step(Protocol):
-    """The model, as the loop sees it: N rows of tokens, the same number of rows for each source, source by source."""
+    """The model, as the loop sees it: N rows of tokens, the same number of rows for each source, source by source.
+
+    A step may have a third method, `hidden() -> Tensor [N, n, D]`: the vectors from which the newest logits were made,
+    of the n tokens that the last call was the first to read, zero where a place is padding. `Contrastive` needs it.
+    """
 
     def __call__(self, tokens: Tensor) -> Tensor:
         """All rows so far, LongTensor [N, t] -> logits [N, V] after the last token. The step keeps its own cache: it
@@ -54,13 +59,13 @@ def generate(
     if len(numbers) != B:
         raise ArgumentError(f"numbers holds {len(numbers)} numbers for {B} sources, but must hold one for each.")
     stop = AnyOf(stop) if isinstance(stop, Sequence) else stop
-    state = search.begin(Call(numbers, start, limit, stop))
+    state = search.begin(Call(numbers, start, limit, stop, getattr(step, "hidden", None)))
     answers: list[list[Hypothesis]] = [[] for _ in range(B)]
     open_sources = list(range(B))
     history = prompt.new_zeros(B, start + int(limit.max()))  # [N, t + most new tokens]
     history[:, :start] = prompt
 
-    for length in range(start, history.shape[1]):
+    for length in range(start, history.shape[1] + 1):  # one more for a search that looks at what follows a token
         tokens = history[:, :length]
         scores = state.scores(step(tokens))  # [N, V]
         for rule in rules:
@@ -76,6 +81,7 @@ def generate(
             if not open_sources:
                 break
             state.keep(staying)
+            rules = [rule.keep(staying) if isinstance(rule, SourceRule) else rule for rule in rules]
             rows, chosen = rows[staying], chosen[staying]
 
         rows = rows.flatten()  # [N']

@@ -68,6 +68,64 @@ class ForcedAt:
 
 
 @dataclass(frozen=True)
+class SequenceBias:
+    """The last token of each of some sequences gains its bias wherever a row stands before it; -inf forbids it.
+
+    `biases` are sequences of one token or more, each once, with what they gain; where several end in one token their
+    biases add up. A row that is shorter than a sequence's beginning stands before none.
+    """
+
+    biases: Sequence[tuple[tuple[int, ...], float]]
+
+    def __post_init__(self) -> None:
+        if any(not ids for ids, _ in self.biases):
+            raise ArgumentError("A sequence of SequenceBias is empty; give each at least one token.")
+        if any(math.isnan(bias) or bias == math.inf for _, bias in self.biases):
+            raise ArgumentError("A bias of SequenceBias is not a number below infinity; -inf forbids a sequence.")
+        if len({ids for ids, _ in self.biases}) < len(self.biases):
+            raise ArgumentError("A sequence of SequenceBias has two biases; give each sequence once.")
+
+    def __call__(self, scores: Tensor, tokens: Tensor) -> Tensor:
+        gain = torch.zeros_like(scores)
+        for length in {len(ids) for ids, _ in self.biases if len(ids) <= tokens.shape[1] + 1}:
+            some = [(ids, bias) for ids, bias in self.biases if len(ids) == length]
+            runs = torch.tensor([ids for ids, _ in some], device=scores.device)  # [sequences, length]
+            stands = (tokens[:, None, tokens.shape[1] - length + 1 :] == runs[:, :-1]).all(-1)  # [N, sequences]
+            gain.index_add_(1, runs[:, -1], gain.new_tensor([bias for _, bias in some]).where(stands, 0.0))
+        return scores + gain
+
+
+@dataclass(frozen=True)
+class EndsGrow:
+    """The tokens `ends` gain, once a row has more than `length` tokens, |score| * (factor ** how many more - 1)."""
+
+    length: int
+    factor: float
+    ends: Sequence[int]
+
+    def __post_init__(self) -> None:
+        if not 0 < self.factor < math.inf:
+            raise ArgumentError(f"factor is {self.factor}, but must be above 0; 1 changes nothing.")
+
+    def __call__(self, scores: Tensor, tokens: Tensor) -> Tensor:
+        more = tokens.shape[1] - self.length
+        if more <= 0:
+            return scores
+        ends = torch.tensor(self.ends, dtype=torch.long, device=scores.device)
+        now = scores[:, ends]
+        gain = (now.abs() * (self.factor**more - 1)).where(now.isfinite(), 0.0)
+        return scores.index_add(1, ends, gain)
+
+
+@dataclass(frozen=True)
+class Normalize:
+    """Scores become log-probabilities again, after rules that took tokens out: a beam then compares like with like."""
+
+    def __call__(self, scores: Tensor, tokens: Tensor) -> Tensor:
+        return scores.log_softmax(-1)
+
+
+@dataclass(frozen=True)
 class NoRepeatNgram:
     """No run of `n` tokens twice in a row; the prompt counts."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from polyhead.errors import ArgumentError
+from polyhead.generation import cuts
 from polyhead.generation.stop import StopRule
 
 
@@ -39,13 +40,14 @@ class Call:
     """What a search must know of one call of `generate`.
 
     `numbers`: the B sources' numbers in the caller's whole input; `start`: the length of the prompt; `limit` [B]: the
-    most tokens to add to each source; `stop`: what completes a row.
+    most tokens to add to each source; `stop`: what completes a row; `hidden`: the step's method of that name, if any.
     """
 
     numbers: Sequence[int]
     start: int
     limit: Tensor
     stop: StopRule
+    hidden: Callable[[], Tensor] | None = None
 
     def answer(self, row: Sequence[int], score: float | None, finished: bool) -> Hypothesis:
         """A whole row, prompt and end token included, as a hypothesis."""
@@ -101,12 +103,19 @@ class Greedy:
 
 @dataclass(frozen=True)
 class Sample:
-    """A token drawn from softmax(logits / temperature), cut to the `top_k` best tokens, then to the fewest tokens that
-    hold a share `top_p` of the probability (Holtzman et al., 2020, section 3.1).
+    """A token drawn from softmax(logits / temperature) of the tokens that are left by cuts, which follow one another:
+
+    - `top_h`: the best tokens whose share of the entropy stays below this (Potraghloo et al., 2025);
+    - `top_k`: the k best;
+    - `top_p`: the fewest that hold this share of the probability (Holtzman et al., 2020, section 3.1);
+    - `min_p`: those at least this likely beside the likeliest (Nguyen et al., 2024);
+    - `typical_p`: the fewest that hold this share and are nearest to the entropy in surprise (Meister et al., 2023);
+    - `epsilon_cutoff`: those at least this likely (Hewitt et al., 2022, section 4);
+    - `eta_cutoff`: the same, but less strict where many tokens are possible (the same).
 
     `n_best` answers are drawn for each source and come in the order drawn. The draws depend on (seed, number of the
     source, number of the answer, position) and on nothing else, so batch mates do not change them. `scored` gives every
-    answer its log-probability before temperature, top_k and top_p.
+    answer its log-probability before temperature and cuts.
     """
 
     temperature: float = 1.0
@@ -115,6 +124,11 @@ class Sample:
     seed: int = 0
     n_best: int = 1
     scored: bool = False
+    min_p: float = field(default=0.0, kw_only=True)
+    typical_p: float = field(default=1.0, kw_only=True)
+    epsilon_cutoff: float = field(default=0.0, kw_only=True)
+    eta_cutoff: float = field(default=0.0, kw_only=True)
+    top_h: float | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         if not 0 < self.temperature < math.inf:
@@ -125,6 +139,17 @@ class Sample:
             raise ArgumentError(f"top_k is {self.top_k}, but must be at least 1; None keeps every token.")
         if not 0 < self.top_p <= 1:
             raise ArgumentError(f"top_p is {self.top_p}, but must be above 0 and at most 1; 1 keeps every token.")
+        if not 0 < self.typical_p <= 1:
+            raise ArgumentError(
+                f"typical_p is {self.typical_p}, but must be above 0 and at most 1; 1 keeps every token."
+            )
+        if not 0 <= self.min_p <= 1:
+            raise ArgumentError(f"min_p is {self.min_p}, but must be from 0 to 1; 0 keeps every token.")
+        for name, value in {"epsilon_cutoff": self.epsilon_cutoff, "eta_cutoff": self.eta_cutoff}.items():
+            if not 0 <= value < 1:
+                raise ArgumentError(f"{name} is {value}, but must be at least 0 and below 1; 0 keeps every token.")
+        if self.top_h is not None and not 0 < self.top_h <= 1:
+            raise ArgumentError(f"top_h is {self.top_h}, but must be above 0 and at most 1; None keeps every token.")
         if self.seed < 0:
             raise ArgumentError(f"seed is {self.seed}, but must not be negative.")
         if self.n_best < 1:
@@ -147,15 +172,33 @@ class Sample:
 
     def draw(self, scores: Tensor, chance: Tensor) -> Tensor:
         """Scores [N, V] and uniform numbers in [0, 1) [N] -> tokens [N], by inverting the cumulative distribution."""
-        scores, names = scores.to(widest(scores.device)), None
-        scores = (scores - scores.amax(-1, keepdim=True)) / self.temperature  # at most 0: no temperature is too low
-        if self.top_k is not None or self.top_p < 1:
-            scores, names = scores.topk(min(self.top_k or scores.shape[1], scores.shape[1]))  # best first
-        share = scores.softmax(-1)
-        reached = share.cumsum(-1)  # [N, V]
-        last = (reached - share < self.top_p).sum(-1, keepdim=True) - 1  # the last token that top_p keeps
-        place = torch.searchsorted(reached, chance[:, None] * reached.gather(1, last), right=True)
+        scores = scores.to(widest(scores.device))
+        scores, names = self.shaped(scores - scores.amax(-1, keepdim=True))  # at most 0: no temperature is too low
+        reached = scores.softmax(-1).cumsum(-1)  # [N, K]
+        place = torch.searchsorted(reached, chance[:, None] * reached[:, -1:], right=True)
         return (place if names is None else names.gather(1, place)).squeeze(1)
+
+    def shaped(self, scores: Tensor, *, least: int = 1) -> tuple[Tensor, Tensor | None]:
+        """Scores [N, V] -> scores [N, K] over the temperature, -inf where they are cut, and the tokens they are of,
+        best first; None for the tokens where all stay. `least` tokens are never cut."""
+        scores, V = scores / self.temperature, scores.shape[1]
+        if self == Sample(self.temperature, seed=self.seed, n_best=self.n_best, scored=self.scored):
+            return scores, None
+        most = V if self.top_k is None else min(max(self.top_k, least), V)
+        scores, names = scores.topk(most if self.top_h is None else min(V, cuts.MOST_H))
+        if self.top_h is not None:
+            scores = cuts.top_h(scores, self.top_h)[:, :most]
+        if self.top_p < 1:
+            scores = cuts.top_p(scores, self.top_p, least)
+        if self.min_p > 0:
+            scores = cuts.min_p(scores, self.min_p, least)
+        if self.typical_p < 1:
+            scores = cuts.typical_p(scores, self.typical_p, least)
+        if self.epsilon_cutoff > 0:
+            scores = cuts.epsilon(scores, self.epsilon_cutoff, least)
+        if self.eta_cutoff > 0:
+            scores = cuts.eta(scores, self.eta_cutoff, least)
+        return scores, names[:, : scores.shape[1]]
 
 
 Pick = Callable[[Tensor, Tensor, int], Tensor]
