@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 import polyhead
 from polyhead.errors import ArgumentError, DataError
+from polyhead.inputs.everyday import CHINESE, ENGLISH
 from polyhead.lens.roles.axis import Axis
 from polyhead.lens.roles.metrics import METRICS
-from polyhead.lens.roles.sentences import CHINESE, ENGLISH
 from polyhead.lens.rulers import Words
 from tests.cli.conftest import write_model
 from tests.tasks.speech import sound, speech_in_folder, write_wave

@@ -13,13 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from polyhead.errors import ArgumentError, DataError
+from polyhead.inputs.everyday import OURS
 from polyhead.inputs.text import clean
 from polyhead.inputs.tokenizer import Piece, Tokenizer
 from polyhead.lens.looking import answer_text, answering, pair_of, read_image, read_sound, text_of
 from polyhead.lens.passes import Pass, precise
 from polyhead.lens.recording import Part
 from polyhead.lens.roles.axis import Axis
-from polyhead.lens.roles.sentences import OURS
 from polyhead.lens.roles.wording import Both, both
 from polyhead.lens.rulers import Words
 from polyhead.tasks.embed import gathering
@@ -336,6 +336,8 @@ def own_choice(scores: Callable[[int], Tensor]) -> Loss:
 
 def vector(one: Pass, copies: int) -> Tensor:
     """One vector of length 1 for each of so many copies of a text or an image [n, D], as `embed` gathers it."""
+    if one.loaded.family.does == "shared vector":
+        return F.normalize(precise(one.scores(copies)), dim=-1)
     found = precise(one.vectors(copies))
     match gathering(one.loaded).pooling if one.loaded.family.reads == "text" else "first":
         case "mean":

@@ -1,4 +1,4 @@
-"""Short plain sentences of our own, in English and Chinese, each the other's translation: what heads are shown when
+"""Short plain sentences of our own, in English and Chinese, each the other's translation: what a model reads when
 nobody gives a text."""
 
 ENGLISH = (
