@@ -37,6 +37,7 @@ def answer(
     longest: Annotated[int, typer.Option("--longest", min=1, help="The most tokens of an answer.")] = 30,
     must: Annotated[bool, typer.Option("--must", help="Answer even where the passage seems to hold none.")] = False,
     device: options.Device = "auto",
+    precision: options.Precision = "fp32",
     as_json: options.Json = False,
     output_file: options.Output = None,
 ) -> None:
@@ -63,7 +64,9 @@ def answer(
     from polyhead.tasks.answer import Answerer
     from polyhead.tasks.load import load
 
-    answerer = Answerer(load(model, device=device), n_best=nbest, longest=longest, may_fail=not must)
+    answerer = Answerer(
+        load(model, device=device, precision=precision), n_best=nbest, longest=longest, may_fail=not must
+    )
     how = {"nbest": nbest, "as_json": as_json}
     if pairs is not None:
         answer_file(answerer, pairs, output_file, how)

@@ -67,6 +67,7 @@ def chat(
     ] = None,
     by: choice.Choice = choice.USUAL,
     device: options.Device = "auto",
+    precision: options.Precision = "fp32",
     as_json: options.Json = False,
     output_file: options.Output = None,
 ) -> None:
@@ -96,7 +97,7 @@ def chat(
     from polyhead.tasks.chat import Chatter, Conversation
     from polyhead.tasks.load import load
 
-    loaded = load(model, device=device)
+    loaded = load(model, device=device, precision=precision)
     if input_file is not None:
         chatter = Chatter(loaded, values=values, **how)
         with output(output_file) as out:

@@ -33,6 +33,7 @@ def classify(
     several: options.Several = None,
     top: Annotated[int, typer.Option("--top", min=1, help="Show so many labels with their probabilities.")] = 1,
     device: options.Device = "auto",
+    precision: options.Precision = "fp32",
     as_json: options.Json = False,
     output_file: options.Output = None,
 ) -> None:
@@ -54,7 +55,7 @@ def classify(
     from polyhead.tasks.classify import Classifier
     from polyhead.tasks.load import load
 
-    classifier = Classifier(load(model, device=device), several=several, threshold=threshold)
+    classifier = Classifier(load(model, device=device, precision=precision), several=several, threshold=threshold)
     with output(output_file) as out:
         show = shower(out)
         for _, found in in_windows(items, input_file, output_file, "labelling", classifier, field=field):

@@ -24,6 +24,7 @@ def complete(
     ] = None,
     by: choice.Choice = choice.USUAL,
     device: options.Device = "auto",
+    precision: options.Precision = "fp32",
     as_json: options.Json = False,
     output_file: options.Output = None,
 ) -> None:
@@ -45,7 +46,9 @@ def complete(
     from polyhead.tasks.complete import Completer
     from polyhead.tasks.load import load
 
-    completer = Completer(load(model, device=device), search=by.search, max_new=max_new, stop=by.stop, draft=by.draft)
+    completer = Completer(
+        load(model, device=device, precision=precision), search=by.search, max_new=max_new, stop=by.stop, draft=by.draft
+    )
     if prompts and len(prompts) == 1 and input_file is None and output_file is None and not as_json:
         tell = teller()
         ids = completer.read(prompts[0])  # what cannot be continued is not shown either

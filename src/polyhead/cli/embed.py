@@ -26,6 +26,7 @@ def embed(
         bool | None, typer.Option("--unit/--as-is", show_default="the model's", help="Whether vectors get length 1.")
     ] = None,
     device: options.Device = "auto",
+    precision: options.Precision = "fp32",
     output_file: options.Output = None,
 ) -> None:
     """Turn texts into vectors: texts that mean alike get vectors that lie close.
@@ -46,7 +47,7 @@ def embed(
     from polyhead.tasks.embed import Embedder
     from polyhead.tasks.load import load
 
-    embedder = Embedder(load(model, device=device), pooling=pooling, unit=unit)
+    embedder = Embedder(load(model, device=device, precision=precision), pooling=pooling, unit=unit)
     parts = in_windows(texts, input_file, output_file, "reading", embedder, field=field)
     if output_file is not None and output_file.suffix == ".npy":
         found = [vectors for _, vectors in parts]

@@ -57,6 +57,7 @@ def evaluate(
         str | None, typer.Option("--separator", show_default=",", help="What stands between several labels.")
     ] = None,
     device: options.Device = "auto",
+    precision: options.Precision = "fp32",
     as_json: options.Json = False,
     output_file: options.Output = None,
 ) -> None:
@@ -85,7 +86,7 @@ def evaluate(
     from polyhead.tasks.evaluate import evaluate as score
     from polyhead.tasks.load import load
 
-    loaded, skipped = load(model, device=device), Skipped()
+    loaded, skipped = load(model, device=device, precision=precision), Skipped()
     images, kind = loaded.family.reads == "image", "images" if loaded.family.reads == "image" else "lines"
     if not images and (folder := next((path for path in data if path.is_dir()), None)):
         raise ArgumentError(f"{folder} is a folder, but this model reads texts; give a file of two columns.")

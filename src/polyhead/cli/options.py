@@ -52,6 +52,13 @@ Several = Annotated[
 Device = Annotated[
     str, typer.Option("--device", metavar="DEVICE", help="cpu, cuda, cuda:N or mps; auto is cuda where there is one.")
 ]
+Precision = Annotated[
+    Literal["fp32", "bf16", "int8"],
+    typer.Option(
+        "--precision",
+        help="Of the numbers it computes with: bf16 takes half the memory; int8, on a CPU, multiplies whole numbers.",
+    ),
+]
 Lang = Annotated[
     Literal["en", "zh"] | None,
     typer.Option("--lang", help="The language of what is told.", show_default="yours, or the text's"),

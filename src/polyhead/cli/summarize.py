@@ -55,6 +55,7 @@ def summarize(
         int, typer.Option("--nbest", min=1, max=1000, help="Summaries of each document: its name, score, text.")
     ] = 1,
     device: options.Device = "auto",
+    precision: options.Precision = "fp32",
     as_json: options.Json = False,
     output_file: options.Output = None,
 ) -> None:
@@ -89,8 +90,8 @@ def summarize(
     from polyhead.tasks.summarize import Summarizer
 
     summarizer = Summarizer(
-        load(model, device=device), task=task, prefix=prefix, beam=beam, n_best=nbest, min_new=min_new, max_new=max_new,
-        window=window, whole=whole,
+        load(model, device=device, precision=precision), task=task, prefix=prefix, beam=beam, n_best=nbest,
+        min_new=min_new, max_new=max_new, window=window, whole=whole,
     )  # fmt: skip
     live = not files and input_file is None and sys.stdin.isatty()
     if live:

@@ -52,6 +52,7 @@ def transcribe(
         bool, typer.Option("--plain", help="Take every first answer: read nothing again, leave nothing out.")
     ] = False,
     device: options.Device = "auto",
+    precision: options.Precision = "fp32",
     as_json: options.Json = False,
     output_file: options.Output = None,
 ) -> None:
@@ -80,8 +81,8 @@ def transcribe(
     from polyhead.tasks.load import load
 
     hear = Transcriber(
-        load(model, device=device), language=language, task=task, times=wanted, search=chosen(beam),
-        doubt=None if plain else USUAL, prompt=prompt, carry=carry,
+        load(model, device=device, precision=precision), language=language, task=task, times=wanted,
+        search=chosen(beam), doubt=None if plain else USUAL, prompt=prompt, carry=carry,
     )  # fmt: skip
     several = sounds is None or len(sounds) > 1
     with output(output_file) as out:

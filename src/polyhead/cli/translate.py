@@ -52,6 +52,7 @@ def translate(
         int | None, typer.Option("--seed", min=0, show_default="0", help="The same seed draws the same translations.")
     ] = None,
     device: options.Device = "auto",
+    precision: options.Precision = "fp32",
     as_json: options.Json = False,
     output_file: options.Output = None,
 ) -> None:
@@ -80,7 +81,7 @@ def translate(
     from polyhead.tasks.load import able, load
     from polyhead.tasks.translator import DOES, Translator
 
-    loaded = load(model, device=device)
+    loaded = load(model, device=device, precision=precision)
     able(loaded, DOES, "translate")
     said = asking(loaded, "translation", task=task, prefix=prefix)
     search = drawn or chosen_search(loaded, None, beam, nbest, task=said.settings)

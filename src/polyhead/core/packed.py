@@ -1,14 +1,17 @@
-"""A model made ready to answer on a CPU: every matrix is laid out once the way oneDNN's kernels read it.
+"""A model made ready to answer on a CPU: every matrix is laid out once the way the kernels of its products read it.
 
 Besides being faster on the few rows of decoding, a packed product rounds the same way whatever the number of rows, so
 that a sentence does not change its words with its batch. Queries, keys and values of one x come of one product, and a
-ReLU is part of the product before it.
+ReLU is part of the product before it. A product is one of two: of floating-point numbers by oneDNN, or of whole numbers
+of 8 bits by FBGEMM.
 """
 
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -17,8 +20,10 @@ from torch import Tensor, nn
 from polyhead.core.attention import SelfAttention
 from polyhead.core.mlp import MLP
 from polyhead.core.position import Position
+from polyhead.errors import ArgumentError
 
 ROWS = 64  # the number of rows that the layout is chosen for
+TINY = 1e-30  # what a row of zeros is divided by
 
 
 class PackedLinear(nn.Module):
@@ -35,17 +40,53 @@ class PackedLinear(nn.Module):
         return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, self.after, [], "")
 
 
-def joined(parts: Sequence[nn.Linear]) -> Callable[[Tensor, Tensor], tuple[Tensor, ...]]:
+class Int8Linear(nn.Module):
+    """x W^T + b in whole numbers of 8 bits, "none" or "relu" after it; for inference only, on a CPU.
+
+    Each row of W, and each row of x while it passes, is divided by its own largest number and rounded to -127 ... 127
+    (symmetric, per channel and per token: Wu et al. 2020, "Integer quantization for deep learning inference", 3), so
+    that no row depends on those beside it. FBGEMM adds up the products in 32 bits.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, after: str = "none"):
+        super().__init__()
+        self.after, self.steps = after, steps()
+        weight = weight.detach().float()
+        scale = weight.abs().amax(1).clamp(min=TINY) / 127
+        zeros = torch.zeros(len(weight), dtype=torch.long)
+        with warnings.catch_warnings(category=UserWarning, action="ignore"):  # PyTorch's of a successor, torchao
+            whole = torch.quantize_per_channel(weight, scale, zeros, 0, torch.qint8)
+        self.weight = torch.ops.quantized.linear_prepack(whole, None)
+        self.bias = None if bias is None else bias.detach().float()
+
+    def forward(self, x: Tensor) -> Tensor:
+        top = x.abs().amax(-1, keepdim=True).clamp_min_(TINY)  # [..., 1]
+        product = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32
+        x = product(x / top, 1 / self.steps, self.steps + 1, self.weight)  # from 1 to 127, or to 255
+        x = x.mul_(top) if self.bias is None else torch.addcmul(self.bias, x, top)
+        return x.relu_() if self.after == "relu" else x
+
+
+def steps() -> int:
+    """Into how many steps a row of x is cut each way. Processors without VNNI add up pairs of products in 16 bits,
+    which hold two of 127 * 127 and not of 255 * 127."""
+    return 127 if cast(Any, torch.cpu)._is_vnni_supported() else 63
+
+
+Product = Callable[..., nn.Module]  # of (weight, bias, after)
+
+
+def joined(parts: Sequence[nn.Linear], product: Product) -> Callable[[Tensor, Tensor], tuple[Tensor, ...]]:
     """`SelfAttention.projected` where places are added to nothing: three products of the same x as one, apart again."""
     own: list[Tensor | None] = [getattr(part, "bias", None) for part in parts]
     none = [part.weight.new_zeros(part.out_features) for part in parts]
     biases = [zeros if bias is None else bias for bias, zeros in zip(own, none, strict=True)]
     bias = None if all(x is None for x in own) else torch.cat(biases)
-    product = PackedLinear(torch.cat([part.weight for part in parts]), bias)
+    whole = product(torch.cat([part.weight for part in parts]), bias)
     widths = [part.out_features for part in parts]
 
     def projected(placed: Tensor, x: Tensor) -> tuple[Tensor, ...]:
-        return torch.split(product(x), widths, -1)
+        return torch.split(whole(x), widths, -1)
 
     return projected
 
@@ -62,28 +103,46 @@ def packable(model: nn.Module) -> bool:
     )
 
 
-def packed(model: nn.Module) -> nn.Module:
-    """The same model with packed matrices, sharing all other weights; the model itself where that cannot be had."""
-    if not packable(model):
+def why_not_int8(model: nn.Module) -> str | None:
+    """None, or what this PyTorch build or the model's device and type lack for products in 8 bits."""
+    weight = next(model.parameters())
+    if weight.device.type != "cpu":
+        return f"its products run on a CPU, and the model is on {weight.device}"
+    if weight.dtype != torch.float32:
+        return f"it is made from float32, and the model's weights are {weight.dtype}"
+    if "fbgemm" not in torch.backends.quantized.supported_engines:
+        return "this build of PyTorch lacks FBGEMM, which x86 processors have"
+    return None
+
+
+def packed(model: nn.Module, product: Product = PackedLinear) -> nn.Module:
+    """The same model with packed matrices, sharing all other weights; the model itself where that cannot be had.
+
+    Raises ArgumentError where products in 8 bits are asked for and cannot be had: they give other numbers.
+    """
+    if product is Int8Linear:
+        if (reason := why_not_int8(model)) is not None:
+            raise ArgumentError(f"precision cannot be int8 here: {reason}; take another, or leave it out.")
+    elif not packable(model):
         return model
     memo = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     twin = copy.deepcopy(model, memo)  # modules are new, tensors are shared
     for module, original in zip(twin.modules(), model.modules(), strict=True):
         module.__dict__["original"] = original  # whoever watches the model knows its twin's modules by it
     for module in list(twin.modules()):
-        pack(module)
+        pack(module, product)
     return twin.eval()
 
 
-def pack(module: nn.Module) -> None:
+def pack(module: nn.Module, product: Product) -> None:
     """Put packed products in the place of a module's own."""
     linear = {name: child for name, child in module.named_children() if isinstance(child, nn.Linear)}
     if isinstance(module, SelfAttention) and type(module.position).added is Position.added:
-        module.__dict__["projected"] = joined([linear.pop(name) for name in ("query", "key", "value")])
+        module.__dict__["projected"] = joined([linear.pop(name) for name in ("query", "key", "value")], product)
     if type(module) is MLP and module.bend is F.relu:
         up, module.bend = linear.pop("up"), nn.Identity()
-        setattr(module, "up", PackedLinear(up.weight, up.bias, "relu"))  # noqa: B010
+        setattr(module, "up", product(up.weight, up.bias, "relu"))  # noqa: B010
     for name, child in linear.items():
         biases = {**dict(child.named_parameters()), **dict(child.named_buffers())}
         bias = biases.get("bias", biases.get("fixed_bias"))
-        setattr(module, name, PackedLinear(child.weight, None if bias is None else bias.flatten()))
+        setattr(module, name, product(child.weight, None if bias is None else bias.flatten()))

@@ -10,10 +10,9 @@ from typing import Any, overload
 import torch
 from torch import Tensor
 
-from polyhead.core.packed import packed
 from polyhead.errors import ArgumentError, DataError
 from polyhead.tasks.device import Device
-from polyhead.tasks.load import Loaded, able, ready
+from polyhead.tasks.load import Loaded, Precision, able, ready
 from polyhead.tasks.windows import numbers, through, windows_of
 
 OVERLAP = 128  # tokens that windows of a long passage have in common
@@ -72,7 +71,7 @@ class Answerer:
                 raise ArgumentError(f"{name} must be a whole number of at least 1; found {n!r}")
         self.n_best, self.longest, self.may_fail = n_best, longest, may_fail
         self.tokenizer, self.most = loaded.tokenizer, loaded.config.max_len
-        self.model: Any = packed(loaded.model)
+        self.model: Any = loaded.packed
 
     def __call__(
         self, pairs: Sequence[tuple[str, ...]], *, progress: Callable[[int], None] | None = None
@@ -149,6 +148,7 @@ def answer(
     longest: int = ...,
     may_fail: bool = ...,
     device: Device = ...,
+    precision: Precision | None = ...,
 ) -> Answer: ...
 @overload
 def answer(
@@ -160,6 +160,7 @@ def answer(
     longest: int = ...,
     may_fail: bool = ...,
     device: Device = ...,
+    precision: Precision | None = ...,
 ) -> Answer | list[Answer]: ...
 def answer(
     question: str | Sequence[str],
@@ -170,14 +171,15 @@ def answer(
     longest: int = 30,
     may_fail: bool = True,
     device: Device = "auto",
+    precision: Precision | None = None,
 ) -> Answer | list[Answer]:
     """The part of a passage that answers a question, with its place, or that there is none.
 
     Many questions may be asked of one passage, one question of many, or each of its own; as many answers come back.
-    model: a folder of an extractive question answerer, or what `load` returned. n_best: how many parts are given.
-    longest: the most tokens of one. may_fail: whether "no answer" may win; False for models that were never taught it.
-    A passage that is longer than the model reads is read in windows that overlap. Raises ArgumentError, DataError for
-    an empty side or a question that leaves no room, and CheckpointError.
+    model: a folder of an extractive question answerer, or what `load` returned. device, precision: as `load` takes
+    them. n_best: how many parts are given. longest: the most tokens of one. may_fail: whether "no answer" may win;
+    False for models that were never taught it. A passage that is longer than the model reads is read in windows that
+    overlap. Raises ArgumentError, DataError for an empty side or a question that leaves no room, and CheckpointError.
     """
     sides = {"question": question, "passage": passage}
     many = {name: side for name, side in sides.items() if not isinstance(side, str)}
@@ -188,6 +190,6 @@ def answer(
         raise ArgumentError(f"There are {len(question)} questions and {len(passage)} passages; give one for each")
     n = len(next(iter(many.values()))) if many else 1
     questions, passages = ([side] * n if isinstance(side, str) else list(side) for side in sides.values())
-    answerer = Answerer(ready(model, device), n_best=n_best, longest=longest, may_fail=may_fail)
+    answerer = Answerer(ready(model, device, precision), n_best=n_best, longest=longest, may_fail=may_fail)
     found = answerer(list(zip(questions, passages, strict=True)))
     return found if many else found[0]

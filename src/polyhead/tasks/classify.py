@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from polyhead.core.packed import packed
 from polyhead.errors import ArgumentError, CheckpointError
 from polyhead.inputs.text import clean
 from polyhead.tasks.device import Device
 from polyhead.tasks.label_scores import LabelScores
-from polyhead.tasks.load import Loaded, able, ready, texts_of
+from polyhead.tasks.load import Loaded, Precision, able, ready, texts_of
 from polyhead.tasks.windows import numbers, through, windows_of
 
 LABELS = "labels.tsv"  # beside a model: how well it finds each label, and at which threshold best
@@ -60,7 +59,7 @@ class Classifier:
                 "threshold is of labels that may hold together, but this model gives the likeliest one; leave it out, "
                 "or say that several may hold"
             )
-        self.loaded, self.model = loaded, cast(Any, packed(loaded.model))
+        self.loaded, self.model = loaded, loaded.packed
 
     def __call__(self, items: Sequence[Any], *, progress: Callable[[int], None] | None = None) -> list[Classification]:
         """As many answers as items, in their order. `progress` hears how many more are done."""
@@ -168,17 +167,18 @@ def classify(
     several: bool | None = None,
     threshold: float | Mapping[str, float] | None = None,
     device: Device = "auto",
+    precision: Precision | None = None,
 ) -> Any:
     """Label one text or image (a `Classification`), or many (a list of them).
 
     items: a text or texts; for a model of images, a file, a PIL image or an array [height, width, 3], or a list of
-    such. model: a folder of a classifier, or what `load` returned. several: whether something may have several labels
-    or none; None: as the folder's problem_type says. threshold: the least probability of a label that is given, for all
-    or by name, only where there may be several; None: what its training found best (labels.tsv), or 0.5. A text that is
-    longer than the model reads is read in windows that overlap, and their probabilities are averaged; `windows` says
-    how many. Raises ArgumentError, DataError and CheckpointError.
+    such. model: a folder of a classifier, or what `load` returned. device, precision: as `load` takes them. several:
+    whether something may have several labels or none; None: as the folder's problem_type says. threshold: the least
+    probability of a label that is given, for all or by name, only where there may be several; None: what its training
+    found best (labels.tsv), or 0.5. A text that is longer than the model reads is read in windows that overlap, and
+    their probabilities are averaged; `windows` says how many. Raises ArgumentError, DataError and CheckpointError.
     """
-    loaded = ready(model, device)
+    loaded = ready(model, device, precision)
     classifier = Classifier(loaded, several=several, threshold=threshold)
     if loaded.family.reads == "text":
         found = classifier(texts_of(items))

@@ -13,7 +13,7 @@ from polyhead.generation.speculative import Drafted, Lookup
 from polyhead.tasks.decoder import Decoder
 from polyhead.tasks.device import Device
 from polyhead.tasks.drafting import proposer
-from polyhead.tasks.load import Loaded, ready, texts_of
+from polyhead.tasks.load import Loaded, Precision, ready, texts_of
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,7 @@ def complete(
     search: Search | None = ...,
     draft: str | Path | Loaded | Lookup | None = ...,
     device: Device = ...,
+    precision: Precision | None = ...,
     tell: Callable[[str], None] | None = ...,
 ) -> Completion: ...
 @overload
@@ -115,6 +116,7 @@ def complete(
     search: Search | None = ...,
     draft: str | Path | Loaded | Lookup | None = ...,
     device: Device = ...,
+    precision: Precision | None = ...,
     tell: Callable[[str], None] | None = ...,
 ) -> list[Completion]: ...
 def complete(
@@ -126,20 +128,21 @@ def complete(
     search: Search | None = None,
     draft: str | Path | Loaded | Lookup | None = None,
     device: Device = "auto",
+    precision: Precision | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> Completion | list[Completion]:
     """Continue one text, or many.
 
-    model: a folder of a decoder, or what `load` returned. max_new: the most tokens that are added, 128 unless given,
-    within the model's places. stop: strings that end a continuation as soon as they are spelled; they are left out.
-    search: `Greedy()`, `Beam(...)`, `Sample(...)`; unless given, what the folder's generation_config.json asks for.
-    draft: a smaller model of the same vocabulary, or `Lookup()`, which copies from the prompt and from what was
-    written; either proposes tokens, of which those stay that the model would have written: the same comes sooner.
-    tell: hears the continuation of a single prompt as it is written, whole characters at a time. Raises ArgumentError,
-    DataError for a prompt that leaves no room, and CheckpointError.
+    model: a folder of a decoder, or what `load` returned. device, precision: as `load` takes them. max_new: the most
+    tokens that are added, 128 unless given, within the model's places. stop: strings that end a continuation as soon as
+    they are spelled; they are left out. search: `Greedy()`, `Beam(...)`, `Sample(...)`; unless given, what the folder's
+    generation_config.json asks for. draft: a smaller model of the same vocabulary, or `Lookup()`, which copies from the
+    prompt and from what was written; either proposes tokens, of which those stay that the model would have written: the
+    same comes sooner. tell: hears the continuation of a single prompt as it is written, whole characters at a time.
+    Raises ArgumentError, DataError for a prompt that leaves no room, and CheckpointError.
     """
     lines = texts_of(prompts)
-    completer = Completer(ready(model, device), search=search, max_new=max_new, stop=stop, draft=draft)
+    completer = Completer(ready(model, device, precision), search=search, max_new=max_new, stop=stop, draft=draft)
     if isinstance(prompts, str):
         return completer.batch([completer.read(prompts)], [prompts], numbers=[0], tell=tell)[0][0]
     if tell is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from polyhead.core.packed import packed
 from polyhead.errors import ArgumentError
 from polyhead.generation.speculative import Draft, Lookup, Proposer
 from polyhead.tasks.decoder import DecoderStep
@@ -33,6 +32,6 @@ def proposer(loaded: Loaded, draft: str | Path | Loaded | Lookup | None) -> Prop
             f"The draft {draft.folder or ''} must have the model's vocabulary of {len(ours)} tokens, but of its own"
             f" {len(theirs)} only {shared} have the same number there; take a smaller model of the same family."
         )
-    step = DecoderStep(packed(draft.model))
+    step = DecoderStep(draft.packed)
     sizes = [sum(each.numel() for each in one.model.parameters()) for one in (draft, loaded)]
     return Draft(step, words=int(loaded.config.words), places=int(draft.config.max_len), cost=sizes[0] / sizes[1])

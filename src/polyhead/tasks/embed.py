@@ -12,11 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from polyhead.core.packed import packed
 from polyhead.errors import ArgumentError, ConfigError
 from polyhead.inputs.text import clean
 from polyhead.tasks.device import Device
-from polyhead.tasks.load import Loaded, able, ready, texts_of
+from polyhead.tasks.load import Loaded, Precision, able, ready, texts_of
 from polyhead.tasks.windows import Window, numbers, through, windows_of
 from polyhead.weights.config_keys import read_json
 
@@ -63,7 +62,7 @@ class Embedder:
         if self.pooling not in POOLINGS.values():
             raise ArgumentError(f"pooling must be one of {', '.join(POOLINGS.values())}; found {pooling!r}")
         self.unit, self.most, self.lower = how.unit if unit is None else unit, how.most, how.lower
-        self.tokenizer, self.model = loaded.tokenizer, packed(loaded.model)
+        self.tokenizer, self.model = loaded.tokenizer, loaded.packed
 
     def __call__(self, texts: Sequence[str], *, progress: Callable[[int], None] | None = None) -> NDArray[np.float32]:
         """Vectors [len(texts), D], in the order of the texts. `progress` hears how many texts more are done."""
@@ -124,14 +123,15 @@ def embed(
     pooling: Pooling | None = None,
     unit: bool | None = None,
     device: Device = "auto",
+    precision: Precision | None = None,
 ) -> NDArray[np.float32]:
     """The vector of a text [D], or of each of many [n, D].
 
-    model: a folder of a text encoder, or what `load` returned. pooling ("mean", "first", "max") and unit (length 1) are
-    the folder's unless given; without word from it, the mean, as long as it is. Long texts are read whole, in windows.
-    Raises ArgumentError, CheckpointError and ConfigError.
+    model: a folder of a text encoder, or what `load` returned. device, precision: as `load` takes them. pooling
+    ("mean", "first", "max") and unit (length 1) are the folder's unless given; without word from it, the mean, as long
+    as it is. Long texts are read whole, in windows. Raises ArgumentError, CheckpointError and ConfigError.
     """
     lines = texts_of(texts)
-    embedder = Embedder(ready(model, device), pooling=pooling, unit=unit)
+    embedder = Embedder(ready(model, device, precision), pooling=pooling, unit=unit)
     found = embedder(lines)
     return found[0] if isinstance(texts, str) else found

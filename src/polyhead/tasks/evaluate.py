@@ -17,7 +17,7 @@ from polyhead.tasks.classify import Classification, Classifier
 from polyhead.tasks.decoding import chosen_search
 from polyhead.tasks.device import Device
 from polyhead.tasks.label_scores import LabelScores, label_scores, truth_of
-from polyhead.tasks.load import Loaded, able, ready
+from polyhead.tasks.load import Loaded, Precision, able, ready
 from polyhead.tasks.translator import Translator
 
 
@@ -146,6 +146,7 @@ def evaluate(
     threshold: float | Mapping[str, float] | None = None,
     separator: str | None = None,
     device: Device = "auto",
+    precision: Precision | None = None,
     file: str = "",
     progress: Callable[[int], None] | None = None,
 ) -> Any:
@@ -166,7 +167,7 @@ def evaluate(
             "read(Source(path=...)) of polyhead.inputs.readers, or use the command: polyhead evaluate FILE."
         )
     pairs = list(pairs) if isinstance(pairs, Iterable) else [pairs]
-    loaded = ready(model, device)
+    loaded = ready(model, device, precision)
     able(loaded, WAYS, "evaluate", reads=("text", "pair", "image"))
     how = {
         "beam": beam, "search": search, "task": task, "prefix": prefix, "several": several, "threshold": threshold,

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from polyhead.core.packed import Int8Linear, PackedLinear, Product, packed
 from polyhead.errors import ArgumentError, CheckpointError, ConfigError, did_you_mean
 from polyhead.families import Family, family, family_of
 from polyhead.files import together, write_text
@@ -39,6 +41,14 @@ READERS: dict[str, dict[str, Callable[[Path], Any]]] = {
 }
 
 
+Precision = Literal["fp32", "bf16", "int8"]
+PRECISIONS: dict[str, tuple[torch.dtype, Product]] = {  # what weights are, and what products are made of
+    "fp32": (torch.float32, PackedLinear),
+    "bf16": (torch.bfloat16, PackedLinear),
+    "int8": (torch.float32, Int8Linear),
+}
+
+
 @dataclass(frozen=True)
 class Loaded:
     """A model with everything that its folder holds.
@@ -46,7 +56,7 @@ class Loaded:
     tokenizer: a `Pair` where the model reads one text and writes another, else a `Tokenizer`; None where it knows no
     words. config: our settings. raw: config.json as it was read. generation: generation_config.json. folder: where
     from. images, sounds: how pixels and pictures of sounds are made, where the model reads them. whole: of a tower, the
-    model that it is of, by which its modules are named.
+    model that it is of, by which its modules are named. precision: of the products that answers are made by.
     """
 
     model: nn.Module
@@ -58,6 +68,24 @@ class Loaded:
     images: Images | None = None
     sounds: Sounds | None = None
     whole: nn.Module | None = None
+    precision: Precision = "fp32"
+
+    @property
+    def packed(self) -> Any:
+        """The model made ready to answer: its matrices are laid out once, and anew where its weights have changed.
+
+        Raises ArgumentError where the precision is int8 and cannot be had.
+        """
+        now = [(x.data_ptr(), 0 if x.is_inference() else x._version) for x in self.tensors]
+        then, twin = self.__dict__.get("twin", (None, None))
+        if now != then:
+            twin = packed(self.model, PRECISIONS[self.precision][1])
+            self.__dict__["twin"] = now, twin
+        return twin
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        return [*self.model.parameters(), *self.model.buffers()]
 
     @property
     def config(self) -> Any:
@@ -66,6 +94,12 @@ class Loaded:
     @property
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
+
+    def at(self, precision: Precision) -> Loaded:
+        """The same model in another precision: of the same weights where their type stays, else of a copy."""
+        dtype = dtype_of(precision)
+        same = all(x.dtype == dtype for x in self.tensors if x.is_floating_point())
+        return replace(self, model=self.model if same else copy.deepcopy(self.model).to(dtype), precision=precision)
 
     def tower(self, reads: str) -> Loaded:
         """The tower that reads "text" or "image" as a model of its own, of the same weights; the model itself where it
@@ -118,13 +152,14 @@ def find(name: str | Path) -> Path:
     )
 
 
-def load(name: str | Path, *, dtype: torch.dtype = torch.float32, device: Device = "cpu") -> Loaded:
+def load(name: str | Path, *, precision: Precision = "fp32", device: Device = "cpu") -> Loaded:
     """Load a model folder, a shipped model, or hf:owner/name (@revision, if need be) from the hub, ready to answer.
 
-    The weights are cast to `dtype` and put on `device` ("auto": CUDA where there is one). Raises CheckpointError or
-    ConfigError naming everything that does not fit, ArgumentError for a device that is not here.
+    precision: "fp32"; "bf16", in which weights and all that passes take half the memory; or "int8", in which products
+    are made of whole numbers, on a CPU. device: "auto" is CUDA where there is one. Raises CheckpointError or
+    ConfigError naming everything that does not fit, ArgumentError for a device that is not here or another precision.
     """
-    place = device_of(device)
+    place, dtype = device_of(device), dtype_of(precision)
     folder = find(name)
     raw = read_json(folder / "config.json")
     kind = family_of(raw)
@@ -133,7 +168,8 @@ def load(name: str | Path, *, dtype: torch.dtype = torch.float32, device: Device
     fits(inputs["tokenizer"], model, folder)
     shows(inputs.get("images"), model, folder)
     generation = read_json(folder / "generation_config.json") if (folder / "generation_config.json").is_file() else {}
-    return Loaded(model.to(place).eval(), family=kind, raw=raw, generation=generation, folder=folder, **inputs)
+    told = {"raw": raw, "generation": generation, "folder": folder, "precision": precision}
+    return Loaded(model.to(place).eval(), family=kind, **told, **inputs)
 
 
 def fits(tokenizer: Pair | Tokenizer | None, model: nn.Module, folder: Path) -> None:
@@ -159,15 +195,26 @@ def shows(images: Images | None, model: nn.Module, folder: Path) -> None:
         )
 
 
-def ready(model: str | Path | Loaded, device: Device = "auto") -> Loaded:
-    """The model that a task was given: a name or a folder is loaded onto the device, a loaded one stays where it is."""
+def dtype_of(precision: Precision) -> torch.dtype:
+    """The type of the weights; raises ArgumentError for a precision that there is not."""
+    if precision not in PRECISIONS:
+        near = did_you_mean(str(precision), PRECISIONS)
+        raise ArgumentError(f"precision must be one of {', '.join(PRECISIONS)}; found {precision!r}.{near}")
+    return PRECISIONS[precision][0]
+
+
+def ready(model: str | Path | Loaded, device: Device = "auto", precision: Precision | None = None) -> Loaded:
+    """The model that a task was given: a name or a folder is loaded onto the device, a loaded one stays where it is.
+
+    precision: fp32, or a loaded model's own, unless given; another one than its own gives a model of the same weights.
+    """
     if not isinstance(model, Loaded):
-        return load(model, device=device)
+        return load(model, device=device, precision=precision or "fp32")
     if device != "auto" and not same(device_of(device), model.device):
         raise ArgumentError(
             f"The model is on {model.device}, but device is '{device}'; load it there: load(name, device='{device}')."
         )
-    return model
+    return model if precision in (None, model.precision) else model.at(precision)
 
 
 def read_model(folder: Path, raw: dict[str, Any], family: Family, dtype: torch.dtype = torch.float32) -> nn.Module:

@@ -20,7 +20,7 @@ from polyhead.inputs.sentences import joined, unwrapped
 from polyhead.tasks.asking import asking
 from polyhead.tasks.decoding import chosen_search, is_whole
 from polyhead.tasks.device import Device
-from polyhead.tasks.load import Loaded, able, ready, texts_of
+from polyhead.tasks.load import Loaded, Precision, able, ready, texts_of
 from polyhead.tasks.portions import portions
 from polyhead.tasks.text_to_text import Candidate, TextToText
 
@@ -195,6 +195,7 @@ def summarize(
     whole: bool = ...,
     task: str | None = ...,
     device: Device = ...,
+    precision: Precision | None = ...,
 ) -> Summary: ...
 @overload
 def summarize(
@@ -211,6 +212,7 @@ def summarize(
     whole: bool = ...,
     task: str | None = ...,
     device: Device = ...,
+    precision: Precision | None = ...,
 ) -> list[Summary]: ...
 def summarize(
     documents: str | Iterable[str],
@@ -226,15 +228,16 @@ def summarize(
     whole: bool = False,
     task: str | None = None,
     device: Device = "auto",
+    precision: Precision | None = None,
 ) -> Summary | list[Summary]:
     """Summarise one document, or many.
 
-    model: a folder of a text-to-text model, or what `load` returned. prefix: the words that ask for a summary; the text
-    goes behind them, or to where they say {text}; unless given, those of the folder, else of the family, else none.
-    task: which of the folder's summaries, where it knows several, such as "cnn" for config.json's summarization_cnn;
-    unless given, the one named summarization. beam, n_best, search: as `translate` takes them. min_new, max_new: the
-    fewest and the most tokens of a summary; unless given, the folder's (task_specific_params, generation_config.json),
-    else at most 200.
+    model: a folder of a text-to-text model, or what `load` returned. device, precision: as `load` takes them. prefix:
+    the words that ask for a summary; the text goes behind them, or to where they say {text}; unless given, those of the
+    folder, else of the family, else none. task: which of the folder's summaries, where it knows several, such as "cnn"
+    for config.json's summarization_cnn; unless given, the one named summarization. beam, n_best, search: as `translate`
+    takes them. min_new, max_new: the fewest and the most tokens of a summary; unless given, the folder's
+    (task_specific_params, generation_config.json), else at most 200.
 
     A document of more than `window` tokens (unless given, as many as the model was taught to read: model_max_length,
     n_positions, its learned places, else 512) is read in parts that end where sentences end; their summaries, one after
@@ -244,7 +247,7 @@ def summarize(
     An empty document gives an empty summary. Raises ArgumentError, ConfigError, CheckpointError, and DataError for a
     document beyond what the model can read at once, with `whole`.
     """
-    texts, loaded = texts_of(documents), ready(model, device)
+    texts, loaded = texts_of(documents), ready(model, device, precision)
     how = Summarizer(
         loaded, prefix=prefix, beam=beam, n_best=n_best, search=search, min_new=min_new, max_new=max_new, window=window,
         whole=whole, task=task,

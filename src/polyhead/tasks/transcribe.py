@@ -14,7 +14,7 @@ from polyhead.inputs.sound import Sound, Sounds
 from polyhead.tasks.device import Device
 from polyhead.tasks.hearing.said import USUAL, Doubt
 from polyhead.tasks.hearing.transcriber import Times, Transcriber
-from polyhead.tasks.load import Loaded, ready
+from polyhead.tasks.load import Loaded, Precision, ready
 
 
 def taken(sound: Any, sounds: Sounds, rate: int | None, number: int) -> tuple[str, Tensor]:
@@ -43,23 +43,24 @@ def transcribe(
     carry: bool = False,
     rate: int | None = None,
     device: Device = "auto",
+    precision: Precision | None = None,
 ) -> Any:
     """Write down what is said in one sound (a `Transcript`), or in many (a list of them).
 
     sounds: a file (WAV; FLAC, OGG and MP3 with the extra `sound`) or a list of files; or an array [samples] or
     [channels, samples], int16 or floats from -1 to 1, with its `rate` in samples a second, or a list of such. Channels
     are averaged, and the rate is changed to the model's. model: a folder of a model of speech, or what `load` returned.
-    language: "zh" or "Chinese"; unless given, what the folder says, else it is heard in the first window. task:
-    "transcribe" writes in the language that is spoken, "translate" in English. times: "segments" for when sentences
-    begin and end, "words" for each word too, from cross-attention. search: `Greedy()`, `Beam(5)`; unless given, what
-    the folder's generation_config.json asks for. doubt: when a window is read again or left out; None: never. prompt:
-    words that stand before, such as names as they are spelled. carry: whether each window is told what was said in
-    those before it, which keeps names and style alike and may repeat what is wrong.
+    device, precision: as `load` takes them. language: "zh" or "Chinese"; unless given, what the folder says, else it is
+    heard in the first window. task: "transcribe" writes in the language that is spoken, "translate" in English. times:
+    "segments" for when sentences begin and end, "words" for each word too, from cross-attention. search: `Greedy()`,
+    `Beam(5)`; unless given, what the folder's generation_config.json asks for. doubt: when a window is read again or
+    left out; None: never. prompt: words that stand before, such as names as they are spelled. carry: whether each
+    window is told what was said in those before it, which keeps names and style alike and may repeat what is wrong.
 
     A sound longer than the model hears at once, 30 seconds, is heard window by window, each from where the last segment
     ended, so that no word is cut in two. Raises ArgumentError, DataError, ConfigError and CheckpointError.
     """
-    loaded = ready(model, device)
+    loaded = ready(model, device, precision)
     hear = Transcriber(
         loaded, language=language, task=task, times=times, search=search, doubt=doubt, prompt=prompt, carry=carry
     )

@@ -13,7 +13,7 @@ from polyhead.inputs.text import clean
 from polyhead.tasks.asking import Asking, asking
 from polyhead.tasks.decoding import chosen_search
 from polyhead.tasks.device import Device
-from polyhead.tasks.load import Loaded, able, ready, texts_of
+from polyhead.tasks.load import Loaded, Precision, able, ready, texts_of
 from polyhead.tasks.text_to_text import Candidate, TextToText
 
 DOES = "translation", "text to text"  # what the heads of models that can translate give
@@ -95,6 +95,7 @@ def translate(
     task: str | None = ...,
     prefix: str | None = ...,
     device: Device = ...,
+    precision: Precision | None = ...,
 ) -> Translation: ...
 @overload
 def translate(
@@ -108,6 +109,7 @@ def translate(
     task: str | None = ...,
     prefix: str | None = ...,
     device: Device = ...,
+    precision: Precision | None = ...,
 ) -> list[Translation]: ...
 def translate(
     texts: str | Iterable[str],
@@ -120,6 +122,7 @@ def translate(
     task: str | None = None,
     prefix: str | None = None,
     device: Device = "auto",
+    precision: Precision | None = None,
 ) -> Translation | list[Translation]:
     """Translate one text, or many.
 
@@ -130,12 +133,13 @@ def translate(
     generation_config.json, such as no_repeat_ngram_size, hold for every search. task: for a model that is asked in
     words, what it is asked, such as "en-de" for config.json's translation_en_to_de; needed where it knows several.
     prefix: words of your own before the text, or around it ("Say in German: {text} In German:").
-    device: "auto" is CUDA where there is one, else the CPU; a loaded model stays where it is.
+    device: "auto" is CUDA where there is one, else the CPU; a loaded model stays where it is. precision: "fp32", "bf16"
+    or "int8" (see `load`); unless given, fp32 or the loaded model's own.
 
     An empty text gives an empty translation; as many come back as went in, in the same order. Raises ArgumentError,
     CheckpointError, and DataError for a text beyond the model's positions.
     """
-    lines, loaded = texts_of(texts), ready(model, device)
+    lines, loaded = texts_of(texts), ready(model, device, precision)
     able(loaded, DOES, "translate")
     said = asking(loaded, "translation", task=task, prefix=prefix)
     search = chosen_search(loaded, search, beam, n_best, task=said.settings)

@@ -14,7 +14,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from polyhead.core.packed import packed
 from polyhead.errors import ArgumentError, ConfigError, did_you_mean
 from polyhead.generation import Search
 from polyhead.inputs.excerpts import Excerpts
@@ -93,7 +92,7 @@ class Transcriber:
                 " upper half of its layers, and may be less exact.",
                 stacklevel=2,
             )
-        self.model: Any = packed(loaded.model)
+        self.model: Any = loaded.packed
         self.dtype = next(loaded.model.parameters()).dtype
         self.search = scored(search or self.signs.search)
 

@@ -1,0 +1,68 @@
+"""One model in three precisions: the same weights, nearly the same answers, and products laid out once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from polyhead.core.packed import Int8Linear, PackedLinear, packable, why_not_int8
+from polyhead.errors import ArgumentError
+from polyhead.tasks.embed import embed
+from polyhead.tasks.load import load, ready
+from polyhead.tasks.translator import translate
+from tests.tasks.words import in_folder
+
+LINES = ["我爱吃苹果。", "他昨天没来。", "虽然下雨，但我很开心。"]
+INT8 = pytest.mark.skipif(why_not_int8(torch.nn.Linear(2, 2)) is not None, reason="this PyTorch has no FBGEMM")
+
+
+@INT8
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_the_shipped_translator_hardly_changes_its_words(precision: Any) -> None:
+    wanted = translate(LINES)
+    found = translate(LINES, precision=precision)
+    same = sum(a.text == b.text for a, b in zip(wanted, found, strict=True))
+    assert same >= 2, [each.text for each in found]
+    assert [a.candidates[0].score for a in wanted] != [b.candidates[0].score for b in found]
+
+
+@INT8
+@pytest.mark.parametrize(("precision", "most"), [("bf16", 0.05), ("int8", 0.05)])
+def test_vectors_are_near_those_of_full_precision(tmp_path: Path, precision: Any, most: float) -> None:
+    in_folder(tmp_path, "BertModel")
+    exact, near = (embed(["the cat", "a dog sees the cat"], model=tmp_path, precision=p) for p in ("fp32", precision))
+    off = float(abs(exact - near).max() / abs(exact).max())
+    assert 0 < off < most
+
+
+def test_products_are_laid_out_once_and_anew_where_weights_change() -> None:
+    loaded = load("zh-en")
+    first = loaded.packed
+    assert loaded.packed is first
+    with torch.no_grad():
+        next(loaded.model.parameters()).add_(1.0)
+    second = loaded.packed
+    assert second is not first and loaded.packed is second
+
+
+@INT8
+def test_another_precision_shares_the_weights_where_their_type_stays() -> None:
+    loaded = load("zh-en")
+    whole, half = ready(loaded, precision="int8"), ready(loaded, precision="bf16")
+    assert whole.model is loaded.model and half.model is not loaded.model
+    assert {p.dtype for p in half.model.parameters()} == {torch.bfloat16}
+    assert {p.dtype for p in loaded.model.parameters()} == {torch.float32}
+    assert any(isinstance(m, Int8Linear) for m in whole.packed.modules())
+    assert not any(isinstance(m, Int8Linear) for m in loaded.packed.modules())
+    assert any(isinstance(m, PackedLinear) for m in half.packed.modules()) == packable(half.model)
+    back = ready(half, precision="int8")
+    assert {p.dtype for p in back.model.parameters()} == {torch.float32}
+    assert ready(loaded) is loaded and ready(loaded, precision="fp32") is loaded
+
+
+def test_a_precision_that_there_is_not_is_one_sentence() -> None:
+    with pytest.raises(ArgumentError, match=r"precision must be one of fp32, bf16, int8; found 'int9'.*int8"):
+        load("zh-en", precision="int9")  # pyright: ignore[reportArgumentType]
