@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from polyhead.tasks.info import info
     from polyhead.tasks.learning.train import train
     from polyhead.tasks.load import load, save
+    from polyhead.tasks.search import search
     from polyhead.tasks.summarize import summarize
     from polyhead.tasks.transcribe import transcribe
     from polyhead.tasks.translator import translate
@@ -68,6 +69,7 @@ _HOME = {
     "complete": "tasks.complete",
     "answer": "tasks.answer",
     "embed": "tasks.embed",
+    "search": "tasks.search",
     "transcribe": "tasks.transcribe",
     "evaluate": "tasks.evaluate",
     "see": "lens.see",
@@ -157,6 +159,7 @@ __all__ = [
     "load",
     "rows",
     "save",
+    "search",
     "see",
     "show",
     "summarize",

@@ -16,6 +16,7 @@ from polyhead.tasks.complete import Completer
 from polyhead.tasks.embed import Embedder
 from polyhead.tasks.hearing.transcriber import Transcriber
 from polyhead.tasks.load import Loaded
+from polyhead.tasks.search import Searcher
 from polyhead.tasks.summarize import Summarizer
 from polyhead.tasks.translator import Translator
 from tests.structure.page import PACKAGE, ROOT
@@ -24,7 +25,7 @@ PAGES = ("docs/families.md", "docs/families.zh.md")
 OPEN = "…"  # a cell that only a person can fill
 VERBS: dict[str, Any] = {
     "answer": Answerer, "chat": Chatter, "classify": Classifier, "complete": Completer, "embed": Embedder,
-    "summarize": Summarizer, "transcribe": Transcriber, "translate": Translator,
+    "search": Searcher, "summarize": Summarizer, "transcribe": Transcriber, "translate": Translator,
 }  # fmt: skip
 
 

@@ -25,6 +25,7 @@ NAMES = [
         "classify",
         "answer",
         "embed",
+        "search",
         "transcribe",
         "see",
         "learn",

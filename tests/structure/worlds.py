@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from tests.tasks.clip import clip_in_folder, pictures_in
 from tests.tasks.speech import sound, speech_in_folder, write_wave
 from tests.tasks.words import CHATML, STORY, asked_in_folder, decoder_in_folder, in_folder
 
@@ -148,6 +149,14 @@ def heads(folder: Path) -> None:
     (folder / "treebank.conllu").write_text(("".join(rows) + "\n") * 3, encoding="utf-8")
 
 
+def search(folder: Path) -> None:
+    clip_in_folder(folder / "my-clip")
+    pictures_in(folder / "photos", 5)
+    pictures_in(folder / "more", 1)
+    (folder / "more" / "0.png").rename(folder / "photo.png")
+    (folder / "captions.txt").write_text("a red bicycle\ntwo cats\nthe garden\n", encoding="utf-8")
+
+
 #  verb -> what makes its world
 WORLDS: dict[str, Callable[[Path], object]] = {
     "answer": answer,
@@ -159,6 +168,7 @@ WORLDS: dict[str, Callable[[Path], object]] = {
     "heads": heads,
     "info": info,
     "learn": learn,
+    "search": search,
     "see": see,
     "summarize": summarize,
     "train": train,

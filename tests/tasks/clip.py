@@ -76,10 +76,10 @@ def picture(seed: int, height: int = 20, width: int = 30) -> NDArray[np.uint8]:
     return (chance.integers(0, 4, (height, width, 3)) * chance.integers(20, 80, 3)).astype(np.uint8)
 
 
-def pictures_in(folder: Path, n: int, *, ending: str = "png") -> list[Path]:
-    """So many different pictures, 0.png, 1.png ..., of several shapes."""
+def pictures_in(folder: Path, n: int, *, start: int = 0) -> list[Path]:
+    """So many different pictures, 0.png, 1.png ..., of several shapes; others from another start."""
     folder.mkdir(parents=True, exist_ok=True)
-    files = [folder / f"{i}.{ending}" for i in range(n)]
-    for i, file in enumerate(files):
-        Image.fromarray(picture(i, 18 + i, 34 - i)).save(file)
+    files = [folder / f"{i}.png" for i in range(n)]
+    for i, file in enumerate(files, start):
+        Image.fromarray(picture(i, 18 + i % 7, 34 - i % 9)).save(file)
     return files

@@ -119,6 +119,13 @@ def files_in(path: Path, reads: str) -> list[Path]:
     return found
 
 
+def pictured(path: Path) -> bool:
+    """Whether a file's name is that of an image."""
+    from polyhead.inputs.pictures import ENDINGS
+
+    return path.suffix.lower() in ENDINGS
+
+
 def in_windows(
     given: Sequence[str] | None,
     input_file: Path | None,

@@ -22,6 +22,7 @@ VERBS = (
     "classify",
     "answer",
     "embed",
+    "search",
     "transcribe",
     "see",
     "learn",

@@ -1,0 +1,121 @@
+"""Images and a line below each become one sheet: a picture (PNG) or a page (HTML) that needs no other file."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from polyhead.errors import ArgumentError, extra
+from polyhead.files import write_bytes, write_text
+from polyhead.inputs.image import open_image
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SIDE = 200  # pixels of the longest side of an image on the sheet
+GAP = 12  # pixels between two
+LINE = 16  # pixels of a line of words
+MOST_COLUMNS = 5
+ENDINGS = (".png", ".html")
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{title}</title><style>
+:root {{ color-scheme: light dark; font: 14px/1.4 system-ui, sans-serif; }}
+body {{ margin: 1.5rem; }}
+section > div {{ display: grid; grid-template-columns: repeat(auto-fill, minmax({side}px, 1fr)); gap: 1rem; }}
+figure {{ margin: 0; overflow-wrap: anywhere; }}
+img {{ max-width: 100%; max-height: {side}px; border-radius: 4px; }}
+</style></head><body>
+{sections}
+</body></html>
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was asked, and the images that answer it, each with a line below."""
+
+    title: str
+    images: Sequence[Any]
+    lines: Sequence[str]
+
+
+def check(path: Path) -> None:
+    """Refuse a name whose ending is none of a sheet's."""
+    if path.suffix.lower() not in ENDINGS:
+        raise ArgumentError(f"A sheet is a file that ends in {' or '.join(ENDINGS)}; found {path.name}")
+
+
+def save_sheet(path: Path, rows: Sequence[Row]) -> None:
+    """Write a sheet, as its ending says, whole or not at all. Raises DataError for an image that cannot be read, and
+    WriteError."""
+    check(path)
+    if path.suffix.lower() == ".html":
+        write_text(path, page(rows))
+    else:
+        held = io.BytesIO()
+        drawn(rows).save(held, "PNG")
+        write_bytes(path, held.getvalue())
+
+
+def thumbnail(image: Any) -> Image:
+    """An image as it is, made small."""
+    name = str(image) if isinstance(image, str | Path) else "The image"
+    small = open_image(image, on_white=True, name=name)
+    small.thumbnail((SIDE, SIDE))
+    return small
+
+
+def page(rows: Sequence[Row]) -> str:
+    """The sheet as HTML, its images inside; words are words, whatever they hold."""
+    sections: list[str] = []
+    for row in rows:
+        figures: list[str] = []
+        for image, line in zip(row.images, row.lines, strict=True):
+            held = io.BytesIO()
+            thumbnail(image).save(held, "JPEG", quality=85)
+            data = base64.b64encode(held.getvalue()).decode()
+            shown = f'<img alt="" src="data:image/jpeg;base64,{data}">'
+            figures.append(f"<figure>{shown}<figcaption>{escape(line)}</figcaption></figure>")
+        sections.append(f"<section><h1>{escape(row.title)}</h1><div>{''.join(figures)}</div></section>")
+    title = escape(", ".join(row.title for row in rows)[:200])
+    return PAGE.format(title=title, side=SIDE, sections="\n".join(sections))
+
+
+def drawn(rows: Sequence[Row]) -> Image:
+    """The sheet as a picture. Its letters are those of the font that Pillow has; others are a box."""
+    pil: ModuleType = extra("PIL.Image", "image")
+    drawing: ModuleType = extra("PIL.ImageDraw", "image")
+    fonts: ModuleType = extra("PIL.ImageFont", "image")
+    columns = min(MOST_COLUMNS, max(len(row.images) for row in rows))
+    cell, head = SIDE + 2 * LINE + GAP, 2 * LINE
+    heights = [head + math.ceil(len(row.images) / columns) * cell for row in rows]
+    sheet = pil.new("RGB", (GAP + columns * (SIDE + GAP), GAP + sum(heights)), "white")
+    pen, font = drawing.Draw(sheet), fonts.load_default(LINE - 3)
+    top = GAP
+    for row, height in zip(rows, heights, strict=True):
+        pen.text((GAP, top), fitted(row.title, sheet.width - 2 * GAP, font), "black", font)
+        for place, (image, line) in enumerate(zip(row.images, row.lines, strict=True)):
+            left, upper = GAP + place % columns * (SIDE + GAP), top + head + place // columns * cell
+            small = thumbnail(image)
+            sheet.paste(small, (left + (SIDE - small.width) // 2, upper + SIDE - small.height))
+            for number, words in enumerate(line.split("\n")[:2]):
+                pen.text((left, upper + SIDE + number * LINE), fitted(words, SIDE, font), "black", font)
+        top += height
+    return sheet
+
+
+def fitted(words: str, width: int, font: Any) -> str:
+    """As much of the end of a line as fits, for there are the names of files."""
+    if font.getlength(words) <= width:
+        return words
+    while words and font.getlength("…" + words) > width:
+        words = words[1:]
+    return "…" + words

@@ -1,0 +1,207 @@
+"""Texts or images go in, and others to look among; those that lie nearest come out, by a model that reads both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polyhead.errors import ArgumentError, DataError
+from polyhead.inputs.pictures import ENDINGS
+from polyhead.inputs.readers import read_lines
+from polyhead.tasks.device import Device
+from polyhead.tasks.load import Loaded, Precision, ready, texts_of
+from polyhead.tasks.picture_index import vectors_of
+from polyhead.tasks.space import Progress, Space, named
+
+TOP = 10
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One of those that were looked among: the text, or the image's file or number; its cosine with what was asked,
+    from -1 to 1; and, where asked for, its share, which the model would give it among all of them."""
+
+    item: str
+    score: float
+    share: float | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was asked, a text or an image's file or number, and the nearest, the nearest first."""
+
+    query: str
+    hits: tuple[Hit, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Among:
+    """What is looked among: names, vectors [n, E], whether they are images, and which images could not be read."""
+
+    names: list[str]
+    vectors: NDArray[np.float32]
+    images: bool
+    left_out: Sequence[str] = field(default_factory=list[str])
+
+
+class Searcher:
+    """A loaded model that reads texts and images, made ready to find."""
+
+    def __init__(self, loaded: Loaded):
+        self.space = Space(loaded)
+
+    def texts(self, texts: Sequence[str], progress: Progress | None = None) -> Among:
+        return Among(list(texts), self.space.texts(texts, progress), images=False)
+
+    def images(
+        self, images: Sequence[Any], *, index: Path | None = None, skip: bool = False, progress: Progress | None = None
+    ) -> Among:
+        """Images to look among. index: a file of vectors that is kept (see `picture_index`). skip: whether images that
+        cannot be read are left out; else they raise DataError, as does it when none can be read."""
+        if index is not None and not all(map(named, images)):
+            raise ArgumentError("An index keeps images by their files; give paths, or leave the index out.")
+        if all(map(named, images)):
+            paths, vectors, left = vectors_of(self.space, [Path(image) for image in images], index, progress)
+            names = [str(path) for path in paths]
+        else:
+            vectors, wrong = self.space.readable(images, progress)
+            bad = dict(wrong)
+            left = [*bad.values()]
+            names = [called(image, i) for i, image in enumerate(images) if i not in bad]
+        if left and not (skip and names):
+            raise DataError(left[0] if not skip else f"None of {len(left):,} images can be read. {left[0]}")
+        return Among(names, vectors, images=True, left_out=left)
+
+    def __call__(
+        self, names: Sequence[str], vectors: NDArray[np.float32], among: Among, *, top: int = TOP, shares: bool = False
+    ) -> list[Found]:
+        """For each vector [q, E] of what is asked, by name, the `top` nearest of those to look among; of equally near
+        ones the earlier first."""
+        if type(top) is not int or top < 1:
+            raise ArgumentError(f"top must be a whole number of at least 1, found {top!r}")
+        if not len(among.names):
+            raise DataError("There is nothing to search; give images or texts to look among.")
+        found: list[Found] = []
+        for name, vector in zip(names, vectors, strict=True):
+            cosines = among.vectors @ vector  # [n]
+            order = nearest(cosines, top)
+            parts = softmax(self.space.scale * cosines)[order] if shares else [None] * len(order)
+            hits = (
+                Hit(among.names[i], float(cosines[i]), None if part is None else float(part))
+                for i, part in zip(order, parts, strict=True)
+            )
+            found.append(Found(name, tuple(hits)))
+        return found
+
+
+def nearest(cosines: NDArray[np.float32], top: int) -> NDArray[np.int64]:
+    """The places of the largest, the largest first, of equal ones the earlier first."""
+    if top >= len(cosines):
+        return np.argsort(-cosines, kind="stable")
+    least = np.partition(cosines, len(cosines) - top)[len(cosines) - top]
+    some = np.flatnonzero(cosines >= least)
+    return some[np.argsort(-cosines[some], kind="stable")][:top]
+
+
+def softmax(scores: NDArray[np.floating]) -> NDArray[np.float64]:
+    scores = np.exp(scores.astype(np.float64) - scores.max())
+    return scores / scores.sum()
+
+
+def called(image: Any, place: int) -> str:
+    """An image's file, or its number."""
+    return str(image) if named(image) else str(place + 1)
+
+
+def several(given: Any) -> list[Any]:
+    return list(given) if isinstance(given, list | tuple) else [given]
+
+
+def images_in(path: str | Path) -> list[Path] | None:
+    """The images of a folder and of those in it, or the one file if its name is that of an image; None for another
+    file, whose lines are texts. Raises DataError."""
+    path = Path(path)
+    if path.is_dir():
+        found = sorted(each for each in path.rglob("*") if each.suffix.lower() in ENDINGS and each.is_file())
+        if not found:
+            raise DataError(f"{path} holds no images ({', '.join(sorted(ENDINGS))}); give another folder.")
+        return found
+    if not path.is_file():
+        raise DataError(f"There is no {path}; give a folder of images, an image, or a file of texts, a line each.")
+    return [path] if path.suffix.lower() in ENDINGS else None
+
+
+def gathered(paths: Sequence[str | Path]) -> tuple[list[Path], list[str]]:
+    """The images and the texts of folders and files."""
+    images: list[Path] = []
+    texts: list[str] = []
+    for path in paths:
+        some = images_in(path)
+        if some is None:
+            texts += [line for line in read_lines(path) if line.strip()]
+        else:
+            images += some
+    if images and texts:
+        raise ArgumentError("Search among images or among texts; found files of both.")
+    if not images and not texts:
+        raise DataError(f"{', '.join(map(str, paths))} holds no texts; expected one a line.")
+    return list(dict.fromkeys(images)), texts
+
+
+def search(
+    text: str | Iterable[str] | None = None,
+    among: Any = None,
+    *,
+    image: Any = None,
+    model: str | Path | Loaded,
+    top: int = TOP,
+    shares: bool = False,
+    index: str | Path | None = None,
+    device: Device = "auto",
+    precision: Precision | None = None,
+) -> Any:
+    """Of many images or texts those that a text or an image goes with best: a `Found`; of several asked, a list.
+
+    text, image  what is asked, one of the two: a text, or an image (a file, a PIL image or an array); or several.
+    among        a folder of images, an image's file or a file of texts, one a line; a list of images (Paths, PIL images
+                 or arrays) or of texts (str).
+    model        a folder of CLIP's kind, or what `load` returned.
+    top          how many of the nearest are given.
+    shares       whether each gets the share that the model would give it among all, its softmax.
+    index        a file in which images' vectors are kept; only new and changed images are read again. Without `among`,
+                 all its images are searched.
+    Raises ArgumentError, DataError for an image that cannot be read, CheckpointError and WriteError.
+    """
+    if (text is None) == (image is None):
+        raise ArgumentError(f"Give a text or an image to search for; found {'both' if text is not None else 'none'}.")
+    if among is None and index is None:
+        raise ArgumentError("Give images or texts to search among, or the index of some.")
+    find = Searcher(ready(model, device, precision))
+    if image is not None:
+        asked: list[Any] = several(image)
+        names, vectors = [called(each, i) for i, each in enumerate(asked)], find.space.images(asked)
+    else:
+        names = texts_of(cast(Any, text))
+        vectors = find.space.texts(names)
+    items: list[Any] = []
+    if isinstance(among, str | Path):
+        images, texts = gathered([among])
+        items = images or texts
+    elif among is not None:
+        items = list(among)
+        if not items:
+            raise DataError("There is nothing to search; give images or texts to look among.")
+    kept = None if index is None else Path(index)
+    if items and all(isinstance(item, str) for item in items):
+        if kept is not None:
+            raise ArgumentError("An index keeps vectors of images, but texts are given; leave it out.")
+        there = find.texts(items)
+    else:
+        there = find.images(items, index=kept)
+    found = find(names, vectors, there, top=top, shares=shares)
+    return found if isinstance(image, list | tuple) or not isinstance(text, str | None) else found[0]
