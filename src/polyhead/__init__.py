@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from polyhead.tasks.complete import complete
     from polyhead.tasks.embed import embed
     from polyhead.tasks.evaluate import evaluate
+    from polyhead.tasks.export.convert import convert
     from polyhead.tasks.info import info
     from polyhead.tasks.learning.train import train
     from polyhead.tasks.load import load, save
@@ -57,7 +58,6 @@ if TYPE_CHECKING:
     from polyhead.tasks.summarize import summarize
     from polyhead.tasks.transcribe import transcribe
     from polyhead.tasks.translator import translate
-    from polyhead.weights.convert import convert
 
 # The module that defines each public name. A package never bears one of these names: once imported, it would hide it.
 _HOME = {
@@ -79,7 +79,7 @@ _HOME = {
     "heads": "lens.heads",
     "info": "tasks.info",
     "train": "tasks.learning.train",
-    "convert": "weights.convert",
+    "convert": "tasks.export.convert",
     "load": "tasks.load",
     "save": "tasks.load",
     "watch": "lens.watch",

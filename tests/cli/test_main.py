@@ -34,7 +34,7 @@ def test_every_verb_explains_itself_with_an_example(polyhead: Polyhead, verb: st
         ("see", "[OPTIONS] [TEXT]..."),
         ("classify", "[OPTIONS] [TEXT]..."),
         ("answer", "[OPTIONS] [QUESTION] [PASSAGE]"),
-        ("convert", "[OPTIONS] FOLDER OUT"),
+        ("convert", "[OPTIONS] MODEL OUT"),
     ],
 )
 def test_a_usage_line_tells_what_is_needed_and_what_is_not(polyhead: Polyhead, verb: str, usage: str):

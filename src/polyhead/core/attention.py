@@ -89,7 +89,7 @@ class CrossAttention(Attention):
         q = self.split(self.query(self.position.added(x, run.added)))
         q = run.see(self, "q", self.query_norm(q))  # [M*n, H, T, K]
         k, v, finite = self.keys_values(run)  # [M, G, S, K]
-        beams = len(q) // len(k)
+        beams = q.shape[0] // k.shape[0]
         if beams > 1:
             check_foldable(run.memory_mask)
             q = torch.unflatten(q, 0, (-1, beams)).transpose(1, 2).flatten(2, 3)  # [M, H, n*T, K]

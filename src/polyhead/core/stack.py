@@ -18,6 +18,7 @@ class Stack(nn.Module):
 
     def __init__(self, recipe: Recipe):
         super().__init__()
+        self.recipe = recipe
         self.rules, self.position, self.width = rules_of(recipe), recipe.position, recipe.head_width
         self.blocks = nn.ModuleList(Block(recipe) for _ in range(recipe.n_layers))
         self.bias = recipe.position.bias(recipe.n_heads)

@@ -1,0 +1,1 @@
+"""A model in its folder becomes files that other engines run."""
