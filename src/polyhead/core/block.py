@@ -13,13 +13,14 @@ from torch import Tensor, nn
 
 from polyhead.core.attention import CrossAttention, SelfAttention
 from polyhead.core.dropout import dropout
-from polyhead.core.mlp import MLP, GatedMLP
-from polyhead.core.recipe import Recipe
+from polyhead.core.experts import Mixture
+from polyhead.core.mlp import mlp_of
+from polyhead.core.recipe import Experts, Recipe
 from polyhead.core.run import Run
 
 
 class Block(nn.Module):
-    def __init__(self, recipe: Recipe):
+    def __init__(self, recipe: Recipe, experts: Experts | None = None):
         super().__init__()
         self.p = recipe.dropout
         self.add = self.pre if recipe.norm_at == "pre" else self.post
@@ -29,7 +30,7 @@ class Block(nn.Module):
         if recipe.cross:
             self.cross = CrossAttention(recipe)
             self.cross_norm = recipe.norm.make(recipe.d_model)
-        self.mlp = GatedMLP(recipe) if recipe.gated else MLP(recipe)
+        self.mlp = mlp_of(recipe) if experts is None else Mixture(recipe, experts)
         self.mlp_norm = recipe.norm.make(recipe.d_model)
 
     def forward(self, x: Tensor, run: Run) -> Tensor:  # [B, T, D] -> [B, T, D]

@@ -5,13 +5,14 @@ from __future__ import annotations
 from torch import nn
 
 from polyhead.core.attention import Attention
+from polyhead.core.experts import Router
 from polyhead.core.mlp import MLP
 
 
 def initialise(model: nn.Module) -> None:
     """Glorot and Bengio 2010 for every matrix; with embeddings scaled by sqrt(D), words enter at unit size."""
     for module in model.modules():
-        if isinstance(module, nn.Linear):
+        if isinstance(module, nn.Linear | Router):
             nn.init.xavier_uniform_(module.weight)
             for bias in (b for name, b in module.named_parameters(recurse=False) if name == "bias"):
                 nn.init.zeros_(bias)

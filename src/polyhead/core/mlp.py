@@ -63,3 +63,7 @@ class GatedMLP(MLP):
 
     def hidden(self, x: Tensor) -> Tensor:
         return self.bend(self.gate(x)) * self.up(x)  # [B, T, F]
+
+
+def mlp_of(recipe: Recipe) -> MLP:
+    return GatedMLP(recipe) if recipe.gated else MLP(recipe)

@@ -20,7 +20,7 @@ class Stack(nn.Module):
         super().__init__()
         self.recipe = recipe
         self.rules, self.position, self.width = rules_of(recipe), recipe.position, recipe.head_width
-        self.blocks = nn.ModuleList(Block(recipe) for _ in range(recipe.n_layers))
+        self.blocks = nn.ModuleList(Block(recipe, experts) for experts in recipe.mixtures)
         self.bias = recipe.position.bias(recipe.n_heads)
         self.final_norm = recipe.norm.make(recipe.d_model) if recipe.final_norm else nn.Identity()
 
