@@ -35,7 +35,7 @@ def test_a_person_sees_the_card_the_sizes_and_the_table(polyhead: Polyhead, mode
 
 
 @pytest.mark.parametrize("columns", [80, 120])
-@pytest.mark.parametrize("size", ["whisper.large", "t5.11b", "llama3.405b", "vit.huge"])
+@pytest.mark.parametrize("size", ["whisper.large", "t5.11b", "llama3.405b", "vit.huge", "switch.base-8"])
 def test_every_tensor_has_a_line_of_its_own(
     polyhead: Polyhead, monkeypatch: pytest.MonkeyPatch, size: str, columns: int
 ):
@@ -82,6 +82,17 @@ def test_a_size_is_shown_with_its_costs(polyhead: Polyhead, monkeypatch: pytest.
     facts = json.loads(polyhead("info", "gpt3.175b", "--length", "128", "--json").out)
     assert facts["costs"]["length"] == 128
     assert facts["training"] is None
+
+
+def test_a_size_with_experts_tells_what_one_of_many_devices_holds(polyhead: Polyhead, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    answer = polyhead("info", "switch.c-2048", "--devices", "2048")
+    assert answer.code == 0
+    for text in ("1,571,308,972,448", "1,728,326,048", "One of 2,048 devices", "3.5 GB", "27.7 GB", "124.7 kB"):
+        assert text in answer.out
+    assert json.loads(polyhead("info", "switch.c-2048", "--devices", "2048", "--json").out)["spread"]["experts"] == 1
+    refused(polyhead("info", "switch.c-2048", "--devices", "4096"), "from 1 to 2048", "4096")
+    refused(polyhead("info", "gpt2.small", "--devices", "2"), "this one has none")
 
 
 def test_sizes_are_listed_in_columns(polyhead: Polyhead):

@@ -13,9 +13,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from polyhead.core import Run, Stack
 from polyhead.core.attention import Attention, CrossAttention
+from polyhead.core.experts import routing
 from polyhead.errors import ArgumentError
 from polyhead.families import family
-from polyhead.families.count import Costs, blank, costs, seen
+from polyhead.families.count import Costs, blank, costs, named_parameters, one_of, seen, spread
 from polyhead.families.sizes import SIZES
 from polyhead.operator import Cache, Causal, Segments, Window
 from tests.families.tiny import CASES, Both, both, is_decoder, is_encoder_decoder, ours_of, some_ids, some_inputs
@@ -42,10 +43,12 @@ def one_input(pair: Both, takes: Costs) -> tuple[torch.Tensor, torch.Tensor]:
 def test_products_are_those_that_pytorch_counts(architecture: str, variant: str, tmp_path: Path) -> None:
     pair, takes = made(architecture, variant, tmp_path)
     x, target = one_input(pair, takes)
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False) as counter, routing() as routes:
         ours_of(pair, x, target)
     found = {op: n for op, n in counter.get_flop_counts()["Global"].items() if op in PRODUCTS}
-    assert sum(found.values()) == sum(work.products for work in takes.work)
+    spared = sum(int((route.chosen < 0).sum()) * 2 * one_of(route.at) for route in routes)  # by what was dropped
+    assert (spared > 0) == (variant == "dropped")
+    assert sum(found.values()) + spared == sum(work.products for work in takes.work)
 
 
 @pytest.mark.parity
@@ -156,6 +159,66 @@ def test_a_causal_decoder_costs_two_for_each_weight_and_its_looks() -> None:
     assert (takes.forward, takes.learning) == (work.products + work.looks, 3 * (work.products + work.looks))
     assert takes.cache_token == 12 * 2 * d * 2
     assert sum(takes.training.values()) == 16 * 124_439_808
+
+
+#  Jiang et al. 2024, section 1, and the release of 8x22B: parameters in all, and those that a token uses
+MIXTRAL = {"mixtral.8x7b": (47, 13), "mixtral.8x22b": (141, 39)}
+
+
+@pytest.mark.parametrize(("name", "billions"), MIXTRAL.items())
+def test_of_a_mixture_those_parameters_are_active_that_its_makers_say(name: str, billions: tuple[int, int]) -> None:
+    takes = costs(*blank(SIZES[name]))
+    assert (round(sum(takes.parts.values()) / 1e9), round(takes.active / 1e9)) == billions
+
+
+def test_switch_c_by_hand() -> None:
+    """Fedus et al. 2021, table 9: 2,048 experts in each of 15 + 15 layers, of which a word takes one."""
+    kind, model = blank(SIZES["switch.c-2048"])
+    takes, d, f, h = costs(kind, model, length=512), 2080, 6144, 32 * 64
+    router, expert, attention = 2048 * d, 2 * d * f, 4 * d * h
+    layers = 15 * (router + attention) + 15 * (router + 2 * attention) + 32128 * d + 2 * 32 * 32 + (30 + 45 + 2) * d
+    assert sum(takes.parts.values()) == layers + 30 * 2048 * expert
+    assert takes.active == layers + 30 * expert
+    encoder, decoder = takes.work
+    assert encoder.products == 512 * 2 * 15 * (router + expert + attention + 2 * d * h)  # keys and values of the memory
+    assert decoder.products == 512 * 2 * (15 * (router + expert + attention + 2 * d * h) + 32128 * d)
+
+
+def test_experts_shared_out_by_hand() -> None:
+    """Mixtral 8x7B on 8 devices: one expert of each layer on each, and 7 of 8 vectors travel, to two and back."""
+    _, model = blank(SIZES["mixtral.8x7b"])
+    shared, expert = spread(model, 8), 3 * 4096 * 14336
+    rest = sum(p.numel() for name, p in named_parameters(model) if ".experts." not in name)
+    assert (shared.devices, shared.experts, shared.parameters) == (8, 1, rest + 32 * expert)
+    assert (shared.weights, shared.training) == (2 * shared.parameters, 16 * shared.parameters)
+    assert shared.sent == {"decoder": 32 * 2 * 2 * 4096 * 2 * 7 // 8}
+    three = spread(model, 3)
+    assert three.experts == 3  # of the fullest
+    alone = spread(model, 1)
+    assert (alone.parameters, alone.sent) == (46_702_792_704, {"decoder": 0})
+
+
+@pytest.mark.parametrize("devices", [0, 9, True])
+def test_more_devices_than_experts_are_refused(devices: int) -> None:
+    with pytest.raises(
+        ArgumentError, match="devices must be a whole number from 1 to 8, the experts of a layer; found"
+    ):
+        spread(blank(SIZES["mixtral.8x7b"])[1], devices)
+
+
+def test_a_model_without_experts_has_none_to_share_out() -> None:
+    with pytest.raises(ArgumentError, match="this one has none"):
+        spread(blank(SIZES["gpt2.small"])[1], 2)
+
+
+def test_a_blank_model_counts_as_the_one_with_every_expert() -> None:
+    kind, sketch = blank(SIZES["switch.base-16"])
+    with torch.device("meta"):
+        whole: Any = kind.build(sketch.config)
+    assert costs(kind, whole, length=9) == costs(kind, sketch, length=9)
+    told = {name: p.shape for name, p in named_parameters(sketch)}
+    assert told == {name: p.shape for name, p in whole.named_parameters()}
+    assert len(list(sketch.parameters())) < len(told) / 2
 
 
 @pytest.mark.parametrize(

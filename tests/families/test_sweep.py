@@ -42,6 +42,7 @@ LENGTHS = torch.tensor([9, 6])
 Make = Callable[[str, str], Both]
 each = pytest.mark.parametrize(("architecture", "variant"), CASES, ids=["-".join(filter(None, case)) for case in CASES])
 SPEEDS_GROW = "speeds that follow the length of the text: keys turned when it was shorter stay as they are"
+ROOM_IS_NEW = "each call counts the room of experts anew, as in the reference: tests/families/test_switch.py compares"
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +146,8 @@ def test_padding_on_either_side_changes_nothing(make: Make, architecture: str, v
         mask = torch.zeros(1, n, dtype=torch.bool)
         span = slice(0, 6) if side == "right" else slice(n - 6, n)
         row[:, span], mask[:, span] = short, True
+        if variant == "dropped" and side == "left":
+            continue  # padding takes the room of words behind it, as in the reference
         found = ours_of(pair, torch.cat((x[:1], row)), target, mask=torch.cat((torch.ones_like(mask), mask)))[1:]
         if found.shape[1] == n:
             found = found[:, span]
@@ -162,6 +165,8 @@ def test_a_cache_changes_nothing(make: Make, architecture: str, variant: str, ch
         pytest.skip("an encoder reads all at once: it has no cache")
     if variant in ("dynamic", "longrope"):
         pytest.skip(SPEEDS_GROW)
+    if variant == "dropped":
+        pytest.skip(ROOM_IS_NEW)
     ids = some_inputs(pair) if is_decoder(pair) else some_target()
     memory = None if is_decoder(pair) else pair.ours.encode(some_inputs(pair), Run())
     whole = pair.ours.decode(ids, Run(memory=memory))

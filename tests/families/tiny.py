@@ -39,8 +39,16 @@ LLAMA: dict[str, Any] = {
     "vocab_size": WORDS, "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2,
     "intermediate_size": 20, "max_position_embeddings": 40, "pad_token_id": PAD, "bos_token_id": 2, "eos_token_id": END,
 }  # fmt: skip
+#  their kernel of experts wants a d_ff that is a multiple of 8 in bfloat16
+MIXTRAL = LLAMA | {"num_local_experts": 3, "intermediate_size": 40}
 T5: dict[str, Any] = {
     "vocab_size": WORDS, "d_model": 24, "d_kv": 5, "d_ff": 20, "num_layers": 2, "num_decoder_layers": 3, "num_heads": 4,
+    "relative_attention_num_buckets": 8, "relative_attention_max_distance": 16, "dropout_rate": 0.0,
+    "pad_token_id": PAD, "eos_token_id": END, "decoder_start_token_id": PAD,
+}  # fmt: skip
+SWITCH: dict[str, Any] = {
+    "vocab_size": WORDS, "d_model": 24, "d_kv": 5, "d_ff": 20, "num_layers": 4, "num_decoder_layers": 3, "num_heads": 4,
+    "num_sparse_encoder_layers": 2, "num_sparse_decoder_layers": 1, "num_experts": 3, "expert_capacity": 64,
     "relative_attention_num_buckets": 8, "relative_attention_max_distance": 16, "dropout_rate": 0.0,
     "pad_token_id": PAD, "eos_token_id": END, "decoder_start_token_id": PAD,
 }  # fmt: skip
@@ -141,6 +149,14 @@ SHAPES: dict[str, dict[str, dict[str, Any]]] = {
         "biased": LLAMA | {"head_dim": 8, "attention_bias": True, "tie_word_embeddings": True},
     },
     "MistralForCausalLM": {"": LLAMA | {"sliding_window": 4}, "no window": LLAMA | {"sliding_window": None}},
+    "MixtralForCausalLM": {
+        "": MIXTRAL,
+        "one": MIXTRAL | {
+            "num_local_experts": 4, "num_experts_per_tok": 1, "sliding_window": 4, "rms_norm_eps": 1e-3,
+            "tie_word_embeddings": True, "head_dim": 8, "hidden_act": "gelu",
+        },
+        "three": MIXTRAL | {"num_local_experts": 5, "num_experts_per_tok": 3} | rope("default"),
+    },
     "BartForConditionalGeneration": {
         "": BART, "relu": BART | {"activation_function": "relu", "forced_eos_token_id": None},
         "scaled": BART | {"scale_embedding": True},
@@ -150,6 +166,15 @@ SHAPES: dict[str, dict[str, dict[str, Any]]] = {
         "silu": T5 | {"feed_forward_proj": "gated-silu"},
     },
     "MT5ForConditionalGeneration": {"": T5},
+    "SwitchTransformersForConditionalGeneration": {
+        "": SWITCH,
+        "dropped": SWITCH | {"expert_capacity": 2, "router_bias": True, "num_experts": 2},
+        "all sparse": SWITCH | {
+            "num_sparse_encoder_layers": 4, "num_sparse_decoder_layers": 3, "num_experts": 2, "dense_act_fn": "silu",
+            "layer_norm_epsilon": 1e-3,
+        },
+        "dense decoder": SWITCH | {"num_sparse_decoder_layers": 0},
+    },
     "ViTModel": {"": VIT},
     "ViTForImageClassification": {
         "": VIT | LABELS, "bare": VIT | {"qkv_bias": False, "image_size": 8, "num_channels": 1},

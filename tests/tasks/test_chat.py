@@ -29,6 +29,7 @@ DECODERS: list[tuple[str, dict[str, Any]]] = [
     ("Qwen2ForCausalLM", LONG | {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1}),
     ("Qwen3ForCausalLM", LONG | {"head_dim": 8}),
     ("MistralForCausalLM", LONG | {"sliding_window": 30}),
+    ("MixtralForCausalLM", LONG | {"num_local_experts": 4}),
 ]
 
 

@@ -34,6 +34,25 @@ def test_equal_layers_share_a_row() -> None:
     assert (span([3]), span([0, 2, 5])) == ("3", "{0,2,5}")
 
 
+def test_equal_experts_of_equal_layers_share_a_row() -> None:
+    named = [(f"blocks.{i}.mlp.experts.{e}.up.weight", (4, 2)) for i in (1, 3) for e in range(4)]
+    named += [("blocks.0.mlp.up.weight", (4, 2)), ("blocks.1.mlp.router.weight", (4, 2))]
+    assert gathered(named) == [
+        Tensors("blocks.{1,3}.mlp.experts.{0..3}.up.weight", (4, 2), 8),
+        Tensors("blocks.0.mlp.up.weight", (4, 2), 1), Tensors("blocks.1.mlp.router.weight", (4, 2), 1),
+    ]  # fmt: skip
+
+
+def test_a_size_with_experts_counts_all_and_those_that_have_a_part_in_a_word() -> None:
+    facts = info("mixtral.8x7b", tokens=1e12, devices=4)
+    assert facts.parameters == sum(row.numbers for row in facts.tensors) == 46_702_792_704
+    assert facts.costs.active == 12_879_925_248
+    assert facts.training is not None and facts.training.rule_of_thumb == 6e12 * facts.costs.active
+    assert facts.spread is not None and (facts.spread.devices, facts.spread.experts) == (4, 2)
+    assert info("gpt2.small").spread is None
+    assert info("gpt2.small").costs.active == info("gpt2.small").parameters
+
+
 def test_a_size_is_told_without_its_weights() -> None:
     facts = info("gpt3.175b", tokens=300e9, rate=1e18)
     assert (facts.size, facts.folder, facts.files, facts.card) == ("gpt3.175b", "", {}, "")
@@ -75,6 +94,8 @@ def test_numbers_that_cannot_be_are_refused() -> None:
         ("gpt2.small", {"tokens": float("nan")}),
         ("gpt2.small", {"tokens": 1e9, "rate": -1.0}),
         ("gpt2.small", {"length": 2000}),
+        ("mixtral.8x7b", {"devices": 9}),
+        ("gpt2.small", {"devices": 2}),
         ("vit.base", {"tokens": 1e9}),
         ("whisper.tiny", {"tokens": 1e9}),
     ]

@@ -28,10 +28,13 @@ SUMMARY: dict[str, Any] = {
 GERMAN = {"prefix": "to German: ", "num_beams": 2, "max_length": 12}
 
 
-@pytest.fixture(scope="module", params=["first", "v1.1", "mT5"])
+@pytest.fixture(scope="module", params=["first", "v1.1", "mT5", "Switch"])
 def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
     how = {} if request.param == "first" else {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
-    kind = "MT5ForConditionalGeneration" if request.param == "mT5" else "T5ForConditionalGeneration"
+    name = {"mT5": "MT5", "Switch": "SwitchTransformers"}.get(request.param, "T5")
+    if name == "SwitchTransformers":  # experts that have no room for all words of the texts
+        how = {"num_experts": 3, "expert_capacity": 3, "num_sparse_encoder_layers": 1, "num_sparse_decoder_layers": 1}
+    kind = f"{name}ForConditionalGeneration"
     folder = tmp_path_factory.mktemp("asked")
     told = {"summarization": SUMMARY, "translation_en_to_de": GERMAN}
     return asked_in_folder(folder, kind, task_specific_params=told, **how), folder

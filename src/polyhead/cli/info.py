@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from rich.segment import Segment
     from rich.table import Table
 
-    from polyhead.tasks.info import Info
+    from polyhead.tasks.info import Info, Spread
 
-LAYERS = re.compile(r"(?:(.*\.(?:\d+|\{[\d.,]+\}))\.)?(.*)")  # `encoder.blocks.{0..5}`, and what each of them holds
+LAYERS = re.compile(r"(?:(.*?\.(?:\d+|\{[\d.,]+\}))\.)?(.*)")  # `encoder.blocks.{0..5}`, and what each of them holds
 
 
 def info(
@@ -34,6 +34,10 @@ def info(
     ] = None,
     tokens: Annotated[float | None, typer.Option("--tokens", help="Learn from so many tokens, such as 300e9.")] = None,
     rate: Annotated[float | None, typer.Option("--rate", help="... at so many FLOPs a second, such as 1e15.")] = None,
+    devices: Annotated[
+        int | None,
+        typer.Option("--devices", metavar="N", help="Share the experts of a layer out over so many devices."),
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """A model's card, what it takes in memory and operations, and a table of its parameters.
@@ -47,13 +51,14 @@ def info(
         polyhead info runs/mine --json
         polyhead info --sizes
         polyhead info gpt3.175b --tokens 300e9 --rate 1e18
+        polyhead info switch.c-2048 --devices 2048
     """
     from polyhead.tasks.info import info as run
 
     if sizes:
         listed(as_json=as_json)
         return
-    facts = run(model, length=length, tokens=tokens, rate=rate)
+    facts = run(model, length=length, tokens=tokens, rate=rate, devices=devices)
     if as_json:
         print(to_json(asdict(facts), indent=2))
         return
@@ -66,6 +71,8 @@ def info(
         console.print()
     console.print(overview(facts))
     console.print(costs(facts))
+    if facts.spread is not None:
+        console.print(shared_out(facts.spread))
     console.print(work(facts))
     console.print(parameters(facts))
 
@@ -98,7 +105,7 @@ def listed(*, as_json: bool) -> None:
 
 
 def row(name: str, *cells: str) -> str:
-    return f"{name:<17}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, (16, 10, 11, 13, 12), strict=True))
+    return f"{name:<16}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, (17, 10, 11, 13, 12), strict=True))
 
 
 def rendered(card: str, console: Console) -> Iterator[Segment]:
@@ -120,6 +127,8 @@ def overview(facts: Info) -> Table:
     table.add_column(overflow="fold")
     table.add_column(justify="right", overflow="fold")
     table.add_row("parameters", f"{facts.parameters:,}")
+    if facts.costs.active < facts.parameters:
+        table.add_row("... that have a part in one token", f"{facts.costs.active:,}")
     for name, told in (("said to be", facts.said), ("source", facts.source), ("note", facts.note)):
         if told:
             table.add_row(name, told)
@@ -162,6 +171,23 @@ def costs(facts: Info) -> Table:
     return table
 
 
+def shared_out(spread: Spread) -> Table:
+    """What one of several devices holds and sends, that share experts out."""
+    from rich.table import Table
+
+    title = f"One of {spread.devices:,} devices that share the experts out, all else being on each"
+    table = Table(title=title, title_justify="left", show_header=False)
+    table.add_column(overflow="fold")
+    table.add_column(justify="right", no_wrap=True)
+    table.add_row("experts of each layer that has some", f"{spread.experts:,}")
+    table.add_row("parameters", f"{spread.parameters:,}")
+    table.add_row("weights, bfloat16", in_words(spread.weights))
+    table.add_row("learning, 16 bytes a parameter, without activations", in_words(spread.training))
+    for stack, size in spread.sent.items():
+        table.add_row(f"sent for each token of the {stack}, bfloat16 (learning: twice)", in_words(size))
+    return table
+
+
 def work(facts: Info) -> Table:
     """What the model takes in operations: of each place, and in all."""
     from rich.table import Table
@@ -184,8 +210,8 @@ def work(facts: Info) -> Table:
     table.add_row("... learning from it, 3 x", "", "", "", flops(takes.learning))
     if len(takes.work) == 1 and takes.length:
         table.add_section()
-        table.add_row("rule of thumb for a token: 2 N", "", "", "", flops(2 * facts.parameters))
-        table.add_row("... learning from it: 6 N", "", "", "", flops(6 * facts.parameters))
+        table.add_row("rule of thumb for a token: 2 N", "", "", "", flops(2 * takes.active))
+        table.add_row("... learning from it: 6 N", "", "", "", flops(6 * takes.active))
     if (learning := facts.training) is not None:
         table.add_section()
         table.add_row(f"learning from {learning.tokens:.4g} tokens", "", "", "", flops(learning.flops))

@@ -2,7 +2,8 @@
 
 A product of a matrix and a vector is 2 operations for each number of the matrix. Attention is 4 K for each head and
 each pair of query and key that may look: K multiplications and additions for the score, as many for the sum of values.
-Norms, softmax, activations and looking words up are not counted, as papers do not; they are a percent or so.
+Norms, softmax, activations and looking words up are not counted, as papers do not; they are a percent or so. Of a
+layer's experts, those count that a token goes to, as if none were dropped.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from polyhead.core import Stack
 from polyhead.core.attention import Attention, CrossAttention
+from polyhead.core.experts import Mixture, Router, sketched
 from polyhead.errors import ArgumentError
 from polyhead.families import Family, family
 from polyhead.families.sizes import Size
@@ -52,7 +54,8 @@ class Work:
 class Costs:
     """What a model takes. Bytes, and floating-point operations (FLOPs) over one full input.
 
-    length: tokens of a full text, 0 for an image. parts: parameters by part. weights: bytes by type of number.
+    length: tokens of a full text, 0 for an image. parts: parameters by part. active: those that have a part in one
+    token, fewer than all where it goes to a few of many experts. weights: bytes by type of number.
     training: bytes of learning in mixed precision with AdamW, without activations: a copy of the weights in bfloat16,
     one in float32, gradients in bfloat16 (twice that where they are added up in float32), two averages in float32.
     cache_token: bytes that one more token of a text adds to the keys and values kept, in bfloat16; cache: of a full
@@ -63,6 +66,7 @@ class Costs:
 
     length: int
     parts: dict[str, int]
+    active: int
     weights: dict[str, int]
     training: dict[str, int]
     cache_token: int
@@ -71,6 +75,24 @@ class Costs:
     forward: int
     learning: int
     next_word: int
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A model with experts over so many devices: its experts are shared out, all else is on each of them.
+
+    experts: of one layer, on the fullest device. parameters: on it. weights: their bytes in bfloat16. training: bytes
+    of learning, as in `Costs`. sent: bytes, in bfloat16, of the vectors that one token of a stack sends to experts on
+    other devices and gets back in one pass, where every device has as many tokens and every expert gets as many;
+    learning sends as many again for gradients (Lepikhin et al. 2020, section 3.2).
+    """
+
+    devices: int
+    experts: int
+    parameters: int
+    weights: int
+    training: int
+    sent: dict[str, int]
 
 
 DRAWN = (Tensor.uniform_, Tensor.normal_, nn.init.kaiming_uniform_)
@@ -86,11 +108,15 @@ class Blank(TorchFunctionMode):
 
 
 def blank(size: Size) -> tuple[Family, Any]:
-    """A model of a published size without its weights: any size fits anywhere."""
+    """A model of a published size without its weights, one expert of a layer for all: any size fits anywhere."""
     kind = family(size.architecture)
     config = changed(kind.config(), size.settings)
-    with torch.device("meta"), Blank():
-        return kind, kind.build(config)
+    token = sketched.set(True)
+    try:
+        with torch.device("meta"), Blank():
+            return kind, kind.build(config)
+    finally:
+        sketched.reset(token)
 
 
 def changed(config: Any, settings: Mapping[str, Any]) -> Any:
@@ -125,11 +151,12 @@ def costs(kind: Family, model: Any, *, length: int | None = None) -> Costs:
         across = sum(4 * queries(layer) * source for layer in decoder.modules() if isinstance(layer, CrossAttention))
         work.append(Work("decoder", n, word * n, looked(decoder, n) + across * n))
         last = word + looked(decoder, n) - looked(decoder, n - 1) + across
-    numbers, forward = sum(p.numel() for p in model.parameters()), sum(each.products + each.looks for each in work)
-    token, memory = kept(decoder)
+    of_parts, forward = parts(model), sum(each.products + each.looks for each in work)
+    numbers, (token, memory) = sum(of_parts.values()), kept(decoder)
     return Costs(
         length=0 if kind.reads == "image" else n,
-        parts=parts(model),
+        parts=of_parts,
+        active=numbers - sum((mixture.how.n - mixture.how.per_token) * one_of(mixture) for mixture in mixtures(model)),
         weights={name: numbers * size for name, size in BYTES.items()},
         training={name: numbers * size for name, size in MIXED.items()},
         cache_token=token * CACHED,
@@ -157,13 +184,63 @@ def places(kind: Family, model: Any, length: int | None) -> tuple[int, int]:
     return n, config.n_frames if kind.reads == "sound" else n
 
 
+def spread(model: Any, devices: int) -> Spread:
+    """What one of so many devices holds and sends. Raises ArgumentError for a model without experts, and for more
+    devices than a layer has experts."""
+    layers = mixtures(model)
+    if not layers:
+        raise ArgumentError("devices share out the experts of a model; this one has none")
+    n = layers[0].how.n
+    if isinstance(devices, bool) or not 0 < devices <= n:
+        raise ArgumentError(f"devices must be a whole number from 1 to {n}, the experts of a layer; found {devices!r}")
+    held = -(-n // devices)
+    numbers = sum(parts(model).values()) - sum((n - held) * one_of(layer) for layer in layers)
+    stacks = {name: stack for name in ("encoder", "decoder") if (stack := getattr(model, name, None))}
+    return Spread(
+        devices=devices,
+        experts=held,
+        parameters=numbers,
+        weights=numbers * BYTES["bfloat16"],
+        training=numbers * sum(MIXED.values()),
+        sent={name: exchanged(stack) * (devices - 1) // devices for name, stack in stacks.items()},
+    )
+
+
+def exchanged(stack: nn.Module) -> int:
+    """Bytes of the vectors that go from one token to its experts and back."""
+    return sum(2 * each.how.per_token * each.router.weight.shape[1] * BYTES["bfloat16"] for each in mixtures(stack))
+
+
+def mixtures(model: nn.Module) -> list[Mixture]:
+    return [module for module in model.modules() if isinstance(module, Mixture)]
+
+
+def one_of(mixture: Mixture) -> int:
+    """Parameters of one expert; all of a layer are alike."""
+    return sum(p.numel() for p in mixture.experts[0].parameters())
+
+
+def times(model: nn.Module) -> dict[int, int]:
+    """How often a parameter is there, by its id: those of an expert that stands for all in a blank model, often."""
+    layers = ((layer, layer.how.n // len(layer.experts)) for layer in mixtures(model))
+    return {id(p): n for layer, n in layers for p in layer.experts.parameters()}
+
+
+def named_parameters(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Every parameter by its name, those of experts that another one stands for too."""
+    often = times(model)
+    for name, parameter in model.named_parameters():
+        for e in range(often.get(id(parameter), 1)):
+            yield name.replace(".experts.0.", f".experts.{e}.") if e else name, parameter
+
+
 def parts(model: nn.Module) -> dict[str, int]:
     """Parameters by part; those that two parts share count in the first of `PARTS` that has them."""
-    found = dict.fromkeys(PARTS, 0)
+    found, often = dict.fromkeys(PARTS, 0), times(model)
     owned = [(part_of(path, module), p) for path, module in model.named_modules() for p in module._parameters.values()]
     first = {id(p): (part, p.numel()) for part, p in sorted(owned, key=where, reverse=True) if p is not None}
-    for part, numbers in first.values():
-        found[part] += numbers
+    for key, (part, numbers) in first.items():
+        found[part] += numbers * often.get(key, 1)
     return found
 
 
@@ -184,7 +261,7 @@ def part_of(path: str, module: nn.Module) -> str:
 
 def product(module: nn.Module) -> int:
     """Operations of a linear layer or a convolution for each place that it writes."""
-    return 2 * module.weight.numel() if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d) else 0
+    return 2 * module.weight.numel() if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | Router) else 0
 
 
 def crossing(stack: nn.Module) -> Iterator[nn.Module]:
@@ -195,9 +272,11 @@ def crossing(stack: nn.Module) -> Iterator[nn.Module]:
 
 
 def products_of(stack: nn.Module) -> int:
-    """For each place of the stack's own."""
-    of_memory = set(crossing(stack))
-    return sum(product(module) for module in stack.modules() if module not in of_memory)
+    """For each place of the stack's own, which goes to a few of the experts."""
+    layers = mixtures(stack)
+    apart = {*crossing(stack), *(module for layer in layers for module in layer.experts.modules())}
+    experts = sum(layer.how.per_token * sum(map(product, layer.experts[0].modules())) for layer in layers)
+    return experts + sum(product(module) for module in stack.modules() if module not in apart)
 
 
 def embedded(embed: nn.Module, n: int) -> int:

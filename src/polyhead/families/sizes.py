@@ -243,6 +243,33 @@ MISTRAL = group(
     "MistralForCausalLM", "Jiang et al. 2023, table 1", (), {"mistral.7b": ("7B",)}, max_len=8192, norm_eps=1e-5
 )
 
+MIXTRAL = group(
+    "MixtralForCausalLM", "Jiang et al. 2024, table 1 and section 2.1; 8x22B: its release", (*GROUPED, "max_len"),
+    {
+        "mixtral.8x7b": ("47B", 32, 4096, 32, 14336, 8, 32768),
+        "mixtral.8x22b": ("141B", 56, 6144, 48, 16384, 8, 65536),
+    },
+    notes={"mixtral.8x7b": "the paper says that 13B have a part in one word"},
+)  # fmt: skip
+MANY = ("n_experts", "n_layers", "n_decoder_layers", "d_model", "n_heads", "d_ff", "n_sparse", "n_decoder_sparse")
+SWITCH = group(
+    "SwitchTransformersForConditionalGeneration",
+    "Fedus et al. 2021, tables 7 and 9; base-8: its release", MANY,
+    {
+        "switch.base-8": ("619M", 8, 12, 12, 768, 12, 3072, 6, 6),
+        "switch.base-16": ("1.1B", 16, 12, 12, 768, 12, 3072, 6, 6),
+        "switch.base-32": ("2.0B", 32, 12, 12, 768, 12, 3072, 6, 6),
+        "switch.base-64": ("3.8B", 64, 12, 12, 768, 12, 3072, 6, 6),
+        "switch.base-128": ("7.4B", 128, 12, 12, 768, 12, 3072, 6, 6),
+        "switch.base-256": ("14.7B", 256, 12, 12, 768, 12, 3072, 6, 6),
+        "switch.large-128": ("26B", 128, 24, 24, 1024, 16, 4096, 12, 12),
+        "switch.c-2048": ("1571B", 2048, 15, 15, 2080, 32, 6144, 15, 15),
+    },
+    length=512,
+    note="of the shape of the released models, which bend by ReLU; the paper's table 9 has a gate, and a smaller d_ff",
+    notes={"switch.c-2048": ""},
+)  # fmt: skip
+
 VIT = group(
     "ViTModel", "Dosovitskiy et al. 2021, table 1", (*BOTH, "patch_size"),
     {
@@ -297,8 +324,10 @@ CLIP = {
 
 SIZES: dict[str, Size] = {
     **GPT2, **GPT3, **MEGATRON, **TNLG, **BLOOM, **BERT, **ROBERTA, **DISTILBERT, **ELECTRA, **TRANSFORMER, **BART,
-    **T5, **FLAN, **MT5, **LLAMA, **LLAMA2, **LLAMA3, **QWEN2, **QWEN3, **MISTRAL, **VIT, **DEIT, **CLIP, **WHISPER,
+    **T5, **FLAN, **MT5, **LLAMA, **LLAMA2, **LLAMA3, **QWEN2, **QWEN3, **MISTRAL, **MIXTRAL,
+    **SWITCH, **VIT, **DEIT, **CLIP, **WHISPER,
 }  # fmt: skip
+USUAL = ("bert.base", "gpt2.small")  # an encoder and a decoder that speeds are told of
 
 
 def size(name: str) -> Size:

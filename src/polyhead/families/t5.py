@@ -20,7 +20,7 @@ from polyhead.core.position import RelativeBias
 from polyhead.embedding.tokens import Tokens
 from polyhead.families import Family
 from polyhead.families.wiring import EncoderDecoder
-from polyhead.readout.words import Words
+from polyhead.readout.words import ScaledWords
 from polyhead.weights.config_keys import Form, Keys
 from polyhead.weights.names import Names
 
@@ -78,16 +78,6 @@ class Config:
             self.encoder(), n_layers=self.n_decoder_layers or self.n_layers, causal=True, cross=True,
             position=RelativeBias(self.buckets, self.max_distance, bidirectional=False),
         )  # fmt: skip
-
-
-class ScaledWords(nn.Module):
-    def __init__(self, tokens: nn.Embedding, *, tied: bool, scaled: bool):
-        super().__init__()
-        self.words = Words(tokens.embedding_dim, tokens.num_embeddings, tied=tokens if tied else None)
-        self.scale = tokens.embedding_dim**-0.5 if scaled else 1.0
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.words(x * self.scale)
 
 
 def build(c: Config) -> EncoderDecoder:

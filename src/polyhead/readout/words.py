@@ -31,6 +31,18 @@ class FixedBiasWords(Words):
         return F.linear(x, self.weight, self.fixed_bias[0])
 
 
+class ScaledWords(nn.Module):
+    """The same of x scaled by D^-1/2, as where words come in at unit size (Raffel et al. 2020), or left as it is."""
+
+    def __init__(self, tokens: nn.Embedding, *, tied: bool, scaled: bool):
+        super().__init__()
+        self.words = Words(tokens.embedding_dim, tokens.num_embeddings, tied=tokens if tied else None)
+        self.scale = tokens.embedding_dim**-0.5 if scaled else 1.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.words(x * self.scale)
+
+
 class HiddenWords(nn.Module):
     """Which word is hidden here: one more layer, bent and normed, before the words (Devlin et al. 2019, 3.1).
 

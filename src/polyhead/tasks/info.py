@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from polyhead.errors import ArgumentError, CheckpointError, did_you_mean
-from polyhead.families.count import Costs, blank, costs
+from polyhead.families.count import Costs, Spread, blank, costs, named_parameters, spread
 from polyhead.families.sizes import SIZES
 from polyhead.tasks.load import Loaded, load, shipped
 
@@ -31,7 +31,8 @@ class Tensors:
 @dataclass(frozen=True)
 class Training:
     """What it takes to learn from so many tokens: operations (FLOPs), and as the rule of thumb has it, six for each
-    parameter and token; seconds at a rate of so many FLOPs a second, all processors together, 0 if none was given."""
+    token and each parameter that has a part in it; seconds at a rate of so many FLOPs a second, all processors
+    together, 0 if none was given."""
 
     tokens: float
     flops: float
@@ -44,7 +45,8 @@ class Training:
 class Info:
     """What there is to say about a model; sizes of files in bytes. Without a folder there are no files and no card.
 
-    source: who published a size; said: its parameters in their words; note: what to know of it.
+    spread: one of several devices that share its experts out, where they were asked for. source: who published a size;
+    said: its parameters in their words; note: what to know of it.
     """
 
     folder: str
@@ -57,6 +59,7 @@ class Info:
     card: str
     costs: Costs
     training: Training | None = None
+    spread: Spread | None = None
     size: str = ""
     source: str = ""
     said: str = ""
@@ -69,12 +72,14 @@ def info(
     length: int | None = None,
     tokens: float | None = None,
     rate: float | None = None,
+    devices: int | None = None,
 ) -> Info:
     """The facts of a model folder, a shipped model, a loaded one, or a published size such as "gpt3.175b".
 
     A size is counted without its weights: none are loaded, made or fetched. Tied parameters count once. The card is
     README.md without its YAML head. length: tokens of a text for which operations and caches are counted (None: as many
     as the model reads). tokens: how many to learn from, with rate, in FLOPs a second that are reached, for the time.
+    devices: over how many the experts of a layer are shared out, where there are experts.
     Raises CheckpointError or ConfigError for what is no model, ArgumentError for numbers that cannot be.
     """
     if isinstance(model, str) and model in SIZES and not Path(model).is_dir():
@@ -86,7 +91,7 @@ def info(
         loaded = model if isinstance(model, Loaded) else load(there(model))
         kind, net, folder, generation, told = loaded.family, loaded.model, loaded.folder, loaded.generation, {}
     config: Any = net.config
-    named = [(name, tuple(parameter.shape)) for name, parameter in net.named_parameters()]
+    named = [(name, tuple(parameter.shape)) for name, parameter in named_parameters(net)]
     parameters, takes = sum(prod(shape) for _, shape in named), costs(kind, net, length=length)
     return Info(
         folder=str(folder or ""),
@@ -98,7 +103,8 @@ def info(
         tensors=gathered(named),
         card=_card(folder / "README.md") if folder else "",
         costs=takes,
-        training=trained(takes, kind.reads, parameters, tokens, rate),
+        training=trained(takes, kind.reads, tokens, rate),
+        spread=None if devices is None else spread(net, devices),
         **told,
     )
 
@@ -116,7 +122,7 @@ def there(model: str | Path) -> str | Path:
     return model
 
 
-def trained(takes: Costs, reads: str, parameters: int, tokens: float | None, rate: float | None) -> Training | None:
+def trained(takes: Costs, reads: str, tokens: float | None, rate: float | None) -> Training | None:
     """What learning from so many tokens takes, those of its source where a model reads one text and writes another."""
     if tokens is None:
         if rate is not None:
@@ -129,18 +135,22 @@ def trained(takes: Costs, reads: str, parameters: int, tokens: float | None, rat
             raise ArgumentError(f"{name} must be a number above 0, found {number!r}")
     flops = takes.learning * tokens / takes.work[0].places
     seconds = 0.0 if rate is None else flops / rate
-    return Training(tokens, flops, 6 * parameters * tokens, rate or 0.0, seconds)
+    return Training(tokens, flops, 6 * takes.active * tokens, rate or 0.0, seconds)
+
+
+NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")  # of a layer, and of an expert in it
 
 
 def gathered(named: Iterable[tuple[str, tuple[int, ...]]]) -> list[Tensors]:
-    """Parameters of equal layers in one row: `encoder.blocks.{0..5}.attn.query.weight`."""
-    groups: dict[tuple[str, tuple[int, ...]], list[int]] = {}
+    """Parameters of equal layers and equal experts in one row: `decoder.blocks.{0..5}.mlp.experts.{0..7}.up.weight`."""
+    groups: dict[tuple[str, tuple[int, ...]], list[list[int]]] = {}
     for name, shape in named:
-        layer = re.search(r"\.(\d+)\.", name)
-        pattern = re.sub(r"\.\d+\.", ".{}.", name, count=1)
-        groups.setdefault((pattern, shape), []).append(int(layer[1]) if layer else 0)
+        groups.setdefault((NUMBER.sub("{}", name), shape), []).append([int(n) for n in NUMBER.findall(name)])
     return [
-        Tensors(pattern.replace("{}", span(layers)), shape, len(layers)) for (pattern, shape), layers in groups.items()
+        Tensors(
+            pattern.format(*(span(sorted({*numbers})) for numbers in zip(*places, strict=True))), shape, len(places)
+        )
+        for (pattern, shape), places in groups.items()
     ]
 
 
