@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from polyhead.cli import options
-from polyhead.cli.door import draw_into, figure_file, files_in, lines, output
+from polyhead.cli.door import draw_into, figure_file, files_in, lines, output, pictured
 from polyhead.cli.screen import share
 from polyhead.errors import ArgumentError
 
@@ -97,6 +97,8 @@ def heads(
     given: list[str] | list[Path] | None = text or None
     if file is not None:
         reads = loaded.family.reads
+        if loaded.family.towers:
+            reads = "image" if file.is_dir() or pictured(file) else "text"
         given = files_in(file, reads) if reads in ("image", "sound") else [line for line in lines(file) if line.strip()]
     with share("looking") as tell:
         found = look(

@@ -118,7 +118,7 @@ def heads(
         return of_recordings(some, axes, prefix_offset, resamples)
     if axes is not None:
         raise ArgumentError("axes are for recordings; polyhead knows those of its own models")
-    loaded = ready(cast("str | Path | Loaded", model), device)
+    loaded = tower_for(ready(cast("str | Path | Loaded", model), device), inputs)
     given = None if inputs is None else [inputs] if isinstance(inputs, str | Path) else list(inputs)
     sentences = None if conllu is None else treebank(loaded, conllu)
     shown, total, notes = trials(loaded, given, language)
@@ -138,6 +138,13 @@ def heads(
     if progress is not None:
         progress(1.0)
     return result(str(loaded.folder or loaded.family.architecture), book, prefix_offset, resamples, notes, found)
+
+
+def tower_for(loaded: Loaded, inputs: Any) -> Loaded:
+    """The tower that reads inputs of this kind, by its own names: texts are text, files are images; a model without
+    towers as it is."""
+    first = inputs[0] if isinstance(inputs, list | tuple) and inputs else inputs
+    return replace(loaded.tower("text" if first is None or isinstance(first, str) else "image"), whole=None)
 
 
 def played(

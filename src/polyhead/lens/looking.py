@@ -116,7 +116,8 @@ def read_image(loaded: Loaded, image: Any, *, media: bool = True) -> Pass:
     model: Any = loaded.model
     assert loaded.images is not None
     (height, width), (tall, wide) = loaded.config.image_size, loaded.config.patch_size
-    before = ("[CLS]",) if model.embed.second is None else ("[CLS]", "[DISTILLED]")
+    signs = {"[CLS]": model.embed.first, "[DISTILLED]": model.embed.second}
+    before = tuple(sign for sign, vector in signs.items() if vector is not None)
     pixels = loaded.images.pixels(image).to(loaded.device)
     picture, size = png(framed(loaded.images, image)) if media else (b"", (0, 0))
     ruler = Patches(height // tall, width // wide, before, picture, size)

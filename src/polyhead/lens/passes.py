@@ -52,7 +52,7 @@ class Pass:
 
     def watched(self, **how: Any) -> Recording:
         """The recording of it, with its rulers. how: as `watch` takes it."""
-        with watch(self.loaded.model, **how) as recording, torch.inference_mode():
+        with watch(self.loaded.named, **how) as recording, torch.inference_mode():
             self.vectors()
         recording.rulers = dict(self.rulers)
         return recording

@@ -39,6 +39,9 @@ NOTES = {  # of what a map shows: where the words that are chosen are known, and
     "decoder": ("A row is the step that chose one of the {0}; columns are the {1} it had read, from the start sign on.",
                 "Rows and columns are the {0} that were read; each sees itself and those before it."),
 }  # fmt: skip
+WANTED = {  # by what a model reads: the argument that gives it, and its name
+    "image": ("image", "an image"), "sound": ("audio", "audio"), "text or image": ("text", "a text or an image"),
+}  # fmt: skip
 SEVERAL = {"patch": "patches", "stretch": "stretches of time"}  # others take an s
 JOINED = " Pieces of one word are joined: what is looked at adds up, those who look are averaged."
 
@@ -244,6 +247,7 @@ def see(
     audio        for a model of speech: a file, or an array with its `rate`; as much as it hears at once, 30 seconds,
                  is written down and looked at. language: as `transcribe` takes it.
     recording    what `watch` recorded, of whatever model, or the file of it; no model is needed.
+                 Of a model that reads texts and images, the tower that reads what is given is seen.
     model        a folder, a shipped model's name, or what `load` returned.
     target       what gradients are taken of, for `weights_times_gradients` and the page: "answer" for what the model
                  itself answered (its likeliest label, or all that it wrote), a label, or a written word, by itself or
@@ -268,8 +272,9 @@ def see(
         raise ArgumentError(
             "A translation is given, so there is none to search for with a beam; leave one of them out."
         )
-    loaded = ready(model, device)
-    reads, what = loaded.family.reads, named[0]
+    what = named[0]
+    loaded = ready(model, device).tower(what)
+    reads = loaded.family.reads
     fits(loaded, what, {"translation": translation, "beam": beam, "prefix": prefix})
     match reads:
         case "image":
@@ -278,7 +283,7 @@ def see(
             one = read_sound(loaded, audio, rate=rate, language=language)
         case "pair":
             one = answer_text(loaded, text or "", answer=translation, beam=beam, prefix=prefix)
-        case "text":
+        case _:
             one = read_text(loaded, text or "")
     return seen_of(one, by_words, target)
 
@@ -286,7 +291,7 @@ def see(
 def fits(loaded: Loaded, what: str, answers: dict[str, Any]) -> None:
     """Refuse what the model does not read, and settings of an answer where none is written."""
     reads = loaded.family.reads
-    wanted, known = {"image": ("image", "an image"), "sound": ("audio", "audio")}.get(reads, ("text", "a text"))
+    wanted, known = WANTED.get(reads, ("text", "a text"))
     if what != wanted:
         raise ArgumentError(
             f"{loaded.folder or 'This model'} is a {loaded.family.architecture}, which is given {known}; found {what}"
@@ -309,4 +314,6 @@ def of_recording(recording: Recording | str | Path, *, by_words: bool) -> Seen:
 
 def seen_of(one: Pass, by_words: bool, target: str | int | None) -> Seen:
     model = one.loaded.folder.name if one.loaded.folder else one.loaded.family.architecture
+    if one.loaded.whole is not None:
+        model += f", {one.loaded.family.reads} tower"
     return Seen(one.source, one.target, recorded(one, target), by_words, one.notes, model, one)

@@ -51,7 +51,7 @@ def recorded(one: Pass, wish: Wish | None) -> Recording:
         return recording
     aim = aim_at(one, wish)
     with torch.enable_grad(), followed(model) as learned:
-        with watch(model, gradients=True) as recording:
+        with watch(one.loaded.named, gradients=True) as recording:
             score, target = aim(one.vectors())
         torch.autograd.grad(score, learned, allow_unused=True)
     recording.target, recording.rulers = target, dict(one.rulers)

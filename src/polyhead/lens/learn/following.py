@@ -46,11 +46,11 @@ class Following:
     @cached_property
     def places(self) -> dict[str, tuple[Part, int]]:
         """The part and the layer of each attention that a lesson is of."""
-        model = self.run.loaded.model
+        model, under = self.run.loaded.model, self.run.loaded.under
         if self.run.loaded.family.reads not in ("text", "pair"):
             return {}
         return {
-            place_of(part, layer): (part, layer)
+            under + place_of(part, layer): (part, layer)
             for part in parts_of(model) for layer in range(len(cast(Any, stack_of(model, part)).blocks))
         }  # fmt: skip
 
