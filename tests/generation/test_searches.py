@@ -24,6 +24,9 @@ from polyhead.generation import (
     NoRepeatNgram,
     Sample,
     SampledBeam,
+    Source,
+    SourceNoRepeatNgram,
+    SourceReward,
     generate,
 )
 
@@ -378,6 +381,19 @@ def test_batch_mates_change_nothing(toy, make):
     for source, limit, answers in zip(sources, (9, 2, 5, 7), together, strict=True):
         alone = toy([source])
         assert generate(alone, alone.prompt, search=make(), stop=EndToken([END]), max_new=limit) == [answers]
+
+
+def test_rules_of_a_source_stay_with_it_when_others_leave(toy):
+    sources, limits = [7, 1, 4, 9], torch.tensor([2, 9, 5, 9])
+    ids = torch.tensor([[1, 2, 3], [4, 5, 6], [7, 8, 9], [3, 6, 9]])
+    step, source = toy(sources, ending=-9), Source(ids, torch.ones_like(ids, dtype=torch.bool))
+    rules = [SourceNoRepeatNgram(1, source), SourceReward(3.0, source)]
+    together = generate(step, step.prompt, search=Beam(2), rules=rules, max_new=limits)
+    for i, [answer] in enumerate(together):
+        assert not {*answer.tokens} & {*ids[i].tolist()}
+        alone, row = toy([sources[i]], ending=-9), source.keep(torch.tensor([i]))
+        how = [SourceNoRepeatNgram(1, row), SourceReward(3.0, row)]
+        assert generate(alone, alone.prompt, search=Beam(2), rules=how, max_new=int(limits[i])) == [[answer]]
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 import polyhead
 from polyhead import ArgumentError, Beam, ConfigError, DataError, Greedy, Sample
 from polyhead.families import ARCHITECTURES, family
+from polyhead.generation import ConstrainedBeam, Contrastive, DiverseBeam, SampledBeam
 from polyhead.tasks.complete import Completer
 from polyhead.tasks.decoder import StopText, Telling
 from polyhead.tasks.load import load
+from tests.tasks.contrasted import contrastive
 from tests.tasks.words import LINES, byte_vocabulary, decoder_in_folder
 
 pytestmark = pytest.mark.parity
@@ -30,6 +32,7 @@ DECODERS: list[tuple[str, dict[str, Any]]] = [
     ("Qwen2ForCausalLM", {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1}),
     ("Qwen3ForCausalLM", {"head_dim": 8}),
     ("MistralForCausalLM", {"sliding_window": 5}),
+    ("MixtralForCausalLM", {"num_local_experts": 4}),
 ]
 
 
@@ -157,6 +160,17 @@ def test_what_is_told_is_the_answer_by_every_search(llama: Path, tmp_path: Path,
         {"min_length": 22, "eos_token_id": list(range(0, 200, 2)), "max_new_tokens": 25},
         {"suppress_tokens": list(range(200)), "bad_words_ids": [[250], [251]], "max_new_tokens": 9},
         {"num_beams": 3, "early_stopping": True, "max_new_tokens": 9, "eos_token_id": [2, 3]},
+        {"bad_words_ids": [[250], *([a, b] for a in range(40, 60) for b in range(90, 99))], "max_new_tokens": 9},
+        {"sequence_bias": [[[40, 41], 9.0], [[41], 5.0], [[41, 41], -9.0]], "max_new_tokens": 9},
+        {"begin_suppress_tokens": list(range(200)), "max_new_tokens": 5},
+        {"encoder_no_repeat_ngram_size": 1, "max_new_tokens": 9},
+        {"encoder_repetition_penalty": 3.0, "num_beams": 3, "max_new_tokens": 9},
+        {"exponential_decay_length_penalty": [3, 1.7], "eos_token_id": [2, 3, 4], "max_new_tokens": 30},
+        {"forced_eos_token_id": 7, "max_length": 20},
+        {"forced_bos_token_id": 9, "max_new_tokens": 4},
+        {"renormalize_logits": True, "suppress_tokens": list(range(200)), "num_beams": 3, "max_new_tokens": 9},
+        {"guidance_scale": 1.7, "max_new_tokens": 12},
+        {"guidance_scale": 0.5, "max_new_tokens": 12, "repetition_penalty": 1.3},
     ],
     ids=repr,
 )
@@ -209,9 +223,60 @@ def test_a_setting_that_is_none_is_one_sentence(llama: Path, tmp_path: Path, key
 
 
 def test_a_setting_that_is_not_obeyed_is_named(llama: Path, tmp_path: Path) -> None:
-    for asked, told in (({"guidance_scale": 2.0}, "guidance_scale"), ({"num_beams": 3}, "num_beams beside do_sample")):
-        with pytest.warns(UserWarning, match=f"asks for {told} in its generation settings"):
-            polyhead.complete("a", model=with_settings(llama, tmp_path, asked | {"do_sample": True}), max_new=2)
+    asked = {"watermarking_config": {"bias": 1.0}, "dola_layers": "high", "guidance_scale": 2.0, "num_beams": 3}
+    with pytest.warns(UserWarning, match="asks for dola_layers, watermarking_config in its generation settings"):
+        polyhead.complete("a", model=with_settings(llama, tmp_path, asked | {"do_sample": True}), max_new=2)
+
+
+def test_a_folders_stop_strings_hold_beside_those_that_are_given(llama: Path, tmp_path: Path) -> None:
+    whole = polyhead.complete(PROMPTS[0], model=llama, max_new=40).text
+    early, late = whole[10:13], whole[20:23]
+    folder = with_settings(llama, tmp_path, {"stop_strings": late})
+    assert polyhead.complete(PROMPTS[0], model=folder, max_new=40).stop == late
+    assert polyhead.complete(PROMPTS[0], model=folder, max_new=40, stop=[early]).stop == early
+
+
+def test_guidance_is_not_for_drafts(llama: Path, tmp_path: Path) -> None:
+    folder = with_settings(llama, tmp_path, {"guidance_scale": 2.0})
+    with pytest.raises(ArgumentError, match=r"guidance_scale of 2\.0, which reads every token twice; leave out"):
+        polyhead.complete("a", model=folder, draft=llama)
+
+
+SEARCHES: list[Any] = [
+    Contrastive(0.6, 4),
+    DiverseBeam(4, groups=2, penalty=1.0),
+    ConstrainedBeam(5, forced=[[[104, 105]], [[120], [121, 122]]]),
+    SampledBeam(3, draw=Sample(seed=3)),
+    Sample(seed=1, min_p=0.02, typical_p=0.9, eta_cutoff=0.001),
+]
+
+
+@pytest.mark.parametrize("search", SEARCHES, ids=lambda search: type(search).__name__)
+@pytest.mark.parametrize("asked", [{}, {"guidance_scale": 1.5}, {"encoder_repetition_penalty": 2.0}], ids=repr)
+def test_prompts_of_one_batch_do_not_change_each_other(
+    llama: Path, tmp_path: Path, search: Any, asked: dict[str, Any]
+) -> None:
+    """Of other lengths, so padded; what the cache holds is reordered as rows are."""
+    completer = Completer(load(with_settings(llama, tmp_path, asked)), search=search, max_new=12)
+    ids = [completer.read(prompt) for prompt in PROMPTS]
+    together = completer.batch(ids, PROMPTS, numbers=range(len(ids)))
+    alone = [
+        completer.batch([row], [prompt], numbers=[n])[0]
+        for n, (row, prompt) in enumerate(zip(ids, PROMPTS, strict=True))
+    ]
+    assert [[each.text for each in some] for some in together] == [[each.text for each in some] for some in alone]
+
+
+def test_contrastive_search_is_the_plain_loop_of_transformers_vectors(both: tuple[Any, Path]) -> None:
+    model, folder = both
+    completer = Completer(load(folder), search=Contrastive(0.6, 5), max_new=15)
+    rows = [completer.read(prompt) for prompt in PROMPTS]
+    for row, [found] in zip(rows, completer.decoder(rows), strict=True):
+        expected = contrastive(
+            lambda tokens: model(torch.tensor([tokens]), output_hidden_states=True), row,
+            alpha=0.6, k=5, end=completer.decoder.ends[0], limit=15,
+        )  # fmt: skip
+        assert [*found.tokens, *(completer.decoder.ends if found.finished else [])] == expected
 
 
 @pytest.mark.parametrize("search", [Greedy(), Beam(2)], ids=repr)

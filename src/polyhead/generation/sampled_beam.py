@@ -48,7 +48,7 @@ class SampledBeamState(BeamState):
         luck = self.luck(tokens.shape[1] - self.call.start, K)
         place = (value + luck.view(B, -1)).topk(min(self.most, R * K)).indices
         row = place // K + R * torch.arange(B, device=place.device)[:, None]
-        token = place % K if names is None else names.view(B, -1).gather(1, place)
+        token = place % K if names is None else names.reshape(B, -1).gather(1, place)
         return value.gather(1, place), row, token
 
     def luck(self, added: int, K: int) -> Tensor:

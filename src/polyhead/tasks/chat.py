@@ -14,7 +14,7 @@ from torch import Tensor
 
 from polyhead.errors import ArgumentError, DataError, WriteError
 from polyhead.files import write_text
-from polyhead.generation import Search
+from polyhead.generation import Contrastive, Search
 from polyhead.generation.speculative import Drafted, Lookup
 from polyhead.inputs.chat_template import Message, checked, chosen
 from polyhead.inputs.controls import Controls
@@ -23,7 +23,7 @@ from polyhead.operator import Cache
 from polyhead.tasks.decoder import Decoder, Written
 from polyhead.tasks.device import Device
 from polyhead.tasks.drafting import proposer
-from polyhead.tasks.load import Loaded, ready
+from polyhead.tasks.load import Loaded, Precision, ready
 
 NEW = 512  # most tokens of a reply unless somebody says how many
 
@@ -103,6 +103,7 @@ class Chatter:
         self.values, self.places = dict(values or {}), self.decoder.places
         rotary = getattr(loaded.config, "rotary", None)
         self.remembers = rotary is None or not rotary.speeds.grows  # else keys depend on how long the text becomes
+        self.remembers = self.remembers and not isinstance(self.decoder.search, Contrastive)  # it needs every vector
 
     def __call__(
         self, conversations: Sequence[Sequence[Message]], *, progress: Callable[[int], None] | None = None
@@ -181,22 +182,30 @@ def chat(
     values: Mapping[str, Any] | None = None,
     draft: str | Path | Loaded | Lookup | None = None,
     device: Device = "auto",
+    precision: Precision | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> Reply:
     """The model's reply to a conversation; for one that goes on, see `Conversation`.
 
     messages: a question, or a list of {"role": "system", "user" or "assistant", "content": text}; where the last is the
     assistant's, the reply goes on with it. model: a folder of a decoder with a chat template, or what `load` returned.
-    max_new: the most tokens of the reply, 512 unless given, within the model's places. search: `Greedy()`, `Beam(...)`,
-    `Sample(...)`; unless given, what the folder's generation_config.json asks for. stop: strings that end the reply,
-    left out of it. template: the name of one of the folder's templates, or a file. values: what else the template asks
-    for. draft: see `complete`. tell: hears the reply as it is written, whole characters at a time.
+    device, precision: as `load` takes them. max_new: the most tokens of the reply, 512 unless given, within the model's
+    places. search: `Greedy()`, `Beam(...)`, `Sample(...)`; unless given, what the folder's generation_config.json asks
+    for. stop: strings that end the reply, left out of it. template: the name of one of the folder's templates, or a
+    file. values: what else the template asks for. draft: see `complete`. tell: hears the reply as it is written, whole
+    characters at a time.
 
     Special tokens in messages are mere text. Raises ArgumentError, DataError for messages that the template refuses or
     that leave no place for a reply (nothing is cut), CheckpointError for a folder without a template.
     """
     chatter = Chatter(
-        ready(model, device), search=search, max_new=max_new, stop=stop, template=template, values=values, draft=draft
+        ready(model, device, precision),
+        search=search,
+        max_new=max_new,
+        stop=stop,
+        template=template,
+        values=values,
+        draft=draft,
     )
     return chatter.reply(chatter.read(checked(messages)), tell=tell)
 
@@ -223,10 +232,11 @@ class Conversation:
         values: Mapping[str, Any] | None = None,
         draft: str | Path | Loaded | Lookup | None = None,
         device: Device = "auto",
+        precision: Precision | None = None,
     ):
         self.chatter = Chatter(
-            ready(model, device), search=search, max_new=max_new, stop=stop, template=template, values=values,
-            draft=draft,
+            ready(model, device, precision), search=search, max_new=max_new, stop=stop, template=template,
+            values=values, draft=draft,
         )  # fmt: skip
         self.system = system
         self.history = checked(history) if history else list[dict[str, Any]]()

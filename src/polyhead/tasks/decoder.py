@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,15 +11,32 @@ import torch
 from torch import Tensor
 
 from polyhead.core import Run
-from polyhead.core.packed import packed
 from polyhead.errors import ArgumentError, DataError
-from polyhead.generation import Beam, EndToken, Greedy, LogitRule, Sample, Search, StopRule, generate, sorted_batches
-from polyhead.generation.rules import Forbid, MinLength, NoRepeatNgram, RepetitionPenalty
+from polyhead.generation import (
+    EndToken,
+    Greedy,
+    Guided,
+    Sample,
+    Search,
+    Source,
+    StopRule,
+    generate,
+    sorted_batches,
+)
 from polyhead.generation.speculative import Drafted, Proposer, speculable, speculate
 from polyhead.generation.stop import AnyOf
 from polyhead.inputs.tokenizer import Tokenizer
 from polyhead.operator import Cache, Dense
-from polyhead.tasks.decoding import UNHEEDED, WIDEST, Settings, are_ids, is_whole
+from polyhead.tasks.decoding import UNHEEDED, unmarried
+from polyhead.tasks.generation_settings import (
+    Settings,
+    TokenRules,
+    ends_of,
+    is_whole,
+    search_of,
+    stops_of,
+    token_rules,
+)
 from polyhead.tasks.load import Loaded, able
 
 BATCH_TOKENS = 2048  # of prompts, padding included, in one batch
@@ -67,14 +83,20 @@ class Decoder:
             raise ArgumentError(f"max_new is {max_new!r}, but must be a whole number of at least 1.")
         if isinstance(stop, str) or not all(isinstance(s, str) and s for s in stop):
             raise ArgumentError(f"stop must be a list of strings that are not empty; found {stop!r}")
-        self.config, self.tokenizer, self.stop = loaded.config, loaded.tokenizer, tuple(stop)
-        self.model: Any = packed(loaded.model)
+        self.config, self.tokenizer = loaded.config, loaded.tokenizer
+        self.model: Any = loaded.packed
         how = ways(loaded)
         self.device, self.max_new = loaded.device, how.most if max_new is None else max_new
-        self.search, self.rules, self.ends, self.least = search or how.search, how.rules, how.ends, how.least
+        self.search, self.rules, self.ends = search or how.search, how.rules, how.rules.ends
+        self.stop, self.guidance = (*stop, *(text for text in how.stop if text not in stop)), how.guidance
         self.proposer = proposer
         if proposer is not None:
             speculable(self.search)
+            if self.guidance != 1:
+                raise ArgumentError(
+                    f"The folder asks for a guidance_scale of {self.guidance}, which reads every token twice; leave out"
+                    " the draft or the lookup, or set guidance_scale to 1 in its generation_config.json."
+                )
         longest = how.longest if max_new is None else None
         self.most = self.max_new or (usual_new if longest is None else None)  # new tokens, where places allow
         self.places, self.given = int(self.config.max_len), f"the model has {self.config.max_len} places"
@@ -106,11 +128,15 @@ class Decoder:
             prompt[i, width - len(row) :], real[i, width - len(row) :] = torch.tensor(row), True
         prompt, real = prompt.to(self.device), real.to(self.device)
         room = torch.tensor([self.places - len(row) for row in ids], device=self.device)
-        least = [MinLength(width + self.least, self.ends)] if self.least and self.ends else []
         stops = [EndToken(self.ends), *([StopText(self.stop, self.tokenizer, width)] if self.stop else []), *until]
         telling = [] if tell is None else [Telling(self.tokenizer, width, self.stop, tell)]
-        step = DecoderStep(self.model, None if bool(real.all()) else real, cache=cache)
-        rules, limit = [*self.rules, *least], room if self.most is None else room.clamp(max=self.most)
+        step: Any = DecoderStep(self.model, None if bool(real.all()) else real, cache=cache)
+        limit = room if self.most is None else room.clamp(max=self.most)
+        rules = self.rules.rules(width, limit=int(limit.max()), source=Source(prompt, real))
+        if self.guidance != 1:
+            step = Guided(
+                step, DecoderStep(self.model), negative=prompt[:, -1:], start=width, scale=self.guidance
+            )  # without the prompt, all but its last token
         drafted = None
         if self.proposer is None:
             found = generate(
@@ -143,7 +169,7 @@ class Decoder:
         by itself where somebody proposes."""
         if self.proposer is not None:
             return [[i] for i in range(len(lengths))]
-        if not self.rules:
+        if not self.rules.look:
             return sorted_batches(lengths, budget=BATCH_TOKENS, rows=ROWS)
         alike = [[i for i, length in enumerate(lengths) if length == n] for n in sorted(set(lengths))]
         return [some[start : start + ROWS] for some in alike for start in range(0, len(some), ROWS)]
@@ -153,9 +179,14 @@ class Decoder:
     ) -> Written:
         """What was added as text, up to the first stop string."""
         text = self.tokenizer.decode(tokens)
-        places = [(text.find(string), string) for string in self.stop if string in text]
-        place, string = min(places, default=(len(text), None))
-        return Written(tokens, text[:place], finished, string, score, drafted)
+        text, string = before(text, self.stop)
+        return Written(tokens, text, finished, string, score, drafted)
+
+
+def before(text: str, strings: Sequence[str]) -> tuple[str, str | None]:
+    """A text up to the first of some strings in it, and which."""
+    place, string = min([(text.find(s), s) for s in strings if s in text], default=(len(text), None))
+    return text[:place], string
 
 
 class DecoderStep:
@@ -185,7 +216,14 @@ class DecoderStep:
             seen = torch.nn.functional.pad(self.real, (0, stop - self.real.shape[1]), value=True)  # [N, t]
             places = (seen.long().cumsum(1) - 1).clamp(min=0)[:, start:]
             run = replace(run, mask=Dense(seen[:, None, None]), positions=places)
-        return self.model.head(self.model.decode(tokens[:, start:], run)[:, -n:])
+        self.vectors = self.model.decode(tokens[:, start:], run)
+        return self.model.head(self.vectors[:, -n:])
+
+    def hidden(self) -> Tensor:
+        """See `Step`; of places that the last call was the first to read."""
+        if self.real is None or self.cache.length > self.real.shape[1]:
+            return self.vectors
+        return self.vectors.masked_fill(~self.real[:, -self.vectors.shape[1] :, None], 0)
 
     def cut(self, length: int) -> None:
         """Forget all places from `length` on."""
@@ -246,63 +284,29 @@ class Telling:
 
 @dataclass(frozen=True)
 class Ways:
-    """How a folder wants its continuations made: `least` and `most` new tokens, `longest` rows, prompt included."""
+    """How a folder wants its continuations made: at most `most` new tokens, `longest` tokens in a row, prompt included.
+    `stop`: strings that end one. `guidance`: how far the prompt is made stronger."""
 
     search: Search
-    rules: Sequence[LogitRule]
-    ends: Sequence[int]
-    least: int
+    rules: TokenRules
     most: int | None
     longest: int | None
+    stop: tuple[str, ...]
+    guidance: float
 
 
 def ways(loaded: Loaded) -> Ways:
     """What generation_config.json asks for, checked; warns of what `transformers` would obey and polyhead does not."""
     read = Settings(loaded, loaded.generation, "generation_config.json")
-    words = loaded.config.words
-    penalty = read.number("repetition_penalty", 1.0, "a number above 0", lambda x: x > 0)
-    repeat, shortest = read.whole("no_repeat_ngram_size", 0, 0), read.whole("min_length", 0, 0)
-    bad = read.get("bad_words_ids", [], "a list of lists of token ids", lambda rows: are_ids(rows, words))
-    never = read.get("suppress_tokens", [], "a list of token ids", lambda ids: not ids or are_ids([ids], words))
-    ends = read.get(
-        "eos_token_id",
-        [] if loaded.config.eos_id is None else loaded.config.eos_id,
-        "a token id or a list of them",
-        lambda ids: ids == [] or are_ids([ids if isinstance(ids, list) else [ids]], math.inf),
-    )
-    ends = ends if isinstance(ends, list) else [ends]
-    forbidden = sorted({*never, *(row[0] for row in bad if len(row) == 1)})
-    rules: list[LogitRule] = [RepetitionPenalty(penalty)] if penalty != 1 else []
-    rules += [NoRepeatNgram(repeat)] if repeat else []
-    rules += [Forbid(forbidden)] if forbidden else []
-    rules += [MinLength(shortest, ends)] if shortest and ends and "min_new_tokens" not in read.asked else []
+    search, _ = search_of(read, loaded.config.words, 1)
+    rules = token_rules(read, loaded.config.words, ends_of(read, loaded.config.eos_id))
     most = read.whole("max_new_tokens", 1, 1) if "max_new_tokens" in read.asked else None
     longest = read.whole("max_length", 1, 1) if "max_length" in read.asked and most is None else None
-    heeded = {"do_sample", "min_new_tokens", "suppress_tokens"}
-    unheeded = [k for k, none in UNHEEDED.items() if k not in heeded and k in read.asked and read.asked[k] not in none]
-    unheeded += ["bad_words_ids of several tokens"] if any(len(row) > 1 for row in bad) else []
-    unheeded += ["num_beams beside do_sample"] if asks_both(read.asked) else []
-    if unheeded:
+    guidance = read.number("guidance_scale", 1.0, "a number", lambda _: True)
+    if unheeded := [*read.asks(UNHEEDED), *unmarried(search, rules)]:
         warnings.warn(
             f"{loaded.folder or 'The model'} asks for {', '.join(unheeded)} in its generation settings, which "
             "polyhead does not do; answers may differ from those of transformers.",
             stacklevel=4,
         )
-    return Ways(usual(read), rules, ends, read.whole("min_new_tokens", 0, 0), most, longest)
-
-
-def asks_both(asked: Mapping[str, Any]) -> bool:
-    """Whether a folder wants a beam whose continuations are drawn; here they are drawn without a beam."""
-    return bool(asked.get("do_sample")) and asked.get("num_beams", 1) != 1
-
-
-def usual(read: Settings) -> Search:
-    """How the folder wants its continuations: drawn, by a beam, or, without word of it, greedily."""
-    width, top_k = read.whole("num_beams", 1, 1, WIDEST), read.whole("top_k", 50, 0)
-    heat = read.number("temperature", 1.0, "a number of at least 0", lambda x: x >= 0)
-    top_p = read.number("top_p", 1.0, "a number above 0 and at most 1", lambda x: 0 < x <= 1)
-    power = read.number("length_penalty", 1.0, "a finite number", lambda _: True)
-    early = read.get("early_stopping", False, 'true, false or "never"', lambda x: isinstance(x, bool) or x == "never")
-    if read.get("do_sample", False, "true or false", lambda x: isinstance(x, bool)):
-        return Sample(heat, top_k or None, top_p) if heat else Greedy()
-    return Greedy() if width == 1 else Beam(width, length_penalty=power, early_stopping=early)
+    return Ways(search, rules, most, longest, stops_of(read), guidance)

@@ -10,22 +10,14 @@ import torch
 from torch import Tensor
 
 from polyhead.core import Run
-from polyhead.core.packed import packed
 from polyhead.errors import ArgumentError, ConfigError
-from polyhead.generation import (
-    EndToken,
-    ForcedAt,
-    Hypothesis,
-    LogitRule,
-    MinLength,
-    Search,
-    generate,
-    sorted_batches,
-)
+from polyhead.generation import EndToken, Hypothesis, LogitRule, Search, Source, StopRule, generate, sorted_batches
 from polyhead.inputs.batch import pad
 from polyhead.operator import Cache, Dense, Lengths
 from polyhead.tasks.asking import Asking
-from polyhead.tasks.decoding import decoding, is_whole, told
+from polyhead.tasks.decoder import StopText, before
+from polyhead.tasks.decoding import decoding, told
+from polyhead.tasks.generation_settings import TokenRules, is_whole
 from polyhead.tasks.load import Loaded
 
 BATCH_TOKENS = 1024  # source tokens, padding included, in one batch
@@ -53,7 +45,11 @@ class EncoderDecoderStep:
 
     def __call__(self, tokens: Tensor) -> Tensor:
         new = tokens[:, self.cache.length :]
-        return self.model.head(self.model.decode(new, self.run)[:, -1])  # [N, V]
+        self.vectors = self.model.decode(new, self.run)  # [N, n, D]
+        return self.model.head(self.vectors[:, -1])  # [N, V]
+
+    def hidden(self) -> Tensor:
+        return self.vectors
 
     def keep(self, rows: Tensor, sources: Tensor | None = None) -> None:
         self.cache.keep(rows, sources)
@@ -92,23 +88,28 @@ class TextToText:
         self.config, self.tokenizer, self.device = loaded.config, loaded.tokenizer, loaded.device
         self.asking, self.start_id = asking, start_of(loaded)
         self.how = told(decoding(loaded, asking.settings), loaded)
-        self.model = packed(loaded.model)
-        self.search = search or self.how.beam
+        self.model = loaded.packed
+        self.search = search or self.how.search
         self.most = self.config.max_len - 1 if max_new else self.how.longest - 1  # the start token is one of the row
         self.max_new = max_new and min(max_new, self.most)
-        self.stop = EndToken([self.config.eos_id])
-        self.rules: list[LogitRule] = [*self.how.rules]
-        if min_new is not None or max_new is not None:
-            self.rules = [rule for rule in self.rules if not self.outweighed(rule, min_new)]
-        if min_new:
-            self.rules.append(MinLength(1 + min_new, [self.config.eos_id]))
         self.limit = self.max_new or self.most
-        if self.how.last:
-            self.rules.append(ForcedAt(self.limit + 1, self.how.last))
+        self.rules = self.outweighed(self.how.rules, min_new)
+        self.stop: list[StopRule] = [EndToken(self.rules.ends)]
+        if self.how.stop:
+            self.stop.append(StopText(self.how.stop, self.tokenizer.target, 1))
 
-    def outweighed(self, rule: LogitRule, min_new: int | None) -> bool:
-        """Whether this is the folder's least length, and what was asked for speaks against it."""
-        return isinstance(rule, MinLength) and (min_new is not None or rule.length > 1 + (self.max_new or 0))
+    def outweighed(self, rules: TokenRules, min_new: int | None) -> TokenRules:
+        """The folder's rules, its least lengths given up where what was asked for speaks against them."""
+        if min_new is not None:
+            return replace(rules, min_length=0, min_new=min_new)
+        if self.max_new is None or max(rules.min_length, 1 + rules.min_new) <= 1 + self.max_new:
+            return rules
+        return replace(rules, min_length=0, min_new=0)
+
+    def logit_rules(self, source: Tensor, lengths: Tensor) -> list[LogitRule]:
+        """What the folder asks of the tokens of answers to these sources [B, S]."""
+        real = torch.arange(source.shape[1], device=source.device) < lengths[:, None]
+        return self.rules.rules(1, limit=self.limit, source=Source(source, real))
 
     def answers(
         self,
@@ -124,12 +125,13 @@ class TextToText:
             found.update(zip(batch, some, strict=True))
             if progress:
                 progress(len(batch))
-        texts = iter(self.tokenizer.target.decode_batch([a.tokens for i in range(len(rows)) for a in found[i]]))
+        texts = self.tokenizer.target.decode_batch([a.tokens for i in range(len(rows)) for a in found[i]])
+        texts = (before(text, self.how.stop)[0] for text in texts)
         return [tuple(Candidate(next(texts), a.score, self.by_itself(a)) for a in found[i]) for i in range(len(rows))]
 
     def by_itself(self, answer: Hypothesis) -> bool:
         """Whether an answer ended where nothing made it end."""
-        return answer.finished and not (self.how.last and len(answer.tokens) == self.limit - 1)
+        return answer.finished and not (self.rules.last and len(answer.tokens) == self.limit - 1)
 
     @torch.inference_mode()
     def batch(self, ids: Sequence[Sequence[int]], *, numbers: Sequence[int] | None = None) -> list[list[Hypothesis]]:
@@ -140,8 +142,9 @@ class TextToText:
         longest = longest.clamp(max=self.most)
         step = EncoderDecoderStep(self.model, source, lengths)
         return generate(
-            step, start, search=self.search, max_new=longest, rules=self.rules, stop=self.stop, numbers=numbers
-        )
+            step, start, search=self.search, max_new=longest, rules=self.logit_rules(source, lengths), stop=self.stop,
+            numbers=numbers,
+        )  # fmt: skip
 
     def longest(self, lengths: Tensor) -> Tensor:
         """The most tokens of an answer to sources of these lengths [B], unless somebody says how many."""
