@@ -18,6 +18,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property, reduce
+from itertools import pairwise
 from numbers import Integral
 from typing import Any, Protocol, cast
 
@@ -406,6 +407,20 @@ class Segments(Rule):
                     f"Segments {name} must be whole numbers of shape [{frame.batch}, {n}] on {frame.device};"
                     f" found {list(ids.shape)}, {ids.dtype}, on {ids.device}"
                 )
+
+    @cached_property
+    def runs(self) -> list[tuple[int, int, int]] | None:
+        """Where the segments of the queries lie, as (row, start, stop) in order; None where one lies in several places.
+
+        Found once for all the calls that share the rule.
+        """
+        found: list[tuple[int, int, int]] = []
+        for row, ids in enumerate(cast(list[list[int]], cast(Any, self.queries).tolist())):
+            starts = [i for i in range(len(ids)) if i == 0 or ids[i] != ids[i - 1]]
+            if len({ids[i] for i in starts}) < len(starts):
+                return None
+            found += [(row, start, stop) for start, stop in pairwise([*starts, len(ids)])]
+        return found
 
     def _ids(self) -> tuple[Tensor, Tensor]:
         return self.queries, self.queries if self.keys is None else self.keys

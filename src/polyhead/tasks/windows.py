@@ -14,14 +14,16 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from polyhead.core import Run
 from polyhead.errors import CheckpointError, DataError
 from polyhead.generation import sorted_batches
 from polyhead.inputs.batch import pad
 from polyhead.inputs.tokenizer import Reading
-from polyhead.operator import Lengths
+from polyhead.operator import Lengths, Segments
 
+PACKED = 1024  # tokens in one row of windows side by side, whose vectors stay in a processor's cache
 BATCH_TOKENS = 4096  # padding included, in one batch
 ROWS = 64  # windows in one batch
 T = TypeVar("T")
@@ -87,12 +89,48 @@ def through(
     device = next(model.parameters()).device
     found: dict[int, T] = {}
     left = Counter(each.of for each in windows)
-    for batch in sorted_batches([len(each.ids) for each in windows], budget=BATCH_TOKENS, rows=ROWS):
-        ids, lengths = (x.to(device) for x in pad([windows[i].ids for i in batch], pad_id))
-        kinds = pad([windows[i].kinds for i in batch], 0)[0].to(device)
-        mask = None if int(lengths.min()) == ids.shape[1] else Lengths(lengths)
-        found.update(zip(batch, make(model.encode(ids, Run(mask=mask), kinds=kinds), lengths), strict=True))
+    lengths = [len(each.ids) for each in windows]
+    here = device.type == "cpu"
+    for batch in batches_of(lengths) if here else sorted_batches(lengths, budget=BATCH_TOKENS, rows=ROWS):
+        some = [windows[i] for i in batch]
+        x = side_by_side(model, some) if here else padded(model, some, pad_id, device)
+        found.update(zip(batch, make(x, torch.tensor([lengths[i] for i in batch], device=device)), strict=True))
         left.subtract(windows[i].of for i in batch)
         if progress and (done := sum(left[of] == 0 for of in {windows[i].of for i in batch})):
             progress(done)
     return [found[i] for i in range(len(windows))]
+
+
+def batches_of(lengths: Sequence[int]) -> list[list[int]]:
+    """Neighbours of together at most so many tokens; a window that is longer is a batch of its own."""
+    batches: list[list[int]] = []
+    room = 0
+    for i, length in enumerate(lengths):
+        if not batches or length > room:
+            batches.append([])
+            room = PACKED
+        batches[-1].append(i)
+        room -= length
+    return batches
+
+
+def side_by_side(model: Any, windows: Sequence[Window]) -> Tensor:
+    """Vectors [B, T, D] of windows that went through the encoder in one row, without padding: on a CPU, where every
+    product of a padded place costs its time."""
+    lengths = torch.tensor([len(each.ids) for each in windows])
+    ids, kinds, places = (
+        torch.tensor([x for each in windows for x in part(each)])[None]
+        for part in (lambda each: each.ids, lambda each: each.kinds, lambda each: range(len(each.ids)))
+    )  # [1, N]
+    owners = torch.arange(len(windows)).repeat_interleave(lengths)[None]
+    run = Run(mask=Segments(owners) if len(windows) > 1 else None, positions=places)
+    x = model.encode(ids, run, kinds=kinds)[0]  # [N, D]
+    return pad_sequence(x.split(lengths.tolist()), batch_first=True)
+
+
+def padded(model: Any, windows: Sequence[Window], pad_id: int, device: torch.device) -> Tensor:
+    """Vectors [B, T, D] of windows that went through the encoder as rows, padded to the longest."""
+    ids, lengths = (x.to(device) for x in pad([each.ids for each in windows], pad_id))
+    kinds = pad([each.kinds for each in windows], 0)[0].to(device)
+    mask = None if int(lengths.min()) == ids.shape[1] else Lengths(lengths)
+    return model.encode(ids, Run(mask=mask), kinds=kinds)

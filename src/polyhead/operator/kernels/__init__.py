@@ -50,7 +50,7 @@ TABLE = {
     "prefix":               ("small",  "yes",     "small",  "yes",     "small",  "small"),
     "lengths":              ("small",  "yes",     "yes",    "yes",     "small",  "small"),
     "lengths of queries":   ("small",  "yes",     "small",  "yes",     "small",  "small"),
-    "segments":             ("small",  "yes",     "small",  "yes",     "small",  "small"),
+    "segments":             ("small",  "yes",     "yes",    "yes",     "small",  "small"),
     "mask tensor":          ("small",  "yes",     "small",  "yes",     "small",  "small"),
     "bias tensor":          ("small",  "yes",     "small",  "yes",     "small",  "small"),
     "bias that learns":     ("small",  "yes",     "small",  "yes",     "small",  "small"),

@@ -11,6 +11,7 @@ from torch import Tensor
 from polyhead.operator import loops
 from polyhead.operator.answers import Sums
 from polyhead.operator.kernels import blockwise, fused
+from polyhead.operator.kernels.pieces import pieces
 from polyhead.operator.observe import Observe
 from polyhead.operator.request import Request, finite
 
@@ -32,6 +33,8 @@ def slower(request: Request) -> str | None:
     (B, H, T, _), S = request.query.shape, request.key.shape[2]
     if B * H * T * S < SCORES:
         return f"the loops pay from {SCORES:,} scores on, and here are {B * H * T * S}"
+    if (documents := pieces(request)) and max(H * (stop - start) ** 2 for _, start, stop in documents) < SCORES:
+        return f"SDPA takes the {len(documents)} segments one by one, none of which has {SCORES:,} scores"
     if request.query.dtype in HALVES and fused.can(request) is None:
         return "SDPA is faster in half precision"
     return None

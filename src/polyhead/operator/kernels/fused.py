@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from polyhead.operator.kernels import aten, blockwise
+from polyhead.operator.kernels.pieces import piece_of, pieces, together
 from polyhead.operator.request import Request
 from polyhead.operator.rules import Causal, Extent, broadcast
 
@@ -24,6 +25,8 @@ SCORES = 1 << 24  # most scores B * H * T * S where SDPA would write them out
 
 def can(request: Request) -> str | None:
     """None, or why SDPA would be wrong, or would need memory that grows with T * S beyond the bounds above."""
+    if documents := pieces(request):  # each is a call of its own
+        return next((reason for each in documents if (reason := can(piece_of(request, each)))), None)
     foreign = lacks(request)
     if foreign is not None:
         return foreign
@@ -56,6 +59,9 @@ def lacks(request: Request) -> str | None:
 
 def room(request: Request) -> int:
     """The mask or bias that SDPA must be handed, written out; and all scores where it would not fuse."""
+    if documents := pieces(request):
+        output = request.query.shape[:3].numel() * request.value.shape[3] * request.query.element_size()
+        return output + max(room(piece_of(request, each)) for each in documents)
     extent, size = written_out(request), request.query.element_size()
     B, H, T, _ = request.query.shape
     scores = 2 * B * H * T * request.key.shape[2] * size if why_unfused(request) else 0
@@ -64,6 +70,10 @@ def room(request: Request) -> int:
 
 def run(request: Request, lse: bool) -> tuple[Tensor, Tensor | None]:
     """The output, and the rows' log-sum-exp if asked for. What is asked for does not change the output."""
+    if documents := pieces(request):
+        outs, levels = zip(*(run(piece_of(request, each), lse) for each in documents), strict=True)
+        batch = len(request.query)
+        return together(outs, batch), together(levels, batch) if lse else None
     query, key, value = request.query, request.key, request.value
     causal = top_left(request)
     mask = None if causal else written(request)
@@ -150,6 +160,8 @@ def told(request: Request, call: aten.Call, mask: Tensor | None, causal: bool) -
 
 def fuses(request: Request) -> bool:
     """Whether SDPA's flash kernel of a CPU can give the gradients of this request."""
+    if pieces(request):
+        return False
     learns = request.weights is not None and request.weights.requires_grad
     flat = request.query.device.type == "cpu" and not learns and why_unfused(request) is None
     return flat and aten.has_backward() and can(request) is None
