@@ -47,14 +47,14 @@ class Plain:
         for layer in range(LAYERS):
             key, value = torch.full((len(which), GROUPS, T, K), 77.0), torch.full((len(which), GROUPS, T, VALUE), 77.0)
             for place, (i, n) in enumerate(zip(which, new, strict=True)):
-                key[place, :, :n] = self.keys(layer, self.rows[i])[:, -n:]
-                value[place, :, :n] = self.values(layer, self.rows[i])[:, -n:]
+                key[place, :, T - n :] = self.keys(layer, self.rows[i])[:, -n:]
+                value[place, :, T - n :] = self.values(layer, self.rows[i])[:, -n:]
             keys, values = pages.extend(layer, key, value)
             assert keys.shape[2] == max(len(self.rows[i]) for i in which)
             for place, i in enumerate(which):
                 t = len(self.rows[i])
-                assert torch.equal(keys[place, :, :t], self.keys(layer, self.rows[i]))
-                assert torch.equal(values[place, :, :t], self.values(layer, self.rows[i]))
+                assert torch.equal(keys[place, :, -t:], self.keys(layer, self.rows[i]))
+                assert torch.equal(values[place, :, -t:], self.values(layer, self.rows[i]))
         pages.advance(T)
         for i, table in zip(which, tables, strict=True):
             assert table.length == len(self.rows[i])
@@ -172,16 +172,16 @@ def test_rows_of_unlike_lengths_attend_as_if_alone(window: int | None, slopes: T
         pages.advance(n)
     for table, n in zip(tables, new, strict=True):
         pool.grow(table, n)
-    query, key, value = (torch.cat([torch.nn.functional.pad(random(n), (0, 0, 0, 5 - n)) for n in new]) for _ in "qkv")
+    query, key, value = (torch.cat([torch.nn.functional.pad(random(n), (0, 0, 5 - n, 0)) for n in new]) for _ in "qkv")
     pages = Pages(pool, tables, new, CPU)
     found = attention(query, *pages.extend(0, key, value), mask=rule & pages.mask, bias=bias)
     for i, n in enumerate(new):
         keys, values = (
-            torch.cat((before, x[i : i + 1, :, :n]), 2) for before, x in zip(old[i], (key, value), strict=True)
+            torch.cat((before, x[i : i + 1, :, -n:]), 2) for before, x in zip(old[i], (key, value), strict=True)
         )
-        alone = attention(query[i : i + 1, :, :n], keys, values, mask=rule, bias=bias)
-        torch.testing.assert_close(found[i : i + 1, :, :n], alone)
-    assert pages.positions.tolist() == [[3, 4, 4, 4, 4], [9] * 5, [4, 5, 6, 7, 8]]
+        alone = attention(query[i : i + 1, :, -n:], keys, values, mask=rule, bias=bias)
+        torch.testing.assert_close(found[i : i + 1, :, -n:], alone)
+    assert pages.positions.tolist() == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9], [4, 5, 6, 7, 8]]
 
 
 def test_a_pool_of_nothing_is_refused() -> None:
@@ -189,3 +189,19 @@ def test_a_pool_of_nothing_is_refused() -> None:
         Pool(0)
     with pytest.raises(ArgumentError, match="size of a pool is -1"):
         Pool(4, -1)
+
+
+def test_what_is_no_number_in_one_sequence_reaches_no_other() -> None:
+    pool, tables = Pool(20, 4), [Table(), Table()]
+    for table, n in zip(tables, [3, 6], strict=True):
+        pool.grow(table, n)
+    pages = Pages(pool, tables, [3, 6], CPU)
+    assert pages.finite
+    query, key, value = torch.randn(3, 2, GROUPS, 6, K).unbind()
+    alone = attention(query[1:], key[1:], value[1:], mask=Causal())
+    key[0, :, 4], value[0, :, 5] = torch.nan, torch.inf
+    keys, values = pages.extend(0, key, value)
+    assert not pages.finite
+    found = attention(query, keys, values, mask=Causal() & pages.mask, finite=pages.finite)
+    torch.testing.assert_close(found[1:], alone)
+    assert not found[0].isfinite().all()

@@ -66,11 +66,13 @@ class SelfAttention(Attention):
         q = run.see(self, "q", self.position.rotated(self.query_norm(q), run))  # [B, H, T, K]
         k = run.see(self, "k", self.position.rotated(self.key_norm(k), run))  # [B, G, T, K]
         v = run.see(self, "v", v)  # [B, G, T, K]
+        finite = False
         if run.cache is not None:
             k, v = run.cache.extend(run.layer, k, v)  # [B, G, S, K]
+            finite = run.cache.finite
         z = run.attend(
             self, q, k, v,
-            mask=run.mask, bias=run.bias, scale=self.scale, softcap=self.softcap, dropout=self.dropout,
+            mask=run.mask, bias=run.bias, scale=self.scale, softcap=self.softcap, dropout=self.dropout, finite=finite,
         )  # fmt: skip
         return run.see(self, "out", self.merge(run.see(self, "z", z)))
 

@@ -53,6 +53,8 @@ class Cache:
     Keys are kept after rotation and before any repeat for grouped heads.
     """
 
+    finite = False  # whether it vouches that what it gives back holds no NaN and no Inf
+
     def __init__(self) -> None:
         self.length = 0
         self._rooms: dict[int, tuple[Room, Room]] = {}

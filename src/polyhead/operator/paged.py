@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from polyhead.errors import ArgumentError
-from polyhead.operator.rules import Lengths
+from polyhead.operator.request import finite
+from polyhead.operator.rules import Dense
 
 SIZE = 16  # places in a block
 FIRST = 64  # blocks for which there is room at first
@@ -57,6 +58,7 @@ class Pool:
         self.known: dict[Name, int] = {}  # what a full block holds, and everything before it -> the block
         self.names: dict[int, tuple[Name, int]] = {}  # the other way, with its serial number
         self.serials = 0
+        self.finite = True  # whether all that was ever written holds no NaN and no Inf
         self.reach = 0  # blocks that were ever taken are below this number
 
     @property
@@ -172,25 +174,32 @@ class Pages:
     """What one pass reads and writes: N sequences, of which each adds some places, T at most.
 
     To a layer it is a cache: `extend` takes keys and values [N, G, T, K] and gives those of all S places so far, a row
-    for each sequence, padded on the right. `mask` hides the padding and puts every query where it stands; `positions`
-    [N, T] are its places. `grow` must have made room before.
+    for each sequence. Rows end together, and shorter ones are padded on the left: so the last query of each stands on
+    its last key, and rules and biases measure their distances as they always do. `mask` hides the padding, `positions`
+    [N, T] are where queries stand. `Pool.grow` must have made room before.
     """
 
     def __init__(self, pool: Pool, tables: Sequence[Table], new: Sequence[int], device: torch.device):
         self.pool, self.tables, self.new = pool, tables, new
         T, ends = max(new), [table.length + n for table, n in zip(tables, new, strict=True)]
-        self.most = max(ends)
-        width = -(-self.most // pool.size)
-        self.blocks = torch.tensor([(table.blocks + width * [0])[:width] for table in tables], device=device)  # [N, s]
-        start = torch.tensor([table.length for table in tables], device=device)[:, None]
-        added, step = torch.tensor(new, device=device)[:, None], torch.arange(T, device=device)
-        self.positions = start + torch.minimum(step, added - 1)  # [N, T]
-        self.real = step < added  # [N, T]
-        place = self.blocks.gather(1, self.positions // pool.size) * pool.size + self.positions % pool.size
-        self.places = place[self.real]  # in the pool, of what is new
-        alike = len(set(ends)) == 1 and len(set(new)) == 1
-        self.mask = None if alike else Lengths(start[:, 0] + added[:, 0], queries=added[:, 0])
-        self.length = 0  # places that all rows have behind them: a pass over pages says where each row stands
+        S = max(ends)
+        blocks = torch.tensor(padded([table.blocks for table in tables]), device=device)  # [N, s]
+        at = torch.arange(S, device=device) - (
+            S - torch.tensor(ends, device=device)[:, None]
+        )  # [N, S], padding below 0
+        self.mask = None if min(ends) == S else Dense((at >= 0)[:, None, None])
+        at = at.clamp(min=0)  # in the place of padding stands a row's own first key
+        self.positions = at[:, S - T :]
+        places = blocks.gather(1, at // pool.size) * pool.size + at % pool.size  # in the pool
+        self.held = places.flatten()  # what all rows hold
+        self.real = torch.arange(T, device=device) >= T - torch.tensor(new, device=device)[:, None]  # [N, T]
+        self.added = places[:, S - T :][self.real]  # what is new
+        self.length = 0  # places that all rows have behind them: here `positions` say where each stands
+
+    @property
+    def finite(self) -> bool:
+        """Whether keys and values that are given back are known to hold no NaN and no Inf."""
+        return self.pool.finite
 
     def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Keep [N, G, T, K] of one layer; all places so far come back, [N, G, S, K]."""
@@ -199,9 +208,10 @@ class Pages:
 
     def through(self, room: Tensor, new: Tensor) -> Tensor:
         """Write what is new into the pool, and gather all that the rows hold."""
-        room.flatten(0, 1)[self.places] = new.transpose(1, 2)[self.real]
-        held = room.index_select(0, self.blocks.flatten()).view(len(self.blocks), -1, *room.shape[2:])
-        return held[:, : self.most].transpose(1, 2)
+        new, room = new.transpose(1, 2)[self.real], room.flatten(0, 1)  # [places, G, K]
+        self.pool.finite = self.pool.finite and finite(new)
+        room[self.added] = new
+        return torch.unflatten(room.index_select(0, self.held), 0, (len(self.tables), -1)).transpose(1, 2)
 
     def once(self, layer: int, make: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, bool]:
         """Keys and values of a memory; pages keep none."""
@@ -211,3 +221,9 @@ class Pages:
         """Called by the stack, once a pass, after its last block."""
         for table, added in zip(self.tables, self.new, strict=True):
             table.length += added
+
+
+def padded(rows: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Rows of one length, zeros behind the shorter ones."""
+    longest = max(map(len, rows))
+    return [[*row, *[0] * (longest - len(row))] for row in rows]
