@@ -11,7 +11,7 @@ from polyhead.errors import ArgumentError
 from polyhead.families import ARCHITECTURES, family
 from polyhead.tasks.answer import Answerer
 from polyhead.tasks.chat import Chatter
-from polyhead.tasks.classify import Classifier
+from polyhead.tasks.classify import classifier
 from polyhead.tasks.complete import Completer
 from polyhead.tasks.embed import Embedder
 from polyhead.tasks.hearing.transcriber import Transcriber
@@ -24,7 +24,7 @@ from tests.structure.page import PACKAGE, ROOT
 PAGES = ("docs/families.md", "docs/families.zh.md")
 OPEN = "…"  # a cell that only a person can fill
 VERBS: dict[str, Any] = {
-    "answer": Answerer, "chat": Chatter, "classify": Classifier, "complete": Completer, "embed": Embedder,
+    "answer": Answerer, "chat": Chatter, "classify": classifier, "complete": Completer, "embed": Embedder,
     "search": Searcher, "summarize": Summarizer, "transcribe": Transcriber, "translate": Translator,
 }  # fmt: skip
 

@@ -30,6 +30,7 @@ def classify(folder: Path) -> None:
     )
     ViTImageProcessor(size={"height": 16, "width": 16}).save_pretrained(folder / "my-digits")
     Image.new("L", (28, 28), 200).save(folder / "seven.png")
+    clip_in_folder(folder / "my-clip")
     (folder / "comments.txt").write_text(SENTENCES, encoding="utf-8")
 
 
@@ -103,6 +104,7 @@ def see(folder: Path) -> None:
     summarize(folder)
     complete(folder)
     in_folder(folder / "my-encoder", "BertModel")
+    decoder_in_folder(folder / "my-mixtral", "MixtralForCausalLM", num_local_experts=4)
 
 
 def evaluate(folder: Path) -> None:
@@ -117,6 +119,7 @@ def evaluate(folder: Path) -> None:
     for ending, lines in (("zh", "雨\n我爱\n"), ("en", "rain\nI love\n")):
         (folder / f"sentences.{ending}").write_text(lines, encoding="utf-8")
     (folder / "reviews.tsv").write_text(REVIEWS, encoding="utf-8")
+    (folder / "captions.tsv").write_text("photos/sad/1.png\ta sad cat\nphotos/glad/1.png\tred\n", encoding="utf-8")
     for label in ("sad", "glad"):
         (folder / "photos" / label).mkdir(parents=True)
         Image.new("RGB", (20, 20), "red").save(folder / "photos" / label / "1.png")

@@ -1,4 +1,4 @@
-"""`polyhead evaluate`: held-out pairs and a model go in, scores come out: BLEU and chrF, or accuracy and F1."""
+"""`polyhead evaluate`: held-out pairs and a model go in, scores come out: BLEU and chrF, accuracy and F1, or recall."""
 
 from __future__ import annotations
 
@@ -64,8 +64,9 @@ def evaluate(
     """Score a model on held-out data.
 
     A translator's lines by BLEU and chrF, with sacreBLEU's signatures, which make them comparable. A classifier's
-    labels by accuracy and F1, each label by itself, and, where several may hold, by threshold. --output keeps what the
-    model said, a line each.
+    labels by accuracy and F1, each label by itself, and, where several may hold, by threshold. Of a model that reads
+    texts and images, a table of images and their texts by how often each finds its own among the first 1, 5 and 10.
+    --output keeps what the model said, a line each.
 
     **Examples**
 
@@ -74,6 +75,7 @@ def evaluate(
         polyhead evaluate test.zh test.en --beam 1 --json
         polyhead evaluate test.tsv --model runs/goemotions
         polyhead evaluate t10k-images-idx3-ubyte.gz t10k-labels-idx1-ubyte.gz --model runs/digits
+        polyhead evaluate captions.tsv --model my-clip
     """
     if len(data) > 2:
         raise ArgumentError(f"Give one file of pairs or two parallel files, not {len(data)}.")
@@ -87,7 +89,11 @@ def evaluate(
     from polyhead.tasks.load import load
 
     loaded, skipped = load(model, device=device, precision=precision), Skipped()
-    images, kind = loaded.family.reads == "image", "images" if loaded.family.reads == "image" else "lines"
+    both = loaded.family.reads == "text or image"
+    images = both or loaded.family.reads == "image"
+    kind = "pairs" if both else "images" if images else "lines"
+    if both and (len(data) == 2 or data[0].is_dir()):
+        raise ArgumentError("This model reads texts and images; give a table of images and their texts.")
     if not images and (folder := next((path for path in data if path.is_dir()), None)):
         raise ArgumentError(f"{folder} is a folder, but this model reads texts; give a file of two columns.")
     if images and where:
@@ -106,7 +112,7 @@ def evaluate(
     if output_file:
         with output(output_file) as out:
             show = shower(out)
-            lines = said if isinstance(scores, Scores) else [", ".join(each.labels) for each in said]
+            lines = [each if isinstance(each, str) else ", ".join(each.labels) for each in said]
             out.writelines(show(one_line(line)) + "\n" for line in lines)
     if as_json:
         print(to_json({**asdict(scores), "left_out": skipped.total}))
@@ -116,7 +122,7 @@ def evaluate(
     left_out = f", {skipped.total:,} left out" if skipped.total else ""
     console = Console(file=sys.stdout)
     console.print(safe(f"{model}: {scores.n:,} {kind} of {name}{left_out}"), markup=False, highlight=False)
-    for table in translated(scores) if isinstance(scores, Scores) else labelled(scores):
+    for table in (translated if isinstance(scores, Scores) else recalled if both else labelled)(scores):
         console.print(table)
 
 
@@ -155,6 +161,14 @@ def translated(scores: Any) -> list[Table]:
     table.add_column("signature", overflow="fold")
     table.add_row("BLEU", f"{scores.bleu:.2f}", Text(scores.bleu_signature))
     table.add_row("chrF", f"{scores.chrf:.2f}", Text(scores.chrf_signature))
+    return [table]
+
+
+def recalled(scores: Any) -> list[Table]:
+    table = lined_up("", "", "n", "R@1", "R@5", "R@10", "median rank")
+    for name, one in (("text to image", scores.text_to_image), ("image to text", scores.image_to_text)):
+        shares = (f"{100 * share:.1f} %" for share in (one.r1, one.r5, one.r10))
+        table.add_row(name, f"{one.n:,}", *shares, f"{one.median_rank:g}")
     return [table]
 
 

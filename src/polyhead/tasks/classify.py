@@ -17,11 +17,13 @@ from polyhead.inputs.text import clean
 from polyhead.tasks.device import Device
 from polyhead.tasks.label_scores import LabelScores
 from polyhead.tasks.load import Loaded, Precision, able, ready, texts_of
+from polyhead.tasks.space import Space, called
 from polyhead.tasks.windows import numbers, through, windows_of
 
 LABELS = "labels.tsv"  # beside a model: how well it finds each label, and at which threshold best
 SEVERAL = "multi_label_classification"  # as config.json's problem_type says that labels do not exclude each other
 IMAGES = 32  # in one batch
+TEMPLATES = ("a photo of a {}.",)  # what is said of a label that is asked for (Radford et al. 2021, section 3.1.4)
 OVERLAP = 32  # tokens that windows of a long text have in common, a quarter of the window at most
 
 
@@ -122,6 +124,63 @@ class Classifier:
         return Classification(item, labels if self.several else (self.names[order[0]],), scores, len(parts))
 
 
+class Asked(Classifier):
+    """A loaded model that reads texts and images, made ready to label images by labels that it is asked for, though it
+    learned none: by what share it gives the text that says each (Radford et al. 2021, section 3.1).
+
+    labels: their names. templates: the texts, in which {} is the name; of several, the vectors are averaged (3.1.4).
+    """
+
+    def __init__(self, loaded: Loaded, labels: Sequence[str], *, templates: Sequence[str] = TEMPLATES):
+        self.space = Space(loaded, "classify")
+        self.names = tuple(label.strip() for label in labels)
+        if "" in self.names or len(set(self.names)) < max(len(self.names), 2):
+            raise ArgumentError(f"labels must be two or more names, each another one; found {', '.join(labels)}")
+        if wrong := [template for template in templates if "{}" not in template] or ([""] if not templates else []):
+            raise ArgumentError(f"A template must hold {{}}, where the label stands; found '{wrong[0]}'")
+        self.several, self.thresholds, self.loaded = False, dict.fromkeys(self.names, 0.5), loaded
+        said = [template.replace("{}", name) for name in self.names for template in templates]
+        means = self.space.texts(said).reshape(len(self.names), len(templates), -1).mean(1)
+        self.asked = means / np.linalg.norm(means, axis=1, keepdims=True)  # [L, E]
+
+    def parts(self, items: Sequence[Any], progress: Callable[[int], None] | None) -> list[tuple[str, Tensor]]:
+        """Each image's name and its labels' shares, [1, L]."""
+        cosines = torch.from_numpy(self.space.images(items, progress) @ self.asked.T).double()
+        shares = (self.space.scale * cosines).softmax(-1)
+        return [(called(item, i), row[None]) for i, (item, row) in enumerate(zip(items, shares, strict=True))]
+
+
+def classifier(
+    loaded: Loaded,
+    *,
+    several: bool | None = None,
+    threshold: float | Mapping[str, float] | None = None,
+    labels: Sequence[str] | None = None,
+    templates: Sequence[str] | None = None,
+) -> Classifier:
+    """What labels things by the labels that a model has, or, where it has none, by those that it is asked for. Raises
+    ArgumentError for what such a model cannot be asked."""
+    if not loaded.family.towers:
+        made = Classifier(loaded, several=several, threshold=threshold)
+        if labels is not None or templates is not None:
+            raise ArgumentError(
+                "labels and templates are for a model that reads texts and images (CLIP);"
+                f" {loaded.folder or 'this one'} has labels of its own: {', '.join(made.names[:10])}{' ...' if len(made.names) > 10 else ''}"
+            )
+        return made
+    if labels is None:
+        raise ArgumentError(
+            f"{loaded.folder or 'This model'} has no labels of its own; say which there are, as in"
+            " labels=('cat', 'dog') or --labels cat,dog"
+        )
+    if several or threshold is not None:
+        raise ArgumentError(
+            "Labels that are asked for share one probability among them, so that several and threshold say nothing;"
+            " leave them out"
+        )
+    return Asked(loaded, labels, templates=TEMPLATES if templates is None else templates)
+
+
 def labels_table(found: LabelScores) -> str:
     """What labels.tsv holds: how well each label is found on held-out data, and the threshold that serves it best."""
     head = "label\tn\tprecision\trecall\tf1\tthreshold\n"
@@ -168,6 +227,8 @@ def classify(
     threshold: float | Mapping[str, float] | None = None,
     device: Device = "auto",
     precision: Precision | None = None,
+    labels: Sequence[str] | None = None,
+    template: str | Sequence[str] | None = None,
 ) -> Any:
     """Label one text or image (a `Classification`), or many (a list of them).
 
@@ -176,11 +237,14 @@ def classify(
     whether something may have several labels or none; None: as the folder's problem_type says. threshold: the least
     probability of a label that is given, for all or by name, only where there may be several; None: what its training
     found best (labels.tsv), or 0.5. A text that is longer than the model reads is read in windows that overlap, and
-    their probabilities are averaged; `windows` says how many. Raises ArgumentError, DataError and CheckpointError.
+    their probabilities are averaged; `windows` says how many. labels: those of images to choose from, by a model that
+    reads texts and images and has none of its own. template: the text that says such a label, {} being its name, or
+    several, whose vectors are averaged; None: "a photo of a {}." Raises ArgumentError, DataError and CheckpointError.
     """
     loaded = ready(model, device, precision)
-    classifier = Classifier(loaded, several=several, threshold=threshold)
+    templates = [template] if isinstance(template, str) else template
+    label = classifier(loaded, several=several, threshold=threshold, labels=labels, templates=templates)
     if loaded.family.reads == "text":
-        found = classifier(texts_of(items))
+        found = label(texts_of(items))
         return found[0] if isinstance(items, str) else found
-    return classifier(list(items)) if isinstance(items, list | tuple) else classifier([items])[0]
+    return label(list(items)) if isinstance(items, list | tuple) else label([items])[0]

@@ -1,4 +1,5 @@
-"""Held-out pairs and a model become scores: of translations by their references, of labels by those that hold."""
+"""Held-out pairs and a model become scores: of translations by their references, of labels by those that hold, of
+images and texts by how they find each other."""
 
 from __future__ import annotations
 
@@ -18,6 +19,7 @@ from polyhead.tasks.decoding import chosen_search
 from polyhead.tasks.device import Device
 from polyhead.tasks.label_scores import LabelScores, label_scores, truth_of
 from polyhead.tasks.load import Loaded, Precision, able, ready
+from polyhead.tasks.recall import recall
 from polyhead.tasks.translator import Translator
 
 
@@ -130,8 +132,12 @@ class Way:
 
 TRANSLATIONS = Way(translations, ("beam", "search", "task", "prefix"))
 LABELS = Way(labels, ("several", "threshold", "separator"))
+RECALL = Way(recall, ())
 #  what a model gives -> how that is scored
-WAYS = {"translation": TRANSLATIONS, "text to text": TRANSLATIONS, "labels": LABELS, "image labels": LABELS}
+WAYS = {
+    "translation": TRANSLATIONS, "text to text": TRANSLATIONS, "labels": LABELS, "image labels": LABELS,
+    "similarity": RECALL,
+}  # fmt: skip
 
 
 def evaluate(
@@ -155,7 +161,8 @@ def evaluate(
     Of a translator, pairs are (source, reference), and `Scores` come with the translations; beam, search, task, prefix
     are as `translate` takes them, and the extra `train` is needed. Of a classifier, pairs are (text or image, labels),
     the labels' names as a list or as a text with `separator` (",") between several, and `LabelScores` come with the
-    `Classification` of each; several and threshold are as `classify` takes them.
+    `Classification` of each; several and threshold are as `classify` takes them. Of a model that reads texts and
+    images, pairs are (image, text), and `RecallScores` come with the image nearest to each text.
     model, device: as everywhere. Pairs that `inputs.readers.read` gives carry their line numbers, which messages cite
     beside the name of their `file`. `progress` hears how many more are done.
     Raises DataError for no pairs, for a source beyond the model's positions and for a label that the model does not
@@ -168,7 +175,7 @@ def evaluate(
         )
     pairs = list(pairs) if isinstance(pairs, Iterable) else [pairs]
     loaded = ready(model, device, precision)
-    able(loaded, WAYS, "evaluate", reads=("text", "pair", "image"))
+    able(loaded, WAYS, "evaluate", reads=("text", "pair", "image", "text or image"))
     how = {
         "beam": beam, "search": search, "task": task, "prefix": prefix, "several": several, "threshold": threshold,
         "separator": separator,
@@ -177,6 +184,6 @@ def evaluate(
     if wrong := [name for name in given if name not in way.takes]:
         raise ArgumentError(
             f"{', '.join(wrong)} cannot be given for a {loaded.family.architecture}, which gives "
-            f"{loaded.family.does}: it takes {', '.join(way.takes)}"
+            f"{loaded.family.does}: it takes {', '.join(way.takes) or 'none of these'}"
         )
     return way.run(loaded, pairs, file=file, progress=progress, **given)

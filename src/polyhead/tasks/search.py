@@ -16,7 +16,7 @@ from polyhead.inputs.readers import read_lines
 from polyhead.tasks.device import Device
 from polyhead.tasks.load import Loaded, Precision, ready, texts_of
 from polyhead.tasks.picture_index import vectors_of
-from polyhead.tasks.space import Progress, Space, named
+from polyhead.tasks.space import Progress, Space, called, named
 
 TOP = 10
 
@@ -111,11 +111,6 @@ def nearest(cosines: NDArray[np.float32], top: int) -> NDArray[np.int64]:
 def softmax(scores: NDArray[np.floating]) -> NDArray[np.float64]:
     scores = np.exp(scores.astype(np.float64) - scores.max())
     return scores / scores.sum()
-
-
-def called(image: Any, place: int) -> str:
-    """An image's file, or its number."""
-    return str(image) if named(image) else str(place + 1)
 
 
 def several(given: Any) -> list[Any]:

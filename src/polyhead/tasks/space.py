@@ -111,6 +111,11 @@ def named(image: object) -> bool:
     return isinstance(image, str) or hasattr(image, "__fspath__")
 
 
+def called(image: object, place: int) -> str:
+    """An image's file, or its number from 1."""
+    return str(image) if named(image) else str(place + 1)
+
+
 def unit(x: Tensor) -> Vectors:
     """What a tower made of a batch, as vectors of length 1; raises CheckpointError for damaged weights."""
     x = numbers(x.float())
