@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from polyhead.generation.beam import Beam
     from polyhead.generation.search import Greedy, Sample
     from polyhead.generation.speculative import Lookup
+    from polyhead.lens.experts import experts
     from polyhead.lens.figures.figure import figure
     from polyhead.lens.heads import heads
     from polyhead.lens.learn.lesson import learn
@@ -77,6 +78,7 @@ _HOME = {
     "show": "lens.notebook.show",
     "learn": "lens.learn.lesson",
     "heads": "lens.heads",
+    "experts": "lens.experts",
     "info": "tasks.info",
     "train": "tasks.learning.train",
     "convert": "tasks.export.convert",
@@ -151,6 +153,7 @@ __all__ = [
     "convert",
     "embed",
     "evaluate",
+    "experts",
     "explain",
     "figure",
     "heads",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from polyhead.lens.experts import experts
 from polyhead.lens.recording import Recording
 from polyhead.lens.see import see
 from tests.cli.conftest import ACTING, Polyhead, refused
@@ -231,7 +232,7 @@ def test_a_text_that_is_also_the_name_of_a_folder_is_read_and_the_folder_is_told
 
 
 def test_what_cannot_be_meant_is_refused_in_one_sentence(polyhead: Polyhead, world: Path, tmp_path: Path):
-    encoder, digits = world / "my-encoder", world / "my-digits"
+    encoder, digits, mixtral = (world / name for name in ("my-encoder", "my-digits", "my-mixtral"))
     for words, told in (
         ([], "Give a TEXT"),
         ([encoder], "is a model; give it something to read, with --text"),
@@ -269,11 +270,35 @@ def test_what_cannot_be_meant_is_refused_in_one_sentence(polyhead: Polyhead, wor
             "labels sad, glad; found 'gald'",
         ),
         (["--recording", "x", "--target", "glad"], "was made already, so --target says nothing"),
+        ([encoder, "--text", "a", "--experts"], "BertModel without experts"),
+        ([encoder, "--text", "a", "--experts", "--head", 0], "leave out --head."),
+        ([digits, "--image", world / "seven.png", "--experts"], "leave out --image."),
+        ([mixtral, "--text", "a", "--experts", "--part", "cross"], "leave out --part cross."),
+        (
+            [mixtral, "--text", "a", "--experts", "--part", "encoder"],
+            "no experts in its encoder layers; it has some in",
+        ),
+        (
+            [mixtral, "--text", "a", "--experts", "--layer", 2],
+            "no experts in its layer 2; it has some in decoder layer 0",
+        ),
         ([tmp_path / "gone", "--text", "a"], "There is no model"),
         ([encoder, "--text", "a", "--port", 99999, "--no-browser"], "65535"),
     ):
         refused(polyhead("see", *words), told)
     assert not [*tmp_path.iterdir()]
+
+
+def test_experts_tell_where_the_tokens_of_texts_went(polyhead: Polyhead, world: Path):
+    texts = ["the cat sat", "a\x1b[2J dog"]
+    asked = ["see", world / "my-mixtral", *(word for text in texts for word in ("--text", text)), "--experts"]
+    every, one = polyhead(*asked), polyhead(*asked, "--layer", 1)
+    assert (every.code, every.err, one.code) == (0, "", 0)
+    found = experts(texts, model=world / "my-mixtral")
+    rows = [line.split() for line in every.lines if line.startswith("decoder layer")]
+    assert [row[3:7] for row in rows] == [[str(n) for n in layer.counts.tolist()] for layer in found.layers]
+    assert every.lines[:2] == ["the cat sat", "a␛[2J dog"] and "\x1b" not in every.out + one.out
+    assert "decoder layer 1: 4 of 4 experts took some of" in one.out
 
 
 def test_a_sound_that_is_too_long_says_so(polyhead: Polyhead, world: Path, tmp_path: Path):

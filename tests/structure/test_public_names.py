@@ -30,6 +30,7 @@ NAMES = [
         "see",
         "learn",
         "heads",
+        "experts",
         "evaluate",
         "info",
     ),

@@ -75,6 +75,10 @@ def see(
     head: Annotated[int | None, typer.Option("--head", min=0, help="One head, counted from 0, as a large map.")] = None,
     links: Annotated[bool, typer.Option("--links", help="A table of the word each head looks at most.")] = False,
     values: Annotated[bool, typer.Option("--values", help="Write the weights of --head in per cent.")] = False,
+    experts: Annotated[
+        bool,
+        typer.Option("--experts", help="Tell which experts the tokens were sent to instead, in a model with some."),
+    ] = False,
     pieces: Annotated[bool, typer.Option("--pieces", help="Show the tokenizer's pieces instead of words.")] = False,
     translation: Annotated[
         str | None, typer.Option("--translation", metavar="TEXT", help="Look at this translation, not the model's own.")
@@ -108,6 +112,7 @@ def see(
         polyhead see 我爱吃苹果。 --layer 1 --head 3 --values
         polyhead see my-encoder --text "the cat sat on the mat"
         polyhead see my-encoder --text "the cat sat" --text "the dog sat" --html both.html
+        polyhead see my-mixtral --text "the cat sat on the mat" --experts
         polyhead see my-classifier --text "what a lovely day" --target glad
         polyhead see my-digits --image seven.png --layer 0
         polyhead see my-hearer --audio speech.wav --save speech.safetensors
@@ -130,6 +135,20 @@ def see(
             f"{name} is what is seen, so before it stands {'nothing' if name == '--recording' else 'one model'};"
             f" found {', '.join(words or [])}"
         )
+    if experts:
+        others = {
+            name: name not in ("TEXT", "--text"), "--part cross": part == "cross", "--head": head is not None,
+            "--links": links, "--values": values, "--html": html, "--html-size": most, "--port": port is not None,
+            "--no-browser": no_browser, "--save": save, "--figure": picture, "--lang": lang, "--pieces": pieces,
+            "--translation": translation, "--language": language, "--target": target,
+        }  # fmt: skip
+        if too := [other for other, there in others.items() if there]:
+            raise ArgumentError(
+                f"--experts tells where the tokens of texts go, beside --part encoder or decoder, --layer, --prefix and"
+                f" --beam alone; leave out {too[0]}."
+            )
+        route(words[0] if given and words else model, things, part, layer, beam=beam, prefix=prefix, device=device)
+        return
     drawn = part is not None or layer is not None or head is not None or links or values
     paged = port is not None or no_browser or html is not None
     if translation is not None and len(things) > 1:
@@ -247,6 +266,17 @@ def draw(
         if side is not None:
             console.print(Text(shown(side, canvas.encoding), "bold"), soft_wrap=True)
     console.print(Text("\n"), picture, Text("\n"), sep="")
+
+
+def route(model: str, texts: Sequence[str], part: Any, layer: int | None, **how: Any) -> None:
+    """Which experts the tokens of some texts were sent to."""
+    from rich.console import Console
+
+    from polyhead.lens.draw.canvas import Canvas
+    from polyhead.lens.experts import experts
+
+    console = Console(file=sys.stdout)
+    console.print(experts(texts, model=model, **how).draw(part, layer=layer, canvas=Canvas.of(console)))
 
 
 def keep(seen: Seen, path: Path) -> None:
