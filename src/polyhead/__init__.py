@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from polyhead.tasks.learning.train import train
     from polyhead.tasks.load import load, save
     from polyhead.tasks.search import search
+    from polyhead.tasks.serving import Serving
     from polyhead.tasks.summarize import summarize
     from polyhead.tasks.transcribe import transcribe
     from polyhead.tasks.translator import translate
@@ -84,6 +85,7 @@ _HOME = {
     "convert": "tasks.export.convert",
     "load": "tasks.load",
     "save": "tasks.load",
+    "Serving": "tasks.serving",
     "watch": "lens.watch",
     "Recording": "lens.recording",
     "attention": "operator.attend",
@@ -142,6 +144,7 @@ __all__ = [
     "Sample",
     "ScoreMod",
     "Segments",
+    "Serving",
     "Window",
     "WriteError",
     "answer",

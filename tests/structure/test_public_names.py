@@ -17,7 +17,7 @@ from tests.structure.page import PACKAGE, parsed
 NAMES = [
     *("attention", "attend", "Observe", "rows", "explain", "value_norms"),
     *("Causal", "Window", "Prefix", "Lengths", "Segments", "Dense", "MaskMod", "ScoreMod", "Alibi", "Buckets"),
-    *("load", "save", "watch", "Record", "Recording", "Conversation", "figure", "show"),
+    *("load", "save", "watch", "Record", "Recording", "Conversation", "Serving", "figure", "show"),
     *(
         "translate",
         "summarize",

@@ -20,10 +20,11 @@ from polyhead.inputs.chat_template import Message, checked, chosen
 from polyhead.inputs.controls import Controls
 from polyhead.inputs.readers import read_lines
 from polyhead.operator import Cache
-from polyhead.tasks.decoder import Decoder, Written
+from polyhead.tasks.decoder import Decoder, Written, grows
 from polyhead.tasks.device import Device
 from polyhead.tasks.drafting import proposer
 from polyhead.tasks.load import Loaded, Precision, ready
+from polyhead.tasks.serving import answered
 
 NEW = 512  # most tokens of a reply unless somebody says how many
 
@@ -101,8 +102,7 @@ class Chatter:
         words, where = loaded.tokenizer, str(loaded.folder or "The model")
         self.controls = Controls(words, chosen(words.templates, template, where, words.named_tokens))
         self.values, self.places = dict(values or {}), self.decoder.places
-        rotary = getattr(loaded.config, "rotary", None)
-        self.remembers = rotary is None or not rotary.speeds.grows  # else keys depend on how long the text becomes
+        self.remembers = not grows(loaded.config)
         self.remembers = self.remembers and not isinstance(self.decoder.search, Contrastive)  # it needs every vector
 
     def __call__(
@@ -113,13 +113,8 @@ class Chatter:
         Raises DataError, before any is answered, for one that cannot be read or leaves no place for a reply.
         """
         ids = [self.read(messages) for messages in conversations]
-        replies: dict[int, Reply] = {}
-        for batch in self.decoder.batches([len(row) for row in ids]):
-            found = self.decoder([ids[i] for i in batch], numbers=batch)
-            replies |= {i: told(some[0], len(ids[i])) for i, some in zip(batch, found, strict=True)}
-            if progress:
-                progress(len(batch))
-        return [replies[i] for i in range(len(ids))]
+        found = answered(self.decoder, ids, progress)
+        return [told(some[0], len(row)) for row, some in zip(ids, found, strict=True)]
 
     def ids(self, messages: Sequence[Message]) -> list[int]:
         return self.controls.ids(messages, **self.values)

@@ -10,10 +10,11 @@ from typing import overload
 from polyhead.errors import ArgumentError, DataError
 from polyhead.generation import Search
 from polyhead.generation.speculative import Drafted, Lookup
-from polyhead.tasks.decoder import Decoder
+from polyhead.tasks.decoder import Decoder, Written
 from polyhead.tasks.device import Device
 from polyhead.tasks.drafting import proposer
 from polyhead.tasks.load import Loaded, Precision, ready, texts_of
+from polyhead.tasks.serving import answered
 
 
 @dataclass(frozen=True)
@@ -60,13 +61,7 @@ class Completer:
         Raises DataError, before anything is written, for a prompt that leaves the model no place.
         """
         ids = [self.read(prompt, number) for number, prompt in enumerate(prompts, 1)]
-        found: dict[int, list[Completion]] = {}
-        for batch in self.decoder.batches([len(row) for row in ids]):
-            answers = self.batch([ids[i] for i in batch], [prompts[i] for i in batch], numbers=batch)
-            found.update(zip(batch, answers, strict=True))
-            if progress:
-                progress(len(batch))
-        return [found[i] for i in range(len(prompts))]
+        return told(prompts, answered(self.decoder, ids, progress))
 
     def read(self, prompt: str, number: int = 1) -> list[int]:
         """The ids of a prompt; the start sign where there is nothing else."""
@@ -86,11 +81,15 @@ class Completer:
         numbers: Sequence[int] | None = None,
         tell: Callable[[str], None] | None = None,
     ) -> list[list[Completion]]:
-        found = self.decoder(ids, numbers=numbers, tell=tell)
-        return [
-            [Completion(text, each.text, each.finished, each.stop, each.score, each.drafted) for each in some]
-            for text, some in zip(prompts, found, strict=True)
-        ]
+        return told(prompts, self.decoder(ids, numbers=numbers, tell=tell))
+
+
+def told(prompts: Sequence[str], found: Sequence[Sequence[Written]]) -> list[list[Completion]]:
+    """What was written after each prompt, as completions."""
+    return [
+        [Completion(text, each.text, each.finished, each.stop, each.score, each.drafted) for each in some]
+        for text, some in zip(prompts, found, strict=True)
+    ]
 
 
 @overload

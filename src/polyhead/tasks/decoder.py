@@ -23,6 +23,7 @@ from polyhead.generation import (
     generate,
     sorted_batches,
 )
+from polyhead.generation.continuous import Request
 from polyhead.generation.speculative import Drafted, Proposer, speculable, speculate
 from polyhead.generation.stop import AnyOf
 from polyhead.inputs.tokenizer import Tokenizer
@@ -128,7 +129,6 @@ class Decoder:
             prompt[i, width - len(row) :], real[i, width - len(row) :] = torch.tensor(row), True
         prompt, real = prompt.to(self.device), real.to(self.device)
         room = torch.tensor([self.places - len(row) for row in ids], device=self.device)
-        stops = [EndToken(self.ends), *([StopText(self.stop, self.tokenizer, width)] if self.stop else []), *until]
         telling = [] if tell is None else [Telling(self.tokenizer, width, self.stop, tell)]
         step: Any = DecoderStep(self.model, None if bool(real.all()) else real, cache=cache)
         limit = room if self.most is None else room.clamp(max=self.most)
@@ -140,19 +140,33 @@ class Decoder:
         drafted = None
         if self.proposer is None:
             found = generate(
-                step, prompt, search=self.search, max_new=limit, stop=AnyOf(stops), numbers=numbers,
+                step, prompt, search=self.search, max_new=limit, stop=self.ending(width, until), numbers=numbers,
                 rules=[*rules, *(telling if self.one_row else [])],
             )  # fmt: skip
         else:
             answer, drafted = speculate(
                 step, prompt, proposer=self.proposer, search=self.search, max_new=int(limit), rules=rules,
-                stop=AnyOf(stops), number=numbers[0] if numbers else 0, tell=telling,
+                stop=self.ending(width, until), number=numbers[0] if numbers else 0, tell=telling,
             )  # fmt: skip
             found = [[answer]]
         answers = [[self.told(each.tokens, each.finished, each.score, drafted) for each in some] for some in found]
         for each in telling:
             each.show(answers[0][0].text, last=True)
         return answers
+
+    def request(self, ids: Sequence[int], *, number: int = 0, tell: Telling | None = None) -> Request:
+        """The same of one row, as an engine takes it. tell: hears what is added."""
+        n, prompt = len(ids), torch.tensor([list(ids)], device=self.device)
+        limit = self.places - n if self.most is None else min(self.most, self.places - n)
+        source = Source(prompt, torch.ones_like(prompt, dtype=torch.bool))
+        rules = self.rules.rules(n, limit=limit, source=source)
+        rules += [] if tell is None or not self.one_row else [tell]
+        return Request(ids, limit, self.search, rules, self.ending(n), number)
+
+    def ending(self, start: int, until: Sequence[StopRule] = ()) -> StopRule:
+        """What ends rows whose prompt is `start` tokens long."""
+        texts = [StopText(self.stop, self.tokenizer, start)] if self.stop else []
+        return AnyOf([EndToken(self.ends), *texts, *until])
 
     def check(self, ids: Sequence[int], what: str, mend: str) -> None:
         """Refuse a row that leaves its answer no place, by the name of `what` it is and how to mend it."""
@@ -187,6 +201,12 @@ def before(text: str, strings: Sequence[str]) -> tuple[str, str | None]:
     """A text up to the first of some strings in it, and which."""
     place, string = min([(text.find(s), s) for s in strings if s in text], default=(len(text), None))
     return text[:place], string
+
+
+def grows(config: Any) -> bool:
+    """Whether a model turns its keys by how long a text has become, so that they depend on when they are made."""
+    rotary = getattr(config, "rotary", None)
+    return rotary is not None and rotary.speeds.grows
 
 
 class DecoderStep:

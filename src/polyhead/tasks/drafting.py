@@ -6,7 +6,7 @@ from pathlib import Path
 
 from polyhead.errors import ArgumentError
 from polyhead.generation.speculative import Draft, Lookup, Proposer
-from polyhead.tasks.decoder import DecoderStep
+from polyhead.tasks.decoder import DecoderStep, grows
 from polyhead.tasks.load import Loaded, able, ready
 
 
@@ -15,8 +15,7 @@ def proposer(loaded: Loaded, draft: str | Path | Loaded | Lookup | None) -> Prop
     draft that cannot propose to it, CheckpointError for what cannot be loaded."""
     if draft is None:
         return None
-    rotary = getattr(loaded.config, "rotary", None)
-    if rotary is not None and rotary.speeds.grows:
+    if grows(loaded.config):
         raise ArgumentError(
             f"{loaded.folder or 'The model'} turns its keys by how long a text has become, so that several tokens read"
             " at once are not read as one by one; leave out the draft or the lookup."
