@@ -19,6 +19,10 @@ if TYPE_CHECKING:
         WriteError,
     )
     from polyhead.generation.beam import Beam
+    from polyhead.generation.constrained_beam import ConstrainedBeam
+    from polyhead.generation.contrastive import Contrastive
+    from polyhead.generation.diverse_beam import DiverseBeam
+    from polyhead.generation.sampled_beam import SampledBeam
     from polyhead.generation.search import Greedy, Sample
     from polyhead.generation.speculative import Lookup
     from polyhead.lens.experts import experts
@@ -108,6 +112,10 @@ _HOME = {
     "Greedy": "generation.search",
     "Sample": "generation.search",
     "Beam": "generation.beam",
+    "ConstrainedBeam": "generation.constrained_beam",
+    "Contrastive": "generation.contrastive",
+    "DiverseBeam": "generation.diverse_beam",
+    "SampledBeam": "generation.sampled_beam",
     "Lookup": "generation.speculative",
     "PolyheadError": "errors",
     "ArgumentError": "errors",
@@ -127,9 +135,12 @@ __all__ = [
     "Causal",
     "CheckpointError",
     "ConfigError",
+    "ConstrainedBeam",
+    "Contrastive",
     "Conversation",
     "DataError",
     "Dense",
+    "DiverseBeam",
     "Greedy",
     "Lengths",
     "Lookup",
@@ -142,6 +153,7 @@ __all__ = [
     "Record",
     "Recording",
     "Sample",
+    "SampledBeam",
     "ScoreMod",
     "Segments",
     "Serving",

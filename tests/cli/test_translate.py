@@ -94,10 +94,10 @@ def test_no_number_is_too_far_out(polyhead: Polyhead, model: Path):
 def test_what_a_folder_asks_for_in_vain_is_told_in_one_line(polyhead: Polyhead, model: Path, tmp_path: Path):
     folder = tmp_path / "a\u202eb"
     shutil.copytree(model, folder)
-    (folder / "generation_config.json").write_text('{"do_sample": true}', "utf-8")
+    (folder / "generation_config.json").write_text('{"max_time": 9}', "utf-8")
     answer = polyhead("translate", "-m", folder, "雨")
     assert (answer.code, answer.out) == (0, polyhead("translate", "-m", model, "雨").out)
-    assert answer.err.count("\n") == 1 and "a‹U+202E›b asks for do_sample in its generation settings" in answer.err
+    assert answer.err.count("\n") == 1 and "a‹U+202E›b asks for max_time in its generation settings" in answer.err
 
 
 def test_what_cannot_be_translated_is_refused_in_one_sentence(polyhead: Polyhead, model: Path, tmp_path: Path):
@@ -123,7 +123,18 @@ def test_a_failed_run_leaves_the_old_file_as_it_was(polyhead: Polyhead, model: P
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--top-k", 3], "--top-k shape how translations are drawn; give --temperature as well"),
+        (["--top-k", 3], "--top-k shapes how tokens are drawn; give --temperature as well"),
+        (["--min-p", 0.1, "--typical-p", 0.9], "--min-p and --typical-p shape how tokens are drawn"),
+        (["--temperature", 1, "--min-p", 2], "--min-p is 2.0, but must be from 0 to 1, a probability"),
+        (["--temperature", 1, "--typical-p", 0], "--typical-p is 0.0, but must be above 0 and at most 1"),
+        (["--groups", 2, "--force", "a"], "--groups and --force are different ways to choose tokens; give one of them"),
+        (["--contrastive", 0.5, "--beam", 2], "--beam and --contrastive are different ways"),
+        (["--contrastive", 2], "alpha is 2.0, but must be from 0 to 1"),
+        (["--contrastive", 0.5, "--nbest", 2], "--contrastive finds one answer; leave out --nbest"),
+        (["--diversity", 2], "--diversity says how much groups avoid each other; give --groups as well"),
+        (["--beam", 5, "--groups", 2], "groups is 2, but must divide the beam's width, 5"),
+        (["--force", "a|"], "--force is empty, or has nothing beside its |"),
+        (["--force", "ж"], "The model has no tokens for 'ж', so no answer of its can hold it"),
         (["--top-p", 0.9, "--seed", 0], "--top-p and --seed"),
         (["--seed", 1, "--beam", 1], "--seed"),
         (["--temperature", 1, "--beam", 4], "give one of them"),
@@ -199,3 +210,25 @@ def test_json_says_every_character_and_shows_none_that_acts(polyhead: Polyhead, 
 def test_a_translation_never_holds_a_line_end():
     assert one_line("a\nb\r\nc\u2028d\x85e\x1b[2Jf") == "a b c d e [2Jf"
     assert one_line("e\u0301 \u3000👨\u200d👩") == "e\u0301 \u3000👨\u200d👩"
+
+
+def test_each_way_to_search_gives_what_its_function_gives(polyhead: Polyhead, model: Path):
+    import polyhead as ours
+
+    def typed(*options: object) -> list[str]:
+        return [line.split("\t")[-1] for line in polyhead("translate", "-m", model, *options, "我爱吃苹果。").lines]
+
+    def given(search: object) -> list[str]:
+        found = ours.translate("我爱吃苹果。", model=model, search=search)  # pyright: ignore[reportArgumentType, reportCallIssue]
+        return [one_line(each.text) for each in found.candidates]
+
+    groups = ours.DiverseBeam(4, n_best=4, groups=4, penalty=2.0)
+    assert typed("--groups", 4, "--diversity", 2, "--nbest", 4) == given(groups)
+    assert typed("--groups", 3, "--nbest", 2) == given(ours.DiverseBeam(6, n_best=2, groups=3))
+    forced = ours.ConstrainedBeam(10, words=[("rain", "雨"), "apples"])
+    assert typed("--force", "rain|雨", "--force", "apples") == given(forced)
+    assert "apples" in typed("--force", "apples")[0] and "apples" not in typed()[0]
+    assert typed("--contrastive", 0.7, "--top-k", 3) == given(ours.Contrastive(0.7, 3))
+    drawn = ours.Sample(2.0, 30, 0.99, 3, min_p=0.001, typical_p=0.95)
+    how = "--temperature", 2, "--top-k", 30, "--top-p", 0.99, "--seed", 3, "--min-p", 0.001, "--typical-p", 0.95
+    assert typed(*how) == given(drawn)

@@ -35,7 +35,7 @@ NAMES = [
         "info",
     ),
     *("train", "convert", "chat"),
-    *("Greedy", "Beam", "Sample", "Lookup"),
+    *("Greedy", "Beam", "Sample", "Lookup", "DiverseBeam", "ConstrainedBeam", "SampledBeam", "Contrastive"),
     *("PolyheadError", "ArgumentError", "ConfigError", "DataError", "CheckpointError", "WriteError"),
     *("NonFiniteLoss", "MissingExtra"),
 ]

@@ -13,19 +13,135 @@ import typer
 from polyhead.errors import ArgumentError
 
 if TYPE_CHECKING:
+    from polyhead.generation import Beam as Beam_
     from polyhead.generation import Search
     from polyhead.generation.speculative import Lookup
 
 Stop = Annotated[list[str] | None, typer.Option("--stop", help="End before this text; may be given often.")]
-Beam = Annotated[int | None, typer.Option("--beam", min=1, max=1000, help="Search with a beam; 1 is greedy.")]
-Temperature = Annotated[float | None, typer.Option("--temperature", help="Draw, at this temperature.")]
-TopK = Annotated[int | None, typer.Option("--top-k", min=1, help="Draw from the k likeliest tokens.")]
-TopP = Annotated[float, typer.Option("--top-p", help="Draw from tokens of this probability together.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="The same seed draws the same.")]
+Beam = Annotated[
+    int | None,
+    typer.Option("--beam", min=1, max=1000, show_default="the model's", help="Answers kept open at once; 1 is greedy."),
+]
+Groups = Annotated[
+    int | None,
+    typer.Option(
+        "--groups", min=1, max=1000, help="Part the beam in groups that avoid each other's words; for --nbest."
+    ),
+]
+Diversity = Annotated[
+    float | None, typer.Option("--diversity", show_default="0.5", help="How much groups avoid each other's words.")
+]
+Force = Annotated[
+    list[str] | None,
+    typer.Option("--force", metavar="TEXT", help="The answer holds this text, or one of A|B; may be given often."),
+]
+Contrast = Annotated[
+    float | None,
+    typer.Option(
+        "--contrastive",
+        metavar="ALPHA",
+        help="Of the k likeliest tokens take what is least like those before, to this degree (0 to 1); no loops.",
+    ),
+]
+Temperature = Annotated[float | None, typer.Option("--temperature", help="Draw, at this temperature, with no beam.")]
+TopK = Annotated[
+    int | None,
+    typer.Option("--top-k", min=1, show_default="all; 4 with --contrastive", help="Of the k likeliest tokens."),
+]
+TopP = Annotated[float | None, typer.Option("--top-p", help="Draw from tokens of this probability together.")]
+MinP = Annotated[
+    float | None, typer.Option("--min-p", help="Draw from tokens at least this likely beside the likeliest.")
+]
+TypicalP = Annotated[
+    float | None, typer.Option("--typical-p", help="Draw from the most typical tokens of this probability together.")
+]
+Seed = Annotated[int | None, typer.Option("--seed", min=0, show_default="0", help="The same seed draws the same.")]
 Draft = Annotated[
     str | None, typer.Option("--draft", metavar="MODEL", help="A smaller model proposes; the same comes sooner.")
 ]
 LookingUp = Annotated[bool, typer.Option("--lookup", help="Propose what followed before in the same text.")]
+SHARES = {"top_p": "above 0 and at most 1", "min_p": "from 0 to 1", "typical_p": "above 0 and at most 1"}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """How answers are to be searched, as it was typed. Raises ArgumentError for what does not go together."""
+
+    beam: int | None = None
+    groups: int | None = None
+    diversity: float | None = None
+    force: tuple[str, ...] = ()
+    contrastive: float | None = None
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    typical_p: float | None = None
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        ways = [("--beam", self.beam), ("--contrastive", self.contrastive), ("--temperature", self.temperature)]
+        several = [name for name, value in ways if value is not None]
+        several += ["--groups"] * (self.groups is not None) + ["--force"] * bool(self.force)
+        if len(several) > 1 and several not in (["--beam", "--groups"], ["--beam", "--force"]):
+            raise ArgumentError(f"{listing(several)} are different ways to choose tokens; give one of them.")
+        if self.temperature is not None and not self.temperature > 0:
+            raise ArgumentError(
+                f"--temperature is {self.temperature}, but must be above 0; leave it out for the likeliest tokens."
+            )
+        for name, what in SHARES.items():
+            share = getattr(self, name)
+            if share is not None and not (0 < share <= 1 or (name == "min_p" and share == 0)):
+                raise ArgumentError(f"{option(name)} is {share}, but must be {what}, a probability.")
+        drawn = [name for name in ("top_k", "top_p", "min_p", "typical_p", "seed") if getattr(self, name) is not None]
+        if self.temperature is None and (drawn := [name for name in drawn if not (name == "top_k" and self.alpha)]):
+            raise ArgumentError(
+                f"{listing(list(map(option, drawn)))} shape{'s' * (len(drawn) == 1)} how tokens are drawn; give"
+                " --temperature as well, which draws."
+            )
+        if self.diversity is not None and self.groups is None:
+            raise ArgumentError("--diversity says how much groups avoid each other; give --groups as well.")
+        if any(not part.strip() for text in self.force for part in text.split("|")):
+            raise ArgumentError("--force is empty, or has nothing beside its |; give the text that the answer holds.")
+
+    @property
+    def alpha(self) -> bool:
+        return self.contrastive is not None
+
+    def search(self, *, n_best: int = 1, like: Beam_ | None = None) -> Search | None:
+        """A search, or None where no more was asked than a width. `like`: the beam whose other settings hold."""
+        from polyhead.generation import Beam, ConstrainedBeam, Contrastive, DiverseBeam, Sample
+
+        like = like or Beam()
+        if self.temperature is not None:
+            cuts = {name: value for name in SHARES if (value := getattr(self, name)) is not None}
+            return Sample(self.temperature, self.top_k, seed=self.seed or 0, n_best=n_best, scored=n_best > 1, **cuts)
+        if self.contrastive is not None:
+            if n_best > 1:
+                raise ArgumentError("--contrastive finds one answer; leave out --nbest, or search with a beam.")
+            return Contrastive(self.contrastive, self.top_k or 4)
+        how = {"n_best": n_best, "length_penalty": like.length_penalty, "early_stopping": like.early_stopping}
+        if self.groups is not None:
+            width = self.beam or max(like.width, self.groups, n_best)
+            width = width if self.beam else -(-width // self.groups) * self.groups
+            penalty = 0.5 if self.diversity is None else self.diversity
+            return DiverseBeam(width, groups=self.groups, penalty=penalty, **how)
+        if self.force:
+            words = [tuple(text.split("|")) for text in self.force]
+            return ConstrainedBeam(self.beam or max(FORCED, like.width, n_best), words=words, **how)
+        return None
+
+
+ANY = Wanted()
+FORCED = 10  # rows of a beam that must hold a text, unless somebody says how many
+
+
+def option(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def listing(names: list[str]) -> str:
+    return ", ".join(names[:-1]) + " and " * (len(names) > 1) + names[-1]
 
 
 @dataclass(frozen=True)
@@ -41,28 +157,50 @@ class Choice:
 USUAL = Choice()
 
 
-def asked(
-    stop: Stop = None, beam: Beam = None, temperature: Temperature = None, top_k: TopK = None, top_p: TopP = 1.0,
-    seed: Seed = 0, draft: Draft = None, lookup: LookingUp = False,
-) -> Choice:  # fmt: skip
-    """The options, as a person is shown them."""
-    search = chosen(beam, temperature, top_k=top_k, top_p=top_p, seed=seed)
-    return Choice(search, plain(stop or []), proposing(draft, lookup))
+def wanted(
+    beam: Beam = None, groups: Groups = None, diversity: Diversity = None, force: Force = None,
+    contrastive: Contrast = None, temperature: Temperature = None, top_k: TopK = None, top_p: TopP = None,
+    min_p: MinP = None, typical_p: TypicalP = None, seed: Seed = None,
+) -> Wanted:  # fmt: skip
+    """The options of searching, as a person is shown them."""
+    return Wanted(
+        beam, groups, diversity, tuple(force or ()), contrastive, temperature, top_k, top_p, min_p, typical_p, seed
+    )
 
 
-def asks(verb: Callable[..., None]) -> Callable[..., None]:
-    """Give a verb all options of this file in the place of its parameter `by`, which gets what they come to."""
-    options, own = inspect.signature(asked, eval_str=True), inspect.signature(verb, eval_str=True)
+def asked(stop: Stop = None, draft: Draft = None, lookup: LookingUp = False, **how: Any) -> Choice:
+    """All options, those of searching among them."""
+    from polyhead.generation import Beam, Greedy
+
+    by = wanted(**how)
+    width = None if by.beam is None else Greedy() if by.beam == 1 else Beam(by.beam)
+    return Choice(by.search() or width, plain(stop or []), proposing(draft, lookup))
+
+
+def shown(options: Callable[..., Any]) -> list[inspect.Parameter]:
+    """The options of a function, with those of searching in the place of its **how."""
+    own = inspect.signature(options, eval_str=True).parameters.values()
+    places = [shown(wanted) if each.kind == each.VAR_KEYWORD else [each] for each in own]
+    return [each.replace(kind=each.KEYWORD_ONLY) for place in places for each in place]
+
+
+def taking(options: Callable[..., Any], verb: Callable[..., None]) -> Callable[..., None]:
+    """Give a verb these options in the place of its parameter `by`, which gets what they come to."""
+    theirs, own = shown(options), inspect.signature(verb, eval_str=True)
 
     @functools.wraps(verb)
     def run(**given: Any) -> None:
-        by = asked(**{name: given.pop(name) for name in options.parameters})
+        by = options(**{each.name: given.pop(each.name) for each in theirs})
         verb(**given, by=by)
 
-    places = [[*options.parameters.values()] if name == "by" else [each] for name, each in own.parameters.items()]
-    shown = own.replace(parameters=[each for place in places for each in place])
-    run.__signature__ = shown  # pyright: ignore[reportAttributeAccessIssue]  # what typer reads
+    ours = [each.replace(kind=each.KEYWORD_ONLY) for each in own.parameters.values()]
+    places = [theirs if each.name == "by" else [each] for each in ours]
+    run.__signature__ = own.replace(parameters=[each for place in places for each in place])  # pyright: ignore[reportAttributeAccessIssue]  # what typer reads
     return run
+
+
+asks = functools.partial(taking, asked)
+searches = functools.partial(taking, wanted)
 
 
 def plain(stop: list[str]) -> tuple[str, ...]:
@@ -82,23 +220,3 @@ def proposing(draft: str | None, lookup: bool) -> str | Lookup | None:
     from polyhead.generation.speculative import Lookup
 
     return Lookup()
-
-
-def chosen(beam: int | None, temperature: float | None, *, top_k: int | None, top_p: float, seed: int) -> Search | None:
-    """A beam, a draw, or None: as the model's folder says."""
-    if beam is not None and temperature is not None:
-        raise ArgumentError("--temperature draws and --beam searches for the best; give one of them.")
-    if temperature is not None and not temperature > 0:
-        raise ArgumentError(
-            f"--temperature is {temperature}, but must be above 0; leave it out for the likeliest tokens."
-        )
-    if not 0 < top_p <= 1:
-        raise ArgumentError(f"--top-p is {top_p}, but must be above 0 and at most 1, a probability.")
-    if temperature is None and (top_k is not None or top_p != 1.0):
-        raise ArgumentError("--top-k and --top-p shape how tokens are drawn; give --temperature as well, which draws.")
-
-    from polyhead.generation import Beam, Greedy, Sample
-
-    if temperature is not None:
-        return Sample(temperature, top_k, top_p, seed)
-    return None if beam is None else Greedy() if beam == 1 else Beam(beam)

@@ -6,11 +6,11 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from polyhead.cli import options
+from polyhead.cli import choice, options
 from polyhead.cli.door import field_of, fields, is_jsonl, lines, output
 from polyhead.cli.screen import bar, one_line, shower, to_json
 from polyhead.errors import ArgumentError, DataError
@@ -23,6 +23,7 @@ WINDOW, FEW = 200, 10  # documents that are worked on together, where somebody w
 Document = tuple[str | int, str]  # its file or the number of its line, and its text
 
 
+@choice.searches
 def summarize(
     files: Annotated[
         list[Path] | None, typer.Argument(metavar="FILE", help="Documents, each a UTF-8 file (gz too).")
@@ -50,7 +51,7 @@ def summarize(
         ),
     ] = None,
     whole: Annotated[bool, typer.Option("--whole", help="Read every document at once, however long it is.")] = False,
-    beam: options.Beam = None,
+    by: choice.Wanted = choice.ANY,
     nbest: Annotated[
         int, typer.Option("--nbest", min=1, max=1000, help="Summaries of each document: its name, score, text.")
     ] = 1,
@@ -69,6 +70,7 @@ def summarize(
 
         polyhead summarize -m t5-base article.txt
         cat article.txt | polyhead summarize -m flan-t5-base --prefix "Summarize in one sentence: "
+        polyhead summarize -m t5-base article.txt --force Berlin
         polyhead summarize -m t5-base -i news.jsonl --field body --json -o summaries.jsonl
     """
     options.needed(model)
@@ -86,13 +88,19 @@ def summarize(
             return fields(input_file, field) if is_jsonl(input_file) else iter(enumerate(lines(input_file), 1))
         return ((str(path or "-"), "\n".join(lines(path))) for path in files or (None,))
 
-    from polyhead.tasks.load import load
+    from polyhead.tasks.asking import asking
+    from polyhead.tasks.decoding import decoding
+    from polyhead.tasks.load import able, load
     from polyhead.tasks.summarize import Summarizer
 
+    loaded = load(model, device=device, precision=precision)
+    able(loaded, ("text to text",), "summarize")
+    said = asking(loaded, "summarization", task=task, prefix=prefix)
+    search = by.search(n_best=nbest, like=decoding(loaded, said.settings).beam)
+    width: dict[str, Any] = {"search": search} if search else {"beam": by.beam, "n_best": nbest}
     summarizer = Summarizer(
-        load(model, device=device, precision=precision), task=task, prefix=prefix, beam=beam, n_best=nbest,
-        min_new=min_new, max_new=max_new, window=window, whole=whole,
-    )  # fmt: skip
+        loaded, task=task, prefix=prefix, min_new=min_new, max_new=max_new, window=window, whole=whole, **width
+    )
     live = not files and input_file is None and sys.stdin.isatty()
     if live:
         print("Type or paste a text; Ctrl-D ends it.", file=sys.stderr)

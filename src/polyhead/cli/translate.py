@@ -6,20 +6,20 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from polyhead.cli import options
+from polyhead.cli import choice, options
 from polyhead.cli.door import WINDOW, lines, output, working
 from polyhead.cli.screen import one_line, shower, to_json
 from polyhead.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from polyhead.generation import Search
     from polyhead.tasks.translator import Translation
 
 
+@choice.searches
 def translate(
     texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT", help="Sentences to translate.")] = None,
     input_file: Annotated[
@@ -28,7 +28,6 @@ def translate(
     model: options.Model = "zh-en",
     task: options.Task = None,
     prefix: options.Prefix = None,
-    beam: options.Beam = None,
     nbest: Annotated[
         int,
         typer.Option(
@@ -41,16 +40,7 @@ def translate(
             "--max-new", min=1, help="The most tokens of a translation; twice its source's and 30 unless given."
         ),
     ] = None,
-    temperature: Annotated[
-        float | None, typer.Option("--temperature", help="Draw translations, at this temperature, with no beam.")
-    ] = None,
-    top_k: Annotated[int | None, typer.Option("--top-k", min=1, help="Draw from the k likeliest tokens.")] = None,
-    top_p: Annotated[
-        float | None, typer.Option("--top-p", help="Draw from tokens that make up this probability.")
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option("--seed", min=0, show_default="0", help="The same seed draws the same translations.")
-    ] = None,
+    by: choice.Wanted = choice.ANY,
     device: options.Device = "auto",
     precision: options.Precision = "fp32",
     as_json: options.Json = False,
@@ -67,6 +57,8 @@ def translate(
         polyhead translate -i book.zh.txt -o book.en.txt
         cat book.zh.txt | polyhead translate --beam 1 > book.en.txt
         polyhead translate --nbest 3 --json 虽然下雨，但我很开心。
+        polyhead translate --force apples 我爱吃苹果。
+        polyhead translate --nbest 4 --groups 4 虽然下雨，但我很开心。
         polyhead translate -m t5-base --task en-de "The house is wonderful."
     """
     if texts and input_file:
@@ -74,17 +66,16 @@ def translate(
     live = not texts and input_file is None and sys.stdin.isatty()
     incoming = iter(texts) if texts else lines(input_file)
 
-    drawn = sample(beam, nbest, temperature, top_k=top_k, top_p=top_p, seed=seed)
-
     from polyhead.tasks.asking import asking
-    from polyhead.tasks.decoding import chosen_search
+    from polyhead.tasks.decoding import chosen_search, decoding
     from polyhead.tasks.load import able, load
     from polyhead.tasks.translator import DOES, Translator
 
     loaded = load(model, device=device, precision=precision)
     able(loaded, DOES, "translate")
     said = asking(loaded, "translation", task=task, prefix=prefix)
-    search = drawn or chosen_search(loaded, None, beam, nbest, task=said.settings)
+    like = decoding(loaded, said.settings).beam
+    search = by.search(n_best=nbest, like=like) or chosen_search(loaded, None, by.beam, nbest, task=said.settings)
     translator = Translator(loaded, search=search, max_new=max_new, said=said)
     if live:
         print("Type a sentence and press Enter; Ctrl-D ends.", file=sys.stderr)
@@ -99,26 +90,6 @@ def translate(
                 rows = [record(found, said.prefix)] if as_json else written(found, number, nbest, show)
                 out.writelines(row + "\n" for row in rows)
             out.flush()
-
-
-def sample(beam: int | None, nbest: int, temperature: float | None, **how: Any) -> Search | None:
-    """With a temperature, a draw; what belongs to the other of beam and draw is refused."""
-    drawn = {name: value for name, value in how.items() if value is not None}
-    if temperature is None and drawn:
-        names = " and ".join("--" + name.replace("_", "-") for name in drawn)
-        raise ArgumentError(f"{names} shape how translations are drawn; give --temperature as well, which draws them.")
-    if temperature is not None and beam is not None:
-        raise ArgumentError("--temperature draws translations and --beam searches for the best; give one of them.")
-    if temperature is not None and not temperature > 0:
-        raise ArgumentError(
-            f"--temperature is {temperature}, but must be above 0; leave it out for the best translation."
-        )
-    if temperature is None:
-        return None
-
-    from polyhead.generation import Sample
-
-    return Sample(temperature=temperature, n_best=nbest, scored=True, **drawn)
 
 
 def written(found: Translation, number: int, nbest: int, show: Callable[[str], str]) -> Iterator[str]:

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -28,7 +28,8 @@ Phrase = tuple[int, ...]
 
 @dataclass(frozen=True)
 class ConstrainedBeam(Beam):
-    """Beam search for answers that hold, for each of `forced`, one of its phrases (a phrase is a run of tokens).
+    """Beam search for answers that hold, for each of `forced`, one of its phrases (a phrase is a run of tokens); in the
+    verbs of polyhead also each of `words`, a text or several of which one will do.
 
     Rows with as many tokens of the forced phrases still missing make a bank, and the beam is filled from the banks in
     turn, best rows first, from the one that lacks least (Post and Vilar, 2018, where banks have fixed shares; in turn,
@@ -38,14 +39,28 @@ class ConstrainedBeam(Beam):
     """
 
     forced: Sequence[Sequence[Sequence[int]]] = field(default=(), kw_only=True)
+    words: Sequence[str | Sequence[str]] = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        object.__setattr__(self, "words", tuple(word if isinstance(word, str) else tuple(word) for word in self.words))
+        if self.words and not self.forced:
+            return
         if not self.forced or any(not phrases or any(not phrase for phrase in phrases) for phrases in self.forced):
             raise ArgumentError("forced must hold at least one phrase, and no phrase may be empty.")
         object.__setattr__(self, "forced", tuple(tuple(tuple(p) for p in phrases) for phrases in self.forced))
 
+    def spelled(self, phrases: Callable[[str], Sequence[Sequence[int]]]) -> ConstrainedBeam:
+        """The same, its words in tokens: `phrases` gives the ways to write a text, of which any will do."""
+        texts = [[word] if isinstance(word, str) else word for word in self.words]
+        more = [[phrase for text in some for phrase in phrases(text)] for some in texts]
+        return replace(self, forced=[*self.forced, *more], words=())
+
     def begin(self, call: Call) -> State:
+        if self.words:
+            raise ArgumentError(
+                f"words holds {self.words}, but a search knows tokens; give `forced`, or see `spelled`."
+            )
         return ConstrainedBeamState(self, call)
 
 

@@ -78,8 +78,11 @@ class Tokenizer:
 
     `config` is what tokenizer_config.json says, kept as it was read. It names the special tokens, and its
     split_special_tokens, which is on in all that is trained here, makes a special token that a person types mere text.
-    `template`: what chat_template.jinja says, where a chat template stands in a file of its own.
+    `template`: what chat_template.jinja says, where a chat template stands in a file of its own. `fill`: how many tokens
+    `read` fills a text up to, for a model that reads what fills it as well.
     """
+
+    fill: int | None = None
 
     def __init__(self, inner: tokenizers.Tokenizer, config: Mapping[str, Any], *, template: str | None = None) -> None:
         inner.no_truncation()  # other people's files may ask to cut and to fill up; here nothing is lost or added
@@ -248,6 +251,22 @@ class Tokenizer:
         """The texts of many rows of ids."""
         return self.inner.decode_batch([list(ids) for ids in batch], skip_special_tokens=True)
 
+    def phrases(self, text: str) -> list[list[int]]:
+        """The ways to write a text within another, without special tokens: at its beginning, behind a space and, where
+        words are written without spaces, right behind a word. Raises ArgumentError for a text that has no tokens."""
+        text, found = text.strip(), list[list[int]]()
+        glued = "。" if text[:1] >= "\u2e80" else ""  # from here on: Chinese, Japanese and their like
+        for before in ("", "a ", glued):
+            start, whole = (
+                self.inner.encode(each, add_special_tokens=False).ids for each in (before.strip(), before + text)
+            )
+            row = whole[len(start) :]
+            if whole[: len(start)] == start and row and row not in found and self.roles.get("unk") not in row:
+                found.append(row)
+        if not found:
+            raise ArgumentError(f"The model has no tokens for '{text}', so no answer of its can hold it.")
+        return found
+
     def pieces(self, text: str) -> list[Piece]:
         """What `encode` gives, each id with its token and its place in `text`; </s> lies empty at the end."""
         return self.read(text).pieces
@@ -265,7 +284,17 @@ class Tokenizer:
             else:
                 reached[of] = 1
             pieces.append(Piece(id, token, *place))
-        return Reading(encoding.ids, encoding.type_ids, pieces, encoding.sequence_ids)
+        reading = Reading(encoding.ids, encoding.type_ids, pieces, encoding.sequence_ids)
+        return reading if self.fill is None or second is not None else self.filled(reading, text, self.fill)
+
+    def filled(self, reading: Reading, text: str, most: int) -> Reading:
+        """The reading of a text with padding behind it, up to so many tokens."""
+        n = max(0, most - len(reading.ids))
+        end = Piece(self.pad_id, self.token(self.pad_id), len(text), len(text))
+        return Reading(
+            [*reading.ids, *[end.id] * n], [*reading.kinds, *[0] * n], [*reading.pieces, *[end] * n],
+            [*reading.texts, *[None] * n],
+        )  # fmt: skip
 
     def token(self, id: int) -> str:
         """The token of an id, as the vocabulary spells it."""

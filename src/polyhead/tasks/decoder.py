@@ -35,6 +35,7 @@ from polyhead.tasks.generation_settings import (
     ends_of,
     is_whole,
     search_of,
+    spelled,
     stops_of,
     token_rules,
 )
@@ -88,7 +89,7 @@ class Decoder:
         self.model: Any = loaded.packed
         how = ways(loaded)
         self.device, self.max_new = loaded.device, how.most if max_new is None else max_new
-        self.search, self.rules, self.ends = search or how.search, how.rules, how.rules.ends
+        self.search, self.rules, self.ends = spelled(search or how.search, self.tokenizer), how.rules, how.rules.ends
         self.stop, self.guidance = (*stop, *(text for text in how.stop if text not in stop)), how.guidance
         self.proposer = proposer
         if proposer is not None:

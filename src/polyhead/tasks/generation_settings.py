@@ -31,6 +31,7 @@ from polyhead.generation import (
     SourceNoRepeatNgram,
     SourceReward,
 )
+from polyhead.inputs.tokenizer import Tokenizer
 from polyhead.tasks.load import Loaded
 
 WIDEST = 1000  # rows of one source; a beam of more asks for memory and finds nothing
@@ -99,6 +100,11 @@ def search_of(read: Settings, words: float, usual_width: int) -> tuple[Search, B
     if drawn:
         return drawn, beam
     return (Contrastive(alpha, top_k) if alpha and top_k > 1 else Greedy()), beam
+
+
+def spelled(search: Search, words: Tokenizer) -> Search:
+    """The same search, forced words in the tokens of what it writes."""
+    return search.spelled(words.phrases) if isinstance(search, ConstrainedBeam) and search.words else search
 
 
 def drawing(read: Settings) -> Sample | None:

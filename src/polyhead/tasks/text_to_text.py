@@ -17,7 +17,7 @@ from polyhead.operator import Cache, Dense, Lengths
 from polyhead.tasks.asking import Asking
 from polyhead.tasks.decoder import StopText, before
 from polyhead.tasks.decoding import decoding, told
-from polyhead.tasks.generation_settings import TokenRules, is_whole
+from polyhead.tasks.generation_settings import TokenRules, is_whole, spelled
 from polyhead.tasks.load import Loaded
 
 BATCH_TOKENS = 1024  # source tokens, padding included, in one batch
@@ -89,7 +89,7 @@ class TextToText:
         self.asking, self.start_id = asking, start_of(loaded)
         self.how = told(decoding(loaded, asking.settings), loaded)
         self.model = loaded.packed
-        self.search = search or self.how.search
+        self.search = spelled(search or self.how.search, self.tokenizer.target)
         self.most = self.config.max_len - 1 if max_new else self.how.longest - 1  # the start token is one of the row
         self.max_new = max_new and min(max_new, self.most)
         self.limit = self.max_new or self.most
