@@ -6,6 +6,7 @@ answers[0][0].tokens  # the best answer to the first source
 
 from polyhead.generation.beam import Beam
 from polyhead.generation.constrained_beam import ConstrainedBeam
+from polyhead.generation.continuous import Engine, Handle, Request
 from polyhead.generation.contrastive import Contrastive
 from polyhead.generation.diverse_beam import DiverseBeam
 from polyhead.generation.guidance import Guided
@@ -26,6 +27,7 @@ from polyhead.generation.sampled_beam import SampledBeam
 from polyhead.generation.schedule import restore, sorted_batches
 from polyhead.generation.search import Greedy, Hypothesis, Sample, Search
 from polyhead.generation.source_rules import Source, SourceNoRepeatNgram, SourceReward
+from polyhead.generation.speculative import Draft, Drafted, Lookup, speculate
 from polyhead.generation.stop import EndToken, StopRule
 
 __all__ = [
@@ -33,19 +35,25 @@ __all__ = [
     "ConstrainedBeam",
     "Contrastive",
     "DiverseBeam",
+    "Draft",
+    "Drafted",
     "EndToken",
     "EndsGrow",
+    "Engine",
     "Forbid",
     "ForbidFirst",
     "ForcedAt",
     "Greedy",
     "Guided",
+    "Handle",
     "Hypothesis",
     "LogitRule",
+    "Lookup",
     "MinLength",
     "NoRepeatNgram",
     "Normalize",
     "RepetitionPenalty",
+    "Request",
     "Sample",
     "SampledBeam",
     "Search",
@@ -58,4 +66,5 @@ __all__ = [
     "generate",
     "restore",
     "sorted_batches",
+    "speculate",
 ]

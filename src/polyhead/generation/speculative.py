@@ -28,8 +28,9 @@ from polyhead.generation.stop import AnyOf, StopRule
 
 # Numbers to draw by, beside seed, source and answer: those of plain draws (see `Sample`), of proposals, of verdicts.
 PLAIN, DRAFT, ACCEPT = (), (1,), (2,)
-PLACE = 0.05  # what a pass costs more for one more place, as a share of a pass over one
+PLACE = 0.1  # what a pass costs more for one more place, as a share of a pass over one: on a CPU, about
 MOST = 16  # proposals in one pass
+REST = 8  # passes without proposals, where none pay, until one is tried again
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,7 @@ class Lookup:
 class Pace:
     """How many tokens to propose: so many that a pass brings most for what it costs, when each is taken with the share
     that was taken lately (Leviathan et al. 2023, 3.5, with the cost of reading a proposal beside that of making it).
+    None where that does not pay, but for one now and then.
 
     cost: of one proposal, as a share of one pass.
     """
@@ -165,19 +167,22 @@ class Pace:
     cost: float
     taken: float = 2.0  # of those that were judged, lately; it begins hopeful
     judged: float = 3.0
+    rested: int = 0  # passes without a proposal
 
     def length(self) -> int:
-        share, brings, best, rate = self.taken / self.judged, 1.0, 1, 0.0
+        share, brings, best, rate = self.taken / self.judged, 1.0, 0, 1.0
         for n in range(1, MOST + 1):
             brings += share**n
             if brings / (1 + n * (self.cost + PLACE)) > rate:
                 best, rate = n, brings / (1 + n * (self.cost + PLACE))
-        return best
+        return best or int(self.rested >= REST)
 
     def note(self, proposed: int, taken: int) -> None:
         """So many were proposed, and the first so many taken; those behind the first refused one were not judged."""
-        self.taken = 0.9 * self.taken + taken
-        self.judged = 0.9 * self.judged + taken + (taken < proposed)
+        self.rested = 0 if proposed else self.rested + 1
+        if proposed:
+            self.taken = 0.9 * self.taken + taken
+            self.judged = 0.9 * self.judged + taken + (taken < proposed)
 
 
 @dataclass(frozen=True)
@@ -258,8 +263,7 @@ def speculate(
         told += Drafted(n, taken, 1, row.shape[1] - t)
         if done:
             return state.answers(0)[0], told
-        if n:
-            pace.note(n, taken)
+        pace.note(n, taken)
 
 
 def speculable(search: Search) -> Greedy | Sample:
