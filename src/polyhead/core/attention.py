@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from polyhead.core.linear import Linear
 from polyhead.core.recipe import Recipe
 from polyhead.core.run import Run
 from polyhead.errors import ArgumentError
@@ -24,10 +25,10 @@ class Attention(nn.Module):
         width, biases = recipe.head_width, recipe.biases
         self.width, self.position = width, recipe.position
         self.scale, self.softcap, self.p = recipe.scale, recipe.softcap, recipe.attention_dropout
-        self.query = nn.Linear(recipe.d_model, recipe.n_heads * width, bias=biases.query)
-        self.key = nn.Linear(recipe.d_model, recipe.kv_heads * width, bias=biases.key)
-        self.value = nn.Linear(recipe.d_model, recipe.kv_heads * width, bias=biases.value)
-        self.out = nn.Linear(recipe.n_heads * width, recipe.d_model, bias=biases.out)
+        self.query = Linear(recipe.d_model, recipe.n_heads * width, bias=biases.query)
+        self.key = Linear(recipe.d_model, recipe.kv_heads * width, bias=biases.key)
+        self.value = Linear(recipe.d_model, recipe.kv_heads * width, bias=biases.value)
+        self.out = Linear(recipe.n_heads * width, recipe.d_model, bias=biases.out)
         self.query_norm, self.key_norm = (
             nn.Identity() if recipe.head_norm is None else recipe.head_norm.make(width) for _ in range(2)
         )

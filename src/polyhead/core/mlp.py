@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from polyhead.core.dropout import dropout
+from polyhead.core.linear import Linear
 from polyhead.core.recipe import Recipe
 from polyhead.core.run import Run
 from polyhead.errors import ArgumentError, did_you_mean
@@ -43,8 +44,8 @@ class MLP(nn.Module):
         super().__init__()
         self.bend = bend_of(recipe.activation)
         self.p = recipe.activation_dropout
-        self.up = nn.Linear(recipe.d_model, recipe.d_ff, bias=recipe.biases.mlp)
-        self.down = nn.Linear(recipe.d_ff, recipe.d_model, bias=recipe.biases.mlp)
+        self.up = Linear(recipe.d_model, recipe.d_ff, bias=recipe.biases.mlp)
+        self.down = Linear(recipe.d_ff, recipe.d_model, bias=recipe.biases.mlp)
 
     def hidden(self, x: Tensor) -> Tensor:
         return self.bend(self.up(x))  # [B, T, F]
@@ -59,7 +60,7 @@ class GatedMLP(MLP):
 
     def __init__(self, recipe: Recipe):
         super().__init__(recipe)
-        self.gate = nn.Linear(recipe.d_model, recipe.d_ff, bias=recipe.biases.mlp)
+        self.gate = Linear(recipe.d_model, recipe.d_ff, bias=recipe.biases.mlp)
 
     def hidden(self, x: Tensor) -> Tensor:
         return self.bend(self.gate(x)) * self.up(x)  # [B, T, F]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from polyhead.core.linear import Linear, linear
 from polyhead.core.mlp import bend_of
 
 
-class Words(nn.Linear):
+class Words(Linear):
     """x E^T + b, where E may be the embedding that the words came in by (Press and Wolf 2017)."""
 
     def __init__(self, width: int, n_words: int, *, tied: nn.Embedding | None = None, bias: bool = False):
@@ -28,7 +28,7 @@ class FixedBiasWords(Words):
         self.register_buffer("fixed_bias", torch.zeros(1, n_words))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight, self.fixed_bias[0])
+        return linear(x, self.weight, self.fixed_bias[0])
 
 
 class ScaledWords(nn.Module):
@@ -51,7 +51,7 @@ class HiddenWords(nn.Module):
 
     def __init__(self, tokens: nn.Embedding, *, activation: str, eps: float, width: int | None = None):
         super().__init__()
-        self.dense = nn.Linear(width or tokens.embedding_dim, tokens.embedding_dim)
+        self.dense = Linear(width or tokens.embedding_dim, tokens.embedding_dim)
         self.bend = bend_of(activation)
         self.norm = nn.LayerNorm(tokens.embedding_dim, eps=eps)
         self.words = Words(tokens.embedding_dim, tokens.num_embeddings, tied=tokens, bias=True)

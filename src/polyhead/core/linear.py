@@ -1,0 +1,65 @@
+"""x W^T + b with a gradient: on a CPU by oneDNN where many rows pass, as while training, else by PyTorch's own.
+
+What PyTorch calls for float32 there is MKL, which on processors of other makers leaves half of their vectors idle: with
+512 rows or more, oneDNN takes less than half of its time on an AMD EPYC (docs/log.md, 2026-11-30). The matrix lies as it
+is; one that stays the same and meets few rows is laid out anew by `packed`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+ROWS = 128  # from so many on a product pays for turning its matrix around
+
+
+class Linear(nn.Linear):
+    """`nn.Linear`, whose product is `linear`."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return linear(input, self.weight, self.bias)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x [..., D] W^T [D, E] + b [E] -> [..., E], differentiable as often as is asked for."""
+    if able(x, weight) and x.numel() >= ROWS * x.shape[-1]:
+        return cast(Any, Product).apply(x, weight, bias)
+    return F.linear(x, weight, bias)
+
+
+def able(x: Tensor, weight: Tensor) -> bool:
+    """Whether oneDNN may take it: float32 on a CPU, as it is, and nobody traces or casts."""
+    return (
+        x.device.type == "cpu"
+        and x.dtype == weight.dtype == torch.float32
+        and type(x) in PLAIN
+        and type(weight) in PLAIN
+        and torch.backends.mkldnn.is_available()
+        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()
+    )
+
+
+PLAIN = (Tensor, nn.Parameter)  # and not what stands for one while a graph is made of it
+
+
+class Product(torch.autograd.Function):
+    """The product and its gradients, which are products: dx = dy W, dW = dy^T x, db = the sum of dy's rows."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (x, weight), (dy,) = ctx.saved_tensors, grads
+        wants_x, wants_weight, wants_bias = ctx.needs_input_grad
+        rows = dy.flatten(0, -2)  # [N, E]
+        dx = linear(dy, weight.mT) if wants_x else None
+        dw = linear(rows.mT, x.flatten(0, -2).mT) if wants_weight else None
+        return dx, dw, rows.sum(0) if wants_bias else None

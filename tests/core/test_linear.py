@@ -1,0 +1,76 @@
+"""The product of a linear layer, whoever computes it, and its gradients, against float64."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from polyhead.core import linear as module
+from polyhead.core.linear import ROWS, Linear, able, linear
+
+SHAPES = [(1,), (ROWS - 1,), (ROWS,), (3, ROWS), (2, 5, 40)]
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("rows", SHAPES)
+def test_output_and_gradients_are_those_of_the_formula(rows: tuple[int, ...], bias: bool) -> None:
+    torch.manual_seed(len(rows))
+    x, weight, added = torch.randn(*rows, 24), torch.randn(150, 24), torch.randn(150)
+    seed = torch.randn(*rows, 150)
+    own = [each.requires_grad_() for each in (x, weight, added)[: 2 + bias]]
+    exact = [each.detach().double().requires_grad_() for each in own]
+    found, wanted = linear(*own), F.linear(*exact)
+    torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=1e-5)
+    grads, right = torch.autograd.grad(found, own, seed), torch.autograd.grad(wanted, exact, seed.double())
+    for mine, theirs in zip(grads, right, strict=True):
+        torch.testing.assert_close(mine.double(), theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_gradients_have_gradients() -> None:
+    torch.manual_seed(0)
+    x, weight, added = torch.randn(ROWS, 8), torch.randn(200, 8), torch.randn(200)
+
+    def penalty(product: Any, *tensors: Tensor) -> list[Tensor]:
+        own = [each.clone().requires_grad_() for each in tensors]
+        [dx, dw] = torch.autograd.grad(product(*own).tanh().sum(), own[:2], create_graph=True)
+        return list(torch.autograd.grad(dx.square().sum() + dw.square().sum(), own))
+
+    found = penalty(linear, x, weight, added)
+    wanted = penalty(F.linear, x.double(), weight.double(), added.double())
+    for mine, theirs in zip(found, wanted, strict=True):
+        torch.testing.assert_close(mine.double(), theirs, rtol=1e-3, atol=1e-3 * float(theirs.abs().max()))
+
+
+def test_tensors_that_do_not_lie_side_by_side_are_read_rightly() -> None:
+    torch.manual_seed(0)
+    x, weight = torch.randn(24, ROWS).T, torch.randn(24, 30).T
+    torch.testing.assert_close(linear(x, weight), x @ weight.T, rtol=1e-5, atol=1e-5)
+    x = torch.randn(ROWS, 2, 24)[:, 1]
+    torch.testing.assert_close(linear(x, weight), x @ weight.T, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.skipif(not able(torch.zeros(1), torch.zeros(1)), reason="this PyTorch has no oneDNN")
+def test_who_computes_it_is_chosen_by_what_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    real = module.Product.apply
+    monkeypatch.setattr(module.Product, "apply", lambda *how: (asked.append(len(how[0])), real(*how))[1])
+    layer = Linear(24, 30)
+    layer(torch.randn(ROWS, 24))
+    assert asked == [ROWS]
+    layer(torch.randn(ROWS - 1, 24))  # too few
+    layer(torch.randn(0, 24))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert layer(torch.randn(ROWS, 24)).dtype == torch.bfloat16
+    Linear(24, 30).double()(torch.randn(ROWS, 24, dtype=torch.float64))
+    Linear(24, 30, device="meta")(torch.randn(ROWS, 24, device="meta"))
+    assert asked == [ROWS]
+
+
+def test_a_layer_can_be_exported() -> None:
+    layer, x = Linear(24, 30), torch.randn(ROWS, 24)
+    program = torch.export.export(layer, (x,))
+    torch.testing.assert_close(program.module()(x), layer(x), rtol=1e-5, atol=1e-5)
