@@ -1,8 +1,8 @@
 """x W^T + b with a gradient: on a CPU by oneDNN where many rows pass, as while training, else by PyTorch's own.
 
 What PyTorch calls for float32 there is MKL, which on processors of other makers leaves half of their vectors idle: with
-512 rows or more, oneDNN takes less than half of its time on an AMD EPYC (docs/log.md, 2026-11-30). The matrix lies as it
-is; one that stays the same and meets few rows is laid out anew by `packed`.
+512 rows or more, oneDNN takes less than half of its time on an AMD EPYC (docs/log.md, 2026-11-30). The matrix lies as
+it is; one that stays the same and meets few rows is laid out anew by `packed`.
 """
 
 from __future__ import annotations
