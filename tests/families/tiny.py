@@ -68,6 +68,12 @@ CLIP: dict[str, Any] = {
     "text_config": CLIP_TEXT | {"projection_dim": 9}, "vision_config": CLIP_IMAGE | {"projection_dim": 11},
     "projection_dim": 14,
 }  # fmt: skip
+SIGLIP_TEXT: dict[str, Any] = {
+    "vocab_size": WORDS, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 20,
+    "max_position_embeddings": 40, "projection_size": 36, "pad_token_id": PAD,
+}  # fmt: skip
+SIGLIP_IMAGE: dict[str, Any] = {key: value for key, value in CLIP_IMAGE.items() if key != "projection_dim"}
+SIGLIP: dict[str, Any] = {"text_config": SIGLIP_TEXT, "vision_config": SIGLIP_IMAGE}
 OTHERWISE = {"hidden_act": "gelu", "layer_norm_eps": 1e-3}
 WHISPER: dict[str, Any] = {
     "vocab_size": WORDS, "num_mel_bins": 8, "d_model": 24, "encoder_layers": 2, "decoder_layers": 3,
@@ -192,6 +198,15 @@ SHAPES: dict[str, dict[str, dict[str, Any]]] = {
         "": CLIP_TEXT, "old": CLIP_TEXT | {"eos_token_id": 2}, "gelu": CLIP_TEXT | OTHERWISE,
     },
     "CLIPVisionModelWithProjection": {"": CLIP_IMAGE, "gelu": CLIP_IMAGE | OTHERWISE | {"num_channels": 1}},
+    "SiglipModel": {
+        "": SIGLIP,
+        "gelu": {
+            "text_config": SIGLIP_TEXT | OTHERWISE | {"hidden_size": 36, "projection_size": None},
+            "vision_config": SIGLIP_IMAGE | OTHERWISE,
+        },
+    },
+    "SiglipTextModel": {"": SIGLIP_TEXT, "gelu": SIGLIP_TEXT | OTHERWISE},
+    "SiglipVisionModel": {"": SIGLIP_IMAGE, "gelu": SIGLIP_IMAGE | OTHERWISE | {"num_channels": 1}},
     "WhisperForConditionalGeneration": {"": WHISPER, "scaled": WHISPER | {"scale_embedding": True}},
 }  # fmt: skip
 CASES = [(architecture, variant) for architecture, variants in SHAPES.items() for variant in variants]
@@ -255,7 +270,7 @@ def some_inputs(pair: Both, rows: int = 2) -> Tensor:
             return torch.randn(rows, c.bands, 2 * c.n_frames, generator=generator)
         case _:
             ids = some_ids(rows, 9)
-            if reads_a_space(pair):  # its vector is read where the end sign first stands
+            if reads_a_space(pair) and not reads_padding(pair):  # its vector is read where the end sign first stands
                 ids[:, 3:5] = getattr(c, "text", c).eos_id
             return ids
 
@@ -263,6 +278,11 @@ def some_inputs(pair: Both, rows: int = 2) -> Tensor:
 def reads_a_space(pair: Both) -> bool:
     """Whether a text or an image becomes one vector, by a head that knows what was read."""
     return pair.family.does in ("shared vector", "similarity")
+
+
+def reads_padding(pair: Both) -> bool:
+    """Whether a text is filled up, and what fills it has a part in its vector."""
+    return getattr(pair.ours.config, "filled", False)
 
 
 def one_image(pair: Both, like: Tensor) -> Tensor:
@@ -290,7 +310,7 @@ def some_target(rows: int = 2) -> Tensor:
 def ours_of(pair: Both, x: Tensor, target: Tensor, *, mask: Tensor | None = None) -> Tensor:
     """Our answer, in which `mask` [B, T] says what is no padding; words count their places from the first real one."""
     rule = None if mask is None else Dense(mask[:, None, None])
-    places = None if mask is None else (mask.long().cumsum(1) - 1).clamp(min=0)
+    places = None if mask is None or reads_padding(pair) else (mask.long().cumsum(1) - 1).clamp(min=0)
     if is_encoder_decoder(pair):
         memory = pair.ours.encode(x, Run(mask=rule, positions=places))
         return pair.ours.head(pair.ours.decode(target, Run(memory=memory, memory_mask=rule)))
@@ -308,7 +328,10 @@ def theirs_for(pair: Both, x: Tensor, target: Tensor, lengths: Tensor | None = N
     more |= {"decoder_input_ids": target} if is_encoder_decoder(pair) else {}
     more |= {"pixel_values": one_image(pair, x)} if pair.family.towers else {}
     name = {"image": "pixel_values", "sound": "input_features"}.get(pair.family.reads, "input_ids")
-    return out_of(pair.theirs(**{name: x}, **more))
+    answer = pair.theirs(**{name: x}, **more)
+    if pair.family.does == "shared vector" and hasattr(answer, "pooler_output"):
+        return answer.pooler_output
+    return out_of(answer)
 
 
 def real(x: Tensor, lengths: Tensor) -> Tensor:

@@ -13,6 +13,8 @@ import transformers
 from numpy.typing import NDArray
 from PIL import Image
 
+from tests.tasks.words import piece_vocabulary
+
 LINES = [
     "a red bicycle",
     "a photo of a cat.",
@@ -68,6 +70,29 @@ def clip_in_folder(folder: Path, *, whole: bool = True, **changes: Any) -> Any:
         words.save_pretrained(folder)
         pictures.save_pretrained(folder)
     return model
+
+
+FILLED = 24  # tokens of every text of SigLIP's kind
+
+
+def siglip_in_folder(folder: Path, **changes: Any) -> tuple[Any, Any]:
+    """The model that judges each pair by itself, and its tokenizer, which fills every text up; to ask them."""
+    torch.manual_seed(4)
+    words = piece_vocabulary()
+    words.model_max_length = FILLED
+    sizes: dict[str, Any] = {key: value for key, value in SIZES.items() if key != "projection_dim"}
+    text = {**sizes, "vocab_size": len(words), "max_position_embeddings": FILLED, "projection_size": 36, **changes}
+    image = {**sizes, "image_size": SIDE, "patch_size": 4, "hidden_size": 36}
+    model = transformers.SiglipModel(transformers.SiglipConfig(text_config=text, vision_config=image)).eval()
+    for name, parameter in model.named_parameters():
+        norm = "norm" in name and name.endswith("weight")
+        torch.nn.init.normal_(parameter, mean=float(norm), std=0.1 if norm else 0.3)
+    torch.nn.init.constant_(model.logit_scale, 1.5)
+    torch.nn.init.constant_(model.logit_bias, -0.7)
+    model.save_pretrained(folder)
+    words.save_pretrained(folder)
+    transformers.SiglipImageProcessor(size={"height": SIDE, "width": SIDE}).save_pretrained(folder)
+    return model, words
 
 
 def picture(seed: int, height: int = 20, width: int = 30) -> NDArray[np.uint8]:

@@ -88,7 +88,7 @@ def test_what_cannot_be_is_one_sentence(world: Path, tmp_path: Path) -> None:
         ({"labels": NAMES, "template": "a photo"}, "A template must hold {}, where the label stands; found 'a photo'"),
         ({"labels": NAMES, "template": []}, "A template must hold {}"),
         ({"labels": NAMES, "several": True}, "share one probability"),
-        ({"labels": NAMES, "threshold": 0.2}, "share one probability"),
+        ({"labels": NAMES, "threshold": 0.2}, "threshold is of labels that may hold together"),
     ]
     for given, told in cases:
         with pytest.raises(ArgumentError, match=told):

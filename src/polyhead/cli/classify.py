@@ -33,7 +33,9 @@ def classify(
     several: options.Several = None,
     labels: Annotated[
         str | None,
-        typer.Option("--labels", metavar="NAME,NAME", help="Labels to choose from, for a model that has none (CLIP)."),
+        typer.Option(
+            "--labels", metavar="NAME,NAME", help="Labels to choose from, for a model that has none (CLIP, SigLIP)."
+        ),
     ] = None,
     template: Annotated[
         list[str] | None,

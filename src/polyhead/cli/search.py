@@ -47,7 +47,10 @@ def search(
     ] = None,
     top: Annotated[int, typer.Option("--top", min=1, help="Show so many, the nearest first.")] = 10,
     shares: Annotated[
-        bool, typer.Option("--shares", help="Show the share too that the model gives each among all (its softmax).")
+        bool,
+        typer.Option(
+            "--shares", help="Show the model's probabilities too: CLIP's shares among all, SigLIP's of each alone."
+        ),
     ] = False,
     sheet: Annotated[
         Path | None, typer.Option("--sheet", metavar="FILE", help="Draw the images found: .png, or .html.")
@@ -59,9 +62,9 @@ def search(
 ) -> None:
     """Search images by a text, texts by an image, or images by an image.
 
-    Needs a model that reads both (CLIP). One line for each that is found, the nearest first: its cosine with what was
-    asked, a tab, and its file or its text; of several that were asked, the asked one stands before. Images that cannot
-    be read are left out and told at the end.
+    Needs a model that reads both (CLIP, SigLIP). One line for each that is found, the nearest first: its cosine with
+    what was asked, a tab, and its file or its text; of several that were asked, the asked one stands before. Images
+    that cannot be read are left out and told at the end.
 
     **Examples**
 

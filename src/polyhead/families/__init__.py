@@ -59,6 +59,9 @@ ARCHITECTURES = {
     "CLIPModel": "clip",
     "CLIPTextModelWithProjection": "clip",
     "CLIPVisionModelWithProjection": "clip",
+    "SiglipModel": "siglip",
+    "SiglipTextModel": "siglip",
+    "SiglipVisionModel": "siglip",
     "WhisperForConditionalGeneration": "whisper",
 }
 TRANSLATOR = "MarianMTModel"  # what a translation recipe trains unless it says otherwise

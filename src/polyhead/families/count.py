@@ -139,7 +139,7 @@ def costs(kind: Family, model: Any, *, length: int | None = None) -> Costs:
         made = sum(product(m) for m in crossing(decoder)) if decoder is not None else 0
         products = products_of(encoder) * source + made * source + embedded(embed, source)
         alone = 0 if decoder is not None else headed(kind, model.head, source)
-        work.append(Work("encoder", source, products + alone, looked(encoder, source)))
+        work.append(Work("encoder", source, products + alone, looked(encoder, source) + probed(model.head, source)))
     for reads, architecture in kind.towers.items():
         tower = costs(family(architecture), getattr(model, reads), length=n if reads == "text" else None)
         vectors = 2 * model.config.d_shared if reads == "text" else 0
@@ -293,7 +293,13 @@ def headed(kind: Family, head: nn.Module, n: int) -> int:
     """Of the head, over n places."""
     if kind.does in UNUSED:
         return 0
-    return sum(product(module) for module in head.modules()) * (1 if kind.does in ONCE else n)
+    of_places, whole = set(crossing(head)), kind.does in ONCE
+    return sum(product(module) * (n if module in of_places or not whole else 1) for module in head.modules())
+
+
+def probed(head: nn.Module, n: int) -> int:
+    """Operations of attention itself in a head that looks at n places by a probe."""
+    return sum(4 * queries(layer) * n for layer in head.modules() if isinstance(layer, CrossAttention))
 
 
 def queries(layer: Attention) -> int:

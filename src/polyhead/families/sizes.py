@@ -322,10 +322,26 @@ CLIP = {
     "clip.l14-336": clip("427.94M", 14, 336, CLIP_LARGE),
 }
 
+
+def siglip(said: str, side: int, patch: int, deep: tuple[int, ...], length: int = 64) -> Size:
+    """Two towers of one shape, of which the image's reads so many pixels in patches of so many."""
+    shape = dict(zip(BOTH, deep, strict=True))
+    image = {**shape, "patch_size": (patch, patch), "image_size": (side, side)}
+    source = "Zhai et al. 2023 and its release; parameters of OpenCLIP's model profile"
+    return Size("SiglipModel", said, source, {"text": {**shape, "max_len": length}, "image": image})
+
+
+SIGLIP = {
+    "siglip.b16": siglip("203.16M", 224, 16, (12, 768, 12, 3072)),
+    "siglip.l16-256": siglip("652.15M", 256, 16, (24, 1024, 16, 4096)),
+    "siglip.so400m14": siglip("877.36M", 224, 14, (27, 1152, 16, 4304), 16),
+    "siglip.so400m14-384": siglip("877.96M", 384, 14, (27, 1152, 16, 4304)),
+}
+
 SIZES: dict[str, Size] = {
     **GPT2, **GPT3, **MEGATRON, **TNLG, **BLOOM, **BERT, **ROBERTA, **DISTILBERT, **ELECTRA, **TRANSFORMER, **BART,
     **T5, **FLAN, **MT5, **LLAMA, **LLAMA2, **LLAMA3, **QWEN2, **QWEN3, **MISTRAL, **MIXTRAL,
-    **SWITCH, **VIT, **DEIT, **CLIP, **WHISPER,
+    **SWITCH, **VIT, **DEIT, **CLIP, **SIGLIP, **WHISPER,
 }  # fmt: skip
 USUAL = ("bert.base", "gpt2.small")  # an encoder and a decoder that speeds are told of
 

@@ -78,8 +78,8 @@ class Tokenizer:
 
     `config` is what tokenizer_config.json says, kept as it was read. It names the special tokens, and its
     split_special_tokens, which is on in all that is trained here, makes a special token that a person types mere text.
-    `template`: what chat_template.jinja says, where a chat template stands in a file of its own. `fill`: how many tokens
-    `read` fills a text up to, for a model that reads what fills it as well.
+    `template`: what chat_template.jinja says, where a chat template stands in a file of its own. `fill`: how many
+    tokens `read` fills a text up to, for a model that reads what fills it as well.
     """
 
     fill: int | None = None

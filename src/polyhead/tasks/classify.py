@@ -55,12 +55,7 @@ class Classifier:
         able(loaded, ("labels", "image labels"), "classify", reads=("text", "image"))
         self.names: tuple[str, ...] = loaded.config.labels
         self.several = loaded.raw.get("problem_type") == SEVERAL if several is None else several
-        self.thresholds = thresholds(chosen_for(loaded) if threshold is None else threshold, self.names)
-        if threshold is not None and not self.several:
-            raise ArgumentError(
-                "threshold is of labels that may hold together, but this model gives the likeliest one; leave it out, "
-                "or say that several may hold"
-            )
+        self.thresholds = agreed(threshold, chosen_for(loaded), self.names, several=self.several)
         self.loaded, self.model = loaded, loaded.packed
 
     def __call__(self, items: Sequence[Any], *, progress: Callable[[int], None] | None = None) -> list[Classification]:
@@ -129,24 +124,38 @@ class Asked(Classifier):
     learned none: by what share it gives the text that says each (Radford et al. 2021, section 3.1).
 
     labels: their names. templates: the texts, in which {} is the name; of several, the vectors are averaged (3.1.4).
+    several, threshold: as of other classifiers, where the model judges each pair by itself (SigLIP).
     """
 
-    def __init__(self, loaded: Loaded, labels: Sequence[str], *, templates: Sequence[str] = TEMPLATES):
+    def __init__(
+        self,
+        loaded: Loaded,
+        labels: Sequence[str],
+        *,
+        templates: Sequence[str] = TEMPLATES,
+        several: bool | None = None,
+        threshold: float | Mapping[str, float] | None = None,
+    ):
         self.space = Space(loaded, "classify")
         self.names = tuple(label.strip() for label in labels)
         if "" in self.names or len(set(self.names)) < max(len(self.names), 2):
             raise ArgumentError(f"labels must be two or more names, each another one; found {', '.join(labels)}")
         if wrong := [template for template in templates if "{}" not in template] or ([""] if not templates else []):
             raise ArgumentError(f"A template must hold {{}}, where the label stands; found '{wrong[0]}'")
-        self.several, self.thresholds, self.loaded = False, dict.fromkeys(self.names, 0.5), loaded
+        self.several, self.loaded = bool(several), loaded
+        if self.several and not self.space.by_itself:
+            raise ArgumentError(
+                "Labels that this model is asked for share one probability among them, so that several cannot hold;"
+                " leave several out"
+            )
+        self.thresholds = agreed(threshold, 0.5, self.names, several=self.several)
         said = [template.replace("{}", name) for name in self.names for template in templates]
         means = self.space.texts(said).reshape(len(self.names), len(templates), -1).mean(1)
         self.asked = means / np.linalg.norm(means, axis=1, keepdims=True)  # [L, E]
 
     def parts(self, items: Sequence[Any], progress: Callable[[int], None] | None) -> list[tuple[str, Tensor]]:
         """Each image's name and its labels' shares, [1, L]."""
-        cosines = torch.from_numpy(self.space.images(items, progress) @ self.asked.T).double()
-        shares = (self.space.scale * cosines).softmax(-1)
+        shares = torch.from_numpy(self.space.shares(self.space.images(items, progress) @ self.asked.T))
         return [(called(item, i), row[None]) for i, (item, row) in enumerate(zip(items, shares, strict=True))]
 
 
@@ -163,9 +172,10 @@ def classifier(
     if not loaded.family.towers:
         made = Classifier(loaded, several=several, threshold=threshold)
         if labels is not None or templates is not None:
+            names = f"{', '.join(made.names[:10])}{' ...' if len(made.names) > 10 else ''}"
             raise ArgumentError(
-                "labels and templates are for a model that reads texts and images (CLIP);"
-                f" {loaded.folder or 'this one'} has labels of its own: {', '.join(made.names[:10])}{' ...' if len(made.names) > 10 else ''}"
+                "labels and templates are for a model that reads texts and images (CLIP, SigLIP);"
+                f" {loaded.folder or 'this one'} has labels of its own: {names}"
             )
         return made
     if labels is None:
@@ -173,12 +183,8 @@ def classifier(
             f"{loaded.folder or 'This model'} has no labels of its own; say which there are, as in"
             " labels=('cat', 'dog') or --labels cat,dog"
         )
-    if several or threshold is not None:
-        raise ArgumentError(
-            "Labels that are asked for share one probability among them, so that several and threshold say nothing;"
-            " leave them out"
-        )
-    return Asked(loaded, labels, templates=TEMPLATES if templates is None else templates)
+    how = TEMPLATES if templates is None else templates
+    return Asked(loaded, labels, templates=how, several=several, threshold=threshold)
 
 
 def labels_table(found: LabelScores) -> str:
@@ -206,6 +212,23 @@ def chosen_for(loaded: Loaded) -> float | dict[str, float]:
         raise CheckpointError(
             f"{path} is no table of this model's labels and thresholds ({wrong}); delete it."
         ) from None
+    return found
+
+
+def agreed(
+    threshold: float | Mapping[str, float] | None,
+    otherwise: float | Mapping[str, float],
+    names: Sequence[str],
+    *,
+    several: bool,
+) -> dict[str, float]:
+    """The threshold of each label: those that were given, which only several labels have, or the others."""
+    found = thresholds(otherwise if threshold is None else threshold, names)
+    if threshold is not None and not several:
+        raise ArgumentError(
+            "threshold is of labels that may hold together, but this model gives the likeliest one; leave it out, "
+            "or say that several may hold"
+        )
     return found
 
 

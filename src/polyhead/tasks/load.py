@@ -166,6 +166,8 @@ def load(name: str | Path, *, precision: Precision = "fp32", device: Device = "c
     model = read_model(folder, raw, kind, dtype)
     inputs = {"tokenizer": None, **{name: load(folder) for name, load in READERS[kind.reads].items()}}
     fits(inputs["tokenizer"], model, folder)
+    if getattr(model.config, "filled", False):
+        inputs["tokenizer"].fill = cast(Any, model.config).max_len
     shows(inputs.get("images"), model, folder)
     generation = read_json(folder / "generation_config.json") if (folder / "generation_config.json").is_file() else {}
     told = {"raw": raw, "generation": generation, "folder": folder, "precision": precision}

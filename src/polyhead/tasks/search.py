@@ -24,7 +24,8 @@ TOP = 10
 @dataclass(frozen=True)
 class Hit:
     """One of those that were looked among: the text, or the image's file or number; its cosine with what was asked,
-    from -1 to 1; and, where asked for, its share, which the model would give it among all of them."""
+    from -1 to 1; and, where asked for, the share that the model gives it among all of them, or, of a model that judges
+    each pair by itself (SigLIP), the probability that both go together."""
 
     item: str
     score: float
@@ -90,7 +91,7 @@ class Searcher:
         for name, vector in zip(names, vectors, strict=True):
             cosines = among.vectors @ vector  # [n]
             order = nearest(cosines, top)
-            parts = softmax(self.space.scale * cosines)[order] if shares else [None] * len(order)
+            parts = self.space.shares(cosines)[order] if shares else [None] * len(order)
             hits = (
                 Hit(among.names[i], float(cosines[i]), None if part is None else float(part))
                 for i, part in zip(order, parts, strict=True)
@@ -106,11 +107,6 @@ def nearest(cosines: NDArray[np.float32], top: int) -> NDArray[np.int64]:
     least = np.partition(cosines, len(cosines) - top)[len(cosines) - top]
     some = np.flatnonzero(cosines >= least)
     return some[np.argsort(-cosines[some], kind="stable")][:top]
-
-
-def softmax(scores: NDArray[np.floating]) -> NDArray[np.float64]:
-    scores = np.exp(scores.astype(np.float64) - scores.max())
-    return scores / scores.sum()
 
 
 def several(given: Any) -> list[Any]:
@@ -165,9 +161,10 @@ def search(
     text, image  what is asked, one of the two: a text, or an image (a file, a PIL image or an array); or several.
     among        a folder of images, an image's file or a file of texts, one a line; a list of images (Paths, PIL images
                  or arrays) or of texts (str).
-    model        a folder of CLIP's kind, or what `load` returned.
+    model        a folder of CLIP or SigLIP, or what `load` returned.
     top          how many of the nearest are given.
-    shares       whether each gets the share that the model would give it among all, its softmax.
+    shares       whether each gets the share that the model would give it among all, its softmax; of a model that judges
+                 each pair by itself, its probability.
     index        a file in which images' vectors are kept; only new and changed images are read again. Without `among`,
                  all its images are searched.
     Raises ArgumentError, DataError for an image that cannot be read, CheckpointError and WriteError.

@@ -42,9 +42,18 @@ class Space:
         return self.loaded.config.d_shared
 
     @property
-    def scale(self) -> float:
-        """What the model learned to multiply cosines by, before it makes shares of them."""
-        return float(numbers(cast(Any, self.loaded.model).head.scale.detach().double().exp()))
+    def by_itself(self) -> bool:
+        """Whether the model says of each pair by itself whether it goes together (SigLIP); else texts, or images, share
+        one probability (CLIP)."""
+        return cast(Any, self.loaded.model).head.bias is not None
+
+    def shares(self, cosines: NDArray[np.floating]) -> NDArray[np.float64]:
+        """The probabilities that the model makes of cosines [..., n]: shares of each n, or of each pair by itself."""
+        head = cast(Any, self.loaded.model).head
+        scale, bias = (None if x is None else numbers(x.detach().double().cpu()) for x in (head.scale, head.bias))
+        assert scale is not None
+        scores = scale.exp() * torch.from_numpy(cosines).double()
+        return (scores.softmax(-1) if bias is None else (scores + bias).sigmoid()).numpy()
 
     @torch.inference_mode()
     def texts(self, texts: Sequence[str], progress: Progress | None = None) -> Vectors:
@@ -56,8 +65,10 @@ class Space:
         readings = [tokenizer.read(text) for text in cleaned]
         windows = [part for i, each in enumerate(readings) for part in windows_of(each, tower.config.max_len, of=i)]
         found, left = np.zeros((len(texts), self.width), np.float32), Counter(each.of for each in windows)
-        for batch in sorted_batches([len(each.ids) for each in windows], budget=BATCH_TOKENS, rows=ROWS):
-            ids, lengths = (x.to(self.loaded.device) for x in pad([windows[i].ids for i in batch], tokenizer.pad_id))
+        rows, fill = [each.ids for each in windows], tokenizer.fill or 0
+        rows = [[*ids, *[tokenizer.pad_id] * (fill - len(ids))] for ids in rows]
+        for batch in sorted_batches([len(ids) for ids in rows], budget=BATCH_TOKENS, rows=ROWS):
+            ids, lengths = (x.to(self.loaded.device) for x in pad([rows[i] for i in batch], tokenizer.pad_id))
             np.add.at(found, [windows[i].of for i in batch], unit(tower(ids, lengths)))
             left.subtract(windows[i].of for i in batch)
             if progress and (done := sum(left[of] == 0 for of in {windows[i].of for i in batch})):

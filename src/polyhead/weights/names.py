@@ -32,7 +32,7 @@ class Names:
     """
 
     modules: Mapping[str, str | Part]
-    tensors: Mapping[str, str] = field(default_factory=dict[str, str])
+    tensors: Mapping[str, str | Part] = field(default_factory=dict[str, "str | Part"])
     copies: Mapping[str, str] = field(default_factory=dict[str, str])
     prefix: str = ""
     spellings: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -41,7 +41,8 @@ class Names:
     def locate(self, ours: str) -> Part:
         """Where the model's tensor `ours` lives in a file; KeyError if the table does not say."""
         if ours in self.tensors:
-            return Part(self.tensors[ours])
+            found = self.tensors[ours]
+            return found if isinstance(found, Part) else Part(found)
         module, _, kind = ours.rpartition(".")
         place = re.search(r"\.(\d+)\.", module)
         row = module if place is None else f"{module[: place.start()]}.{{i}}.{module[place.end() :]}"
@@ -60,6 +61,7 @@ class Names:
             modern = f"{stem}.{self.spellings[ending]}" if ending in self.spellings else name
             result[modern] = name
         if self.prefix and not any(name.startswith(self.prefix) for name in result):
-            outside = {entry for entry in (*self.tensors.values(), *self.copies) if not entry.startswith(self.prefix)}
+            named = (entry.name if isinstance(entry, Part) else entry for entry in self.tensors.values())
+            outside = {entry for entry in (*named, *self.copies) if not entry.startswith(self.prefix)}
             result = {name if name in outside else self.prefix + name: spelt for name, spelt in result.items()}
         return result
