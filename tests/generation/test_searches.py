@@ -226,7 +226,7 @@ def test_a_wide_beam_finds_the_best_answer_that_holds_a_phrase(toy):
     assert (tokens + [END] * finished, score) == (best[1][1:], pytest.approx(best[0], abs=1e-5))
 
 
-# --- contrastive search: Su et al. 2022, equation 5 ------------------------------------------------------------------
+# --- contrastive search: Su et al. 2022 ----------------------------------------------------------------------------
 
 
 class Vectors:

@@ -1,4 +1,4 @@
-"""Contrastive search as its paper writes it (Su et al., 2022, section 4.1), every vector made anew by transformers."""
+"""Contrastive search as its paper writes it (Su et al., 2022), every vector made anew by transformers."""
 
 from __future__ import annotations
 

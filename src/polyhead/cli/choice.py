@@ -29,7 +29,7 @@ Groups = Annotated[
     ),
 ]
 Diversity = Annotated[
-    float | None, typer.Option("--diversity", show_default="0.5", help="How much groups avoid each other's words.")
+    float | None, typer.Option("--diversity", show_default="1.0", help="How much groups avoid each other's words.")
 ]
 Force = Annotated[
     list[str] | None,
@@ -124,7 +124,7 @@ class Wanted:
         if self.groups is not None:
             width = self.beam or max(like.width, self.groups, n_best)
             width = width if self.beam else -(-width // self.groups) * self.groups
-            penalty = 0.5 if self.diversity is None else self.diversity
+            penalty = 1.0 if self.diversity is None else self.diversity
             return DiverseBeam(width, groups=self.groups, penalty=penalty, **how)
         if self.force:
             words = [tuple(text.split("|")) for text in self.force]

@@ -21,7 +21,7 @@ from polyhead.generation.search import Call, Choice, Hypothesis, State, as_list,
 class Contrastive:
     """Of the `top_k` likeliest tokens the one with the best (1 - alpha) * probability - alpha * likeness, which is the
     largest cosine between the vector that the model makes of the token and those of the row before it, the prompt
-    included (Su et al., 2022, section 4.1). An alpha of 0 is greedy search.
+    included (Su et al., 2022). An alpha of 0 is greedy search.
 
     The step must tell its vectors, `hidden`. All k tokens are tried, so a step costs as much as one of a beam of k.
     `scored` gives every answer its log-probability.

@@ -22,7 +22,7 @@ from polyhead.generation.search import Call, Choice, Hypothesis, State
 @dataclass(frozen=True)
 class DiverseBeam(Beam):
     """Beam search in `groups` of width / groups rows each, one after the other at every step (Vijayakumar et al.,
-    2016, with the Hamming diversity of its section 5): a token costs a group `penalty` for each row of the groups
+    2016, with Hamming diversity): a token costs a group `penalty` for each row of the groups
     before it that goes on with it at the same place.
 
     Each group is a beam of its own, with its own pool; a group of one row is greedy. The `n_best` answers are the best
@@ -30,7 +30,7 @@ class DiverseBeam(Beam):
     """
 
     groups: int = field(default=2, kw_only=True)
-    penalty: float = field(default=0.5, kw_only=True)
+    penalty: float = field(default=1.0, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -16,7 +16,7 @@ from polyhead.generation.loop import Step
 
 
 class Guided:
-    """Two steps as one, for `generate` (Sanchez et al., 2023, section 2.2). `scale` 1 is the first alone.
+    """Two steps as one, for `generate` (Sanchez et al., 2023). `scale` 1 is the first alone.
 
     step: reads the prompts of the call, [B, start]. other: reads `negative` [B, u] in their place, and has its own
     cache. Under a beam what comes out is made log-probabilities again.

@@ -1,6 +1,6 @@
 """Beam search whose candidates are drawn: a continuation's chance is its share of the probability of all of its source.
 
-Drawn without putting back: the K largest of log-probability + Gumbel noise (Kool et al., 2019, section 2.3).
+Drawn without putting back: the K largest of log-probability + Gumbel noise (Kool et al., 2019).
 """
 
 from __future__ import annotations

@@ -110,7 +110,7 @@ class Sample:
     - `top_p`: the fewest that hold this share of the probability (Holtzman et al., 2020, section 3.1);
     - `min_p`: those at least this likely beside the likeliest (Nguyen et al., 2024);
     - `typical_p`: the fewest that hold this share and are nearest to the entropy in surprise (Meister et al., 2023);
-    - `epsilon_cutoff`: those at least this likely (Hewitt et al., 2022, section 4);
+    - `epsilon_cutoff`: those at least this likely (Hewitt et al., 2022);
     - `eta_cutoff`: the same, but less strict where many tokens are possible (the same).
 
     `n_best` answers are drawn for each source and come in the order drawn. The draws depend on (seed, number of the
