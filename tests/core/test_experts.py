@@ -297,7 +297,7 @@ def test_watching_sees_routes_beside_attention_and_changes_no_bit() -> None:
     assert (route.scores.shape, route.chosen.shape) == ((2, 6, 3), (2, 6, 2))
 
 
-def test_who_edits_a_score_sends_words_elsewhere() -> None:
+def test_who_edits_a_score_sends_words_elsewhere_also_from_behind_another() -> None:
     made, x = mixture(Experts(n=3)), torch.randn(1, 5, 12, dtype=torch.float64)
 
     class Pushing(Routes):
@@ -305,11 +305,10 @@ def test_who_edits_a_score_sends_words_elsewhere() -> None:
             pushed = x + 100 * torch.tensor([0.0, 0.0, 1.0]) if place == "router" else x
             return super().see(at, place, pushed)
 
-    routes = Pushing()
-    found = made(x, Run(observer=routes))
     last: Any = made.experts[2]
-    torch.testing.assert_close(found, last(x, Run()))
-    assert routes.routes[0].chosen.tolist() == [[[2]] * 5]
+    for routes in (Pushing(), Routes(outer=Pushing())):
+        torch.testing.assert_close(made(x, Run(observer=routes)), last(x, Run()))
+        assert routes.routes[0].chosen.tolist() == [[[2]] * 5]
 
 
 def test_experts_are_packed_and_their_router_is_not() -> None:

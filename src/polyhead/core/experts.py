@@ -88,10 +88,13 @@ class Mixture(nn.Module):
         order = owners.argsort(stable=True)  # those without an expert first
         rows = x.flatten(0, 1)[order // chosen.shape[-1]]
         counts: Any = torch.bincount(owners + 1, minlength=self.how.n + 1)
-        alone, *pieces = torch.split(rows, counts.tolist())
-        read = zip(self.experts, pieces, strict=True)
-        made = torch.cat([torch.zeros_like(alone), *(expert(piece, run) for expert, piece in read if len(piece))])
-        return made[order.argsort()].view(*chosen.shape, x.shape[-1])
+        start, *taken = counts.tolist()
+        made = [torch.zeros_like(rows[:start])]
+        for expert, n in zip(self.experts, taken, strict=True):
+            if n:
+                made.append(expert(rows[start : start + n], run))
+                start += n
+        return torch.cat(made)[order.argsort()].view(*chosen.shape, x.shape[-1])
 
 
 def with_room(chosen: Tensor, n: int, capacity: int) -> Tensor:
@@ -100,8 +103,7 @@ def with_room(chosen: Tensor, n: int, capacity: int) -> Tensor:
     Padding counts like any token, as in the reference; on the right it comes last and takes nobody's room. A call sees
     only its own tokens: with a cache, those that were read before have no part in what is full.
     """
-    _, T, k = chosen.shape
-    if T * k <= capacity:
+    if chosen.shape[1] <= capacity:  # a token goes to an expert once
         return chosen
     asked = chosen.flatten(1)  # [B, T*k]
     place = F.one_hot(asked, n).cumsum(1).gather(-1, asked[..., None])  # in the queue of its expert, from 1
