@@ -16,6 +16,9 @@ from polyhead.errors import ArgumentError
 from polyhead.families import family
 from polyhead.generation import (
     Beam,
+    ConstrainedBeam,
+    Contrastive,
+    DiverseBeam,
     EndToken,
     Forbid,
     Greedy,
@@ -24,6 +27,7 @@ from polyhead.generation import (
     NoRepeatNgram,
     RepetitionPenalty,
     Sample,
+    SampledBeam,
     generate,
 )
 from polyhead.generation.continuous import Engine, Handle, Request
@@ -46,6 +50,9 @@ SEARCHES = [
     Sample(seed=1, n_best=3),
     Beam(3, n_best=2),
     Beam(2, length_penalty=0.0, early_stopping=True),
+    DiverseBeam(3, groups=3, penalty=0.7),
+    ConstrainedBeam(3, forced=[[(4, 9)]]),
+    SampledBeam(2, draw=Sample(1.2, seed=6)),
 ]
 RULES = [[], [], [RepetitionPenalty(1.3)], [NoRepeatNgram(2), Forbid([5])]]
 
@@ -255,6 +262,8 @@ def test_what_could_never_be_answered_is_refused(gpt2: nn.Module) -> None:
     serving.submit(some(1, 30, 10)[0])
     with pytest.raises(ArgumentError, match="the engine 3 rows"):
         serving.submit(some(1, 3, 4, search=Beam(4))[0])
+    with pytest.raises(ArgumentError, match="answered by Greedy, Sample or a kind of Beam, but"):
+        serving.submit(some(1, 3, 4, search=Contrastive())[0])
     with pytest.raises(ArgumentError, match="with at least one token"):
         serving.submit(Request([], 4))
     with pytest.raises(ArgumentError, match="max_new is 0"):

@@ -105,7 +105,9 @@ def rows_of(search: Search) -> int:
         return 1
     if isinstance(search, Sample | Beam):
         return search.n_best if isinstance(search, Sample) else search.width
-    raise ArgumentError(f"Requests are answered by Greedy, Sample or Beam, but the search of this one is {search}.")
+    raise ArgumentError(
+        f"Requests are answered by Greedy, Sample or a kind of Beam, but this one's search is {search}."
+    )
 
 
 class Engine:
