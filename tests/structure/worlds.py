@@ -86,6 +86,13 @@ def chat(folder: Path) -> None:
     (folder / "chatml.jinja").write_text(CHATML, encoding="utf-8")
 
 
+def convert(folder: Path) -> None:
+    in_folder(folder / "my-encoder", "BertModel")
+    old = folder / "my-old-model"
+    torch.save(in_folder(old, "BertModel").state_dict(), old / "pytorch_model.bin")
+    (old / "model.safetensors").unlink()
+
+
 def learn(folder: Path) -> None:
     decoder_in_folder(folder / "my-writer", "GPT2LMHeadModel")
 
@@ -166,6 +173,7 @@ WORLDS: dict[str, Callable[[Path], object]] = {
     "chat": chat,
     "classify": classify,
     "complete": complete,
+    "convert": convert,
     "embed": embed,
     "evaluate": evaluate,
     "heads": heads,

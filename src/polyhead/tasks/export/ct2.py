@@ -156,7 +156,8 @@ def hearer(loaded: Loaded) -> Model:
         "alignment_heads": says.get("alignment_heads") or later,
         **settings(model.decoder),
     }
-    return Model("WhisperSpec", 3, variables, config, {"vocabulary": words})
+    name = f"{loaded.family.model_type.capitalize()}Spec"  # models of speech are called by their own names there
+    return Model(name, 3, variables, config, {"vocabulary": words})
 
 
 # ------------------------------------------------------------------------------------------------------------ variables

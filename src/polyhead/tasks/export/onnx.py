@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from polyhead.core import Run
+from polyhead.core import Run, Stack
+from polyhead.core.mlp import MLP
 from polyhead.core.rotary import Rotary
 from polyhead.errors import ArgumentError, extra
 from polyhead.tasks.export.onnx_file import write_graphs
@@ -26,6 +27,7 @@ from polyhead.tasks.load import Loaded
 
 Axes = dict[int, str]
 B, T, P, S = "batch_size", "sequence_length", "past_sequence_length", "encoder_sequence_length"
+OF = ("decoder", "encoder")  # whose keys and values a layer of a decoder holds: its own, and of what it reads
 ALL = "total_sequence_length"  # of the past and of what is read now
 OPSET = 18
 #  what torch says while it traces, and is meant or its own
@@ -37,8 +39,8 @@ QUIET = (
 
 @dataclass(frozen=True)
 class Graph:
-    """What is traced into one file: a module, examples of its inputs with those of their axes that vary, and what it
-    gives."""
+    """What is traced into one file: a module, examples of its inputs with those of their axes that vary, and the names
+    of what it gives."""
 
     file: str
     module: nn.Module
@@ -47,11 +49,23 @@ class Graph:
 
 
 def graphs(loaded: Loaded) -> list[Graph]:
-    """The graphs of a model. Raises ArgumentError for one that cannot be traced."""
+    """The graphs of a model. Raises ArgumentError for one whose computation depends on what it reads."""
+    if any(isinstance(module, Stack) and not is_plain(module) for module in loaded.model.modules()):
+        raise ArgumentError(
+            f"{loaded.folder or 'The model'} holds mixtures of experts, which no graph has here: a router sends every"
+            " word elsewhere; polyhead runs such a model itself"
+        )
+    if loaded.family.towers:
+        towers = {"text_model.onnx": loaded.tower("text"), "vision_model.onnx": loaded.tower("image")}
+        return [encoder(traceable(tower.model), tower, file) for file, tower in towers.items()]
     model = traceable(loaded.model)
-    if hasattr(model, "encode") and hasattr(model, "decode"):
-        return encoder_decoder(model, loaded)
-    return [decoder(model, loaded) if hasattr(model, "decode") else encoder(model, loaded)]
+    if not hasattr(model, "decode"):
+        return [encoder(model, loaded)]
+    return encoder_decoder(model, loaded) if hasattr(model, "encode") else [decoder(model, loaded)]
+
+
+def is_plain(stack: Stack) -> bool:
+    return all(isinstance(cast(Any, block).mlp, MLP) for block in stack.blocks)
 
 
 def write(folder: Path, some: Sequence[Graph]) -> None:
@@ -66,7 +80,7 @@ def traced(graph: Graph) -> Any:
     level = told.level
     told.setLevel(logging.ERROR)  # it warns that torchvision is not there, which nothing here is made of
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.no_grad():
             for of_torch in QUIET:
                 warnings.filterwarnings("ignore", of_torch)
             program: Any = torch.onnx.export(
@@ -84,6 +98,16 @@ def traced(graph: Graph) -> Any:
     return program.model
 
 
+def ids(*shape: int) -> Tensor:
+    """An example of numbers of words, or of a mask."""
+    return torch.ones(shape, dtype=torch.long)
+
+
+def zeros(model: nn.Module, *shape: int) -> Tensor:
+    """An example of numbers in the model's own type."""
+    return torch.zeros(shape, dtype=next(model.parameters()).dtype)
+
+
 def real(mask: Tensor) -> Tensor:
     """[B, S] of ones and zeros -> what may be looked at, [B, 1, 1, S]."""
     return (mask != 0)[:, None, None]
@@ -93,46 +117,48 @@ def real(mask: Tensor) -> Tensor:
 
 
 class EncoderGraph(nn.Module):
-    def __init__(self, model: Any, does: str, reads: str):
+    """What is read, its mask [B, T] where it may be padded, kinds [B, T] -> what `answer` makes of the vectors."""
+
+    def __init__(self, model: Any, answer: Callable[[Tensor, Tensor], tuple[Tensor, ...]]):
         super().__init__()
-        self.model, self.does, self.reads = model, does, reads
+        self.model, self.answer = model, answer
 
     def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
         x, *rest = given
-        mask = real(rest[0]) if rest else None
-        more = {"kinds": rest[1]} if len(rest) > 1 else {}
-        vectors = self.model.encode(x, Run(mask=mask, observer=Plain()), **more)
-        if self.does == "memory":
-            return (vectors,)
-        if self.does.endswith("vectors"):
-            head = self.model.head
-            return (vectors, head.pooled(vectors)) if isinstance(head.dense, nn.Linear) else (vectors,)
-        scores = self.model.head(vectors)
-        return (scores[..., 0], scores[..., 1]) if self.does == "spans" else (scores,)
+        mask, more = (real(rest[0]) if rest else None), dict(zip(("kinds",), rest[1:], strict=False))
+        return self.answer(self.model.encode(x, Run(mask=mask, observer=Plain()), **more), x)
 
 
 def encoder(model: Any, loaded: Loaded, file: str = "model.onnx") -> Graph:
-    kind, c = loaded.family, loaded.config
-    does = "memory" if hasattr(model, "decode") else kind.does
+    kind, c = loaded.family, model.config
     match kind.reads:
         case "image":
-            inputs = {"pixel_values": (torch.zeros(2, c.channels, *c.image_size), {0: B})}
+            inputs = {"pixel_values": (zeros(model, 2, c.channels, *c.image_size), {0: B})}
         case "sound":
-            inputs = {"input_features": (torch.zeros(2, c.bands, 2 * c.n_frames), {0: B})}
+            inputs = {"input_features": (zeros(model, 2, c.bands, 2 * c.n_frames), {0: B})}
         case _:
-            inputs = {
-                name: (torch.ones(2, 5, dtype=torch.long), {0: B, 1: T}) for name in ("input_ids", "attention_mask")
-            }
-            if getattr(c, "n_kinds", 1) > 1:
-                inputs["token_type_ids"] = (torch.zeros(2, 5, dtype=torch.long), {0: B, 1: T})
-    outputs = ["logits"]
-    if does == "memory":
-        outputs = ["last_hidden_state"]
-    elif does.endswith("vectors"):
-        outputs = ["last_hidden_state", *(["pooler_output"] if isinstance(model.head.dense, nn.Linear) else [])]
-    elif does == "spans":
-        outputs = ["start_logits", "end_logits"]
-    return Graph(file, EncoderGraph(model, does, kind.reads), inputs, outputs)
+            kinds = ["token_type_ids"] if getattr(c, "n_kinds", 1) > 1 else []
+            inputs = {name: (ids(2, 5), {0: B, 1: T}) for name in ("input_ids", "attention_mask", *kinds)}
+    names, answer = answers(model, "memory" if hasattr(model, "decode") else kind.does, kind.reads)
+    return Graph(file, EncoderGraph(model, answer), inputs, names)
+
+
+def answers(model: Any, does: str, reads: str) -> tuple[list[str], Callable[[Tensor, Tensor], tuple[Tensor, ...]]]:
+    """The names of what a head gives, and how: from vectors and what was read."""
+    head = model.head
+    match does:
+        case "memory":
+            return ["last_hidden_state"], lambda vectors, x: (vectors,)
+        case "vectors" | "image vectors" if isinstance(head.dense, nn.Linear):
+            return ["last_hidden_state", "pooler_output"], lambda vectors, x: (vectors, head.pooled(vectors))
+        case "vectors" | "image vectors":
+            return ["last_hidden_state"], lambda vectors, x: (vectors,)
+        case "shared vector":
+            return [f"{reads}_embeds", "last_hidden_state"], lambda vectors, x: (head(vectors, x), vectors)
+        case "spans":
+            return ["start_logits", "end_logits"], lambda vectors, x: head(vectors).unbind(-1)
+        case _:
+            return ["logits"], lambda vectors, x: (head(vectors),)
 
 
 class DecoderGraph(nn.Module):
@@ -144,31 +170,27 @@ class DecoderGraph(nn.Module):
         self.model, self.placed = model, placed
 
     def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
-        ids, mask = given[:2]
-        held = given[2 + self.placed :]
-        past = Past(list(zip(held[::2], held[1::2], strict=True)), [])
-        torch._check(mask.shape[1] == past.length + ids.shape[1])
-        run = Run(mask=real(mask), positions=given[2] if self.placed else None, cache=past, observer=Plain())  # pyright: ignore
-        out = self.model.head(self.model.decode(ids, run))
-        return out, *(x for pair in past.own.values() for x in pair)
+        words, mask, *rest = given
+        past = Past(pairs(rest[self.placed :]), [])
+        torch._check(mask.shape[1] == past.length + words.shape[1])
+        return said(self.model, words, past, mask=real(mask), positions=rest[0] if self.placed else None)
 
 
 def decoder(model: Any, loaded: Loaded) -> Graph:
     recipe = model.decoder.recipe
     placed = isinstance(recipe.position, Rotary) or model.embed.positions is not None
     inputs: dict[str, tuple[Tensor, Axes]] = {
-        "input_ids": (torch.ones(2, 3, dtype=torch.long), {0: B, 1: T}),
-        "attention_mask": (torch.ones(2, 3 + 4, dtype=torch.long), {0: B, 1: ALL}),
+        "input_ids": (ids(2, 3), {0: B, 1: T}),
+        "attention_mask": (ids(2, 4 + 3), {0: B, 1: ALL}),
+        **({"position_ids": (ids(2, 3), {0: B, 1: T})} if placed else {}),
     }
-    if placed:
-        inputs["position_ids"] = (torch.ones(2, 3, dtype=torch.long), {0: B, 1: T})
-    for i in range(recipe.n_layers):
-        for each in ("key", "value"):
-            past = torch.zeros(2, recipe.kv_heads, 4, recipe.head_width)
-            inputs[f"past_key_values.{i}.{each}"] = past, {0: B, 2: P}
+    held = [f"{i}.{each}" for i in range(recipe.n_layers) for each in ("key", "value")]
+    shape = (2, recipe.kv_heads, 4, recipe.head_width)
+    for name in held:  # an example of its own each: one tensor in two places would be one input
+        inputs[f"past_key_values.{name}"] = zeros(model, *shape), {0: B, 2: P}
     first = "logits" if loaded.family.does == "next word" else "last_hidden_state"
-    present = [f"present.{i}.{each}" for i in range(recipe.n_layers) for each in ("key", "value")]
-    return Graph("model.onnx", DecoderGraph(model, placed), inputs, [first, *present])
+    outputs = [first, *(f"present.{name}" for name in held)]
+    return Graph("model.onnx", DecoderGraph(model, placed), inputs, outputs)
 
 
 class FirstGraph(nn.Module):
@@ -180,12 +202,9 @@ class FirstGraph(nn.Module):
         self.model = model
 
     def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
-        ids, memory, *mask = given
-        torch._check(ids.shape[0] == memory.shape[0])
-        past, rule = Past([], []), real(mask[0]) if mask else None
-        run = Run(memory=memory, memory_mask=rule, cache=past, observer=Plain())  # pyright: ignore
-        out = self.model.head(self.model.decode(ids, run))
-        return out, *(x for i in past.own for x in (*past.own[i], *past.memory[i]))
+        words, memory, *mask = given
+        torch._check(words.shape[0] == memory.shape[0])
+        return said(self.model, words, Past([], []), memory=memory, memory_mask=real(mask[0]) if mask else None)
 
 
 class NextGraph(nn.Module):
@@ -197,37 +216,50 @@ class NextGraph(nn.Module):
         self.model, self.masked = model, masked
 
     def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
-        ids, held = given[0], given[1 + self.masked :]
-        pairs = list(zip(held[::2], held[1::2], strict=True))
-        torch._check(ids.shape[0] == held[0].shape[0])
-        torch._check(ids.shape[0] == held[2].shape[0])
-        past, rule = Past(pairs[::2], pairs[1::2]), real(given[1]) if self.masked else None
-        run = Run(memory=held[0], memory_mask=rule, cache=past, observer=Plain())  # pyright: ignore
-        out = self.model.head(self.model.decode(ids, run))
-        return out, *(x for pair in past.own.values() for x in pair)
+        words, *rest = given
+        held = pairs(rest[self.masked :])
+        for key, _ in held:
+            torch._check(words.shape[0] == key.shape[0])
+        mask, memory = real(rest[0]) if self.masked else None, held[1][0]  # all that is made of a memory is held
+        return said(self.model, words, Past(held[::2], held[1::2]), memory=memory, memory_mask=mask)
 
 
 def encoder_decoder(model: Any, loaded: Loaded) -> list[Graph]:
-    recipe, masked = model.decoder.recipe, loaded.family.reads != "sound"
-    frames = {} if masked else {1: loaded.config.n_frames}
-    n = loaded.config.n_frames if frames else 5
-    source: Axes = {0: B} if frames else {0: B, 1: S}
-    ids = {"input_ids": (torch.ones(2, 3, dtype=torch.long), {0: B, 1: T})}
-    mask = {"encoder_attention_mask": (torch.ones(2, n, dtype=torch.long), source)} if masked else {}
-    memory = {"encoder_hidden_states": (torch.zeros(2, n, recipe.d_model), source)}
-    layers, each = range(recipe.n_layers), ("key", "value")
-    present = [f"present.{i}.{of}.{kind}" for i in layers for of in ("decoder", "encoder") for kind in each]
+    recipe, padded = model.decoder.recipe, loaded.family.reads != "sound"
+    n = 5 if padded else loaded.config.n_frames  # places of an example's memory
+    words = {"input_ids": (ids(2, 3), {0: B, 1: T})}
+    memory = {"encoder_hidden_states": (zeros(model, 2, n, recipe.d_model), along(1, padded))}
+    mask = {"encoder_attention_mask": (ids(2, n), along(1, padded))} if padded else {}
+    names = [f"{i}.{of}.{each}" for i in range(recipe.n_layers) for of in OF for each in ("key", "value")]
     past: dict[str, tuple[Tensor, Axes]] = {}
-    for name in present:
-        own = ".decoder." in name
-        shape = (2, recipe.kv_heads, 4 if own else n, recipe.head_width)
-        axes: Axes = {0: B, 2: P} if own else {0: B} if frames else {0: B, 2: S}
-        past[name.replace("present", "past_key_values")] = torch.zeros(shape), axes
+    for name in names:
+        own = OF[0] in name
+        example = zeros(model, 2, recipe.kv_heads, 4 if own else n, recipe.head_width)
+        past[f"past_key_values.{name}"] = example, {0: B, 2: P} if own else along(2, padded)
+    first, later = ["logits", *(f"present.{x}" for x in names)], [f"present.{x}" for x in names if OF[0] in x]
     return [
         encoder(model, loaded, "encoder_model.onnx"),
-        Graph("decoder_model.onnx", FirstGraph(model), {**ids, **memory, **mask}, ["logits", *present]),
+        Graph("decoder_model.onnx", FirstGraph(model), {**words, **memory, **mask}, first),
         Graph(
-            "decoder_with_past_model.onnx", NextGraph(model, masked), {**ids, **mask, **past},
-            ["logits", *(name for name in present if ".decoder." in name)],
+            "decoder_with_past_model.onnx", NextGraph(model, padded), {**words, **mask, **past}, ["logits", *later]
         ),
     ]  # fmt: skip
+
+
+def along(axis: int, padded: bool) -> Axes:
+    """The axes of a memory that vary: how many there are, and how long they are where that is not fixed."""
+    return {0: B, axis: S} if padded else {0: B}
+
+
+def pairs(held: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """Keys and values, which take turns, side by side."""
+    return list(zip(held[::2], held[1::2], strict=True))
+
+
+def said(model: Any, words: Tensor, past: Past, **run: Any) -> tuple[Tensor, ...]:
+    """What the head says of the words, then of each layer its keys and values, and those of its memory if it had to
+    make them."""
+    made = not past.memory
+    out = model.head(model.decode(words, Run(cache=cast(Any, past), observer=Plain(), **run)))
+    memory = past.memory if made else {}
+    return out, *(x for i, own in past.own.items() for x in (*own, *memory.get(i, ())))

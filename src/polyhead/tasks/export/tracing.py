@@ -25,8 +25,9 @@ from polyhead.operator.rules import Frame
 
 def traceable(model: nn.Module) -> Any:
     """The model with its tables made. Raises ArgumentError for places whose table depends on the text."""
-    memo = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
-    twin = copy.deepcopy(model, memo)  # modules are new, tensors are shared
+    tensors = (*model.parameters(), *model.buffers())
+    memo = {id(tensor): tensor for tensor in tensors if tensor.device.type == "cpu"}
+    twin = copy.deepcopy(model, memo).cpu()  # modules are new, tensors are shared
     for module in twin.modules():
         if isinstance(getattr(module, "positions", None), nn.Module):
             setattr(module, "positions", Table(module.positions))  # noqa: B010
@@ -175,6 +176,8 @@ class Past:
 
     own: of each layer's own past [B, G, P, K]. memory: of what the decoder reads, made already. Either may be empty.
     """
+
+    finite = True  # a trace cannot search them for what is not
 
     def __init__(self, own: list[tuple[Tensor, Tensor]], memory: list[tuple[Tensor, Tensor]]):
         self.own, self.memory = dict(enumerate(own)), dict(enumerate(memory))
