@@ -116,6 +116,24 @@ def test_a_word_of_chinese_is_the_same_token_wherever_it_stands(bpe: Tokenizer) 
     assert [piece.text for piece in first] == [piece.text for piece in later][-len(first) :]
 
 
+@pytest.mark.parametrize("word", ["come", "didn't come", "北京", "我们在", "Python", "naïve"])
+def test_a_phrase_is_written_as_within_a_text(tokenizer: Tokenizer, word: str) -> None:
+    """Wherever it stands, one of the ways is part of the whole text's ids, and each of them says it and no more."""
+    ways = tokenizer.phrases(f" {word} ")
+    assert [tokenizer.decode(way).strip() for way in ways] == [word] * len(ways)
+    for text in (f"{word}.", f"Tom {word}", f"Tom, {word} it", *([f"他{word}了。"] if word > "\u2e80" else [])):
+        ids = tokenizer.encode(text)
+        assert any(ids[i : i + len(way)] == way for way in ways for i in range(len(ids))), text
+
+
+def test_a_phrase_without_tokens_is_refused() -> None:
+    tokenizer = Tokenizer.train(["I like apples."], size=40, byte_fallback=False)
+    with pytest.raises(ArgumentError, match="The model has no tokens for '苹果', so no answer of its can hold it"):
+        tokenizer.phrases("苹果")
+    with pytest.raises(ArgumentError, match="no tokens for ''"):
+        tokenizer.phrases("  ")
+
+
 def test_the_rarest_characters_stay_outside_but_are_not_lost() -> None:
     texts = [*TEXTS, "罕见的龘"]
     all_in = Tokenizer.train(texts, size=400, coverage=1.0)

@@ -13,7 +13,7 @@ import torch
 import transformers
 
 import polyhead
-from polyhead import ArgumentError, Beam, CheckpointError, Conversation, DataError, Greedy, Sample
+from polyhead import ArgumentError, Beam, CheckpointError, Contrastive, Conversation, DataError, Greedy, Sample
 from polyhead.families import ARCHITECTURES, family
 from polyhead.tasks.chat import Chatter
 from polyhead.tasks.load import load, save
@@ -109,6 +109,16 @@ def test_a_folder_whose_keys_depend_on_the_length_is_read_anew(tmp_path: Path) -
     decoder_in_folder(tmp_path, "LlamaForCausalLM", chats=True, max_position_embeddings=300, rope_parameters=scaling)
     talk = Conversation(tmp_path, max_new=5)
     assert [talk.say(said).remembered for said in SAID[:2]] == [0, 0]
+
+
+def test_a_search_that_needs_every_vector_reads_anew(llama: Path) -> None:
+    talk = Conversation(llama, search=Contrastive(0.6, 3), max_new=12)
+    for said in SAID[:3]:
+        before = talk.messages
+        reply = talk.say(said)
+        assert reply.remembered == 0
+        asked = [*before, {"role": "user", "content": said}]
+        assert reply == polyhead.chat(asked, model=llama, search=Contrastive(0.6, 3), max_new=12)
 
 
 def test_one_call_is_the_first_turn_and_tells_as_it_writes(both: tuple[Any, Path]) -> None:

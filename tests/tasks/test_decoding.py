@@ -191,6 +191,14 @@ def test_a_folder_says_how_it_is_searched(wild: Path, settings: dict[str, Any], 
     assert all(len(found.candidates) == 3 and found.candidates[0].score is not None for found in several)
 
 
+def test_what_is_forced_is_said_or_its_lack_is_told(wild: Path) -> None:
+    words = ["山", ("火", "木")]
+    found = translate(LINES, model=wild, search=ConstrainedBeam(10, n_best=2, words=words), max_new=20)
+    assert all("山" in each.text and ("火" in each.text or "木" in each.text) for each in found)
+    with pytest.warns(UserWarning, match="4 of 4 answers do not hold all that was forced: the limit"):
+        translate(LINES, model=wild, search=ConstrainedBeam(10, words=words), max_new=1)
+
+
 def test_a_stop_string_of_the_folder_ends_an_answer_and_is_left_out(wild: Path) -> None:
     whole = translate(LINES, model=asking(wild, num_beams=1), max_new=20)
     stop = whole[0].text[3:6]
@@ -227,7 +235,9 @@ def test_contrastive_search_is_the_plain_loop_of_transformers_vectors(wild: Path
     translator = Translator(load(wild), search=Contrastive(0.6, 5), max_new=12)
     rows = translator.tokenizer.source.encode_batch(LINES)
     bad = [
-        token for rule in translator.logit_rules(torch.tensor([[5]]), torch.tensor([1])) for token in getattr(rule, "ids", [])
+        token
+        for rule in translator.logit_rules(torch.tensor([[5]]), torch.tensor([1]))
+        for token in getattr(rule, "ids", [])
     ]
     for row, [found] in zip(rows, translator.batch(rows), strict=True):
         assert [*found.tokens, *([1] if found.finished else [])] == contrastive(

@@ -56,6 +56,14 @@ class ConstrainedBeam(Beam):
         more = [[phrase for text in some for phrase in phrases(text)] for some in texts]
         return replace(self, forced=[*self.forced, *more], words=())
 
+    def missing(self, tokens: Sequence[int]) -> int:
+        """How many tokens of the forced phrases an answer lacks; 0: it holds all."""
+        constraints = Constraints(self.forced)
+        held = constraints.start
+        for token in tokens:
+            held = constraints.after(held, token)
+        return constraints.missing(held)
+
     def begin(self, call: Call) -> State:
         if self.words:
             raise ArgumentError(
@@ -71,9 +79,9 @@ Held = tuple[tuple[int, ...] | None, ...]
 class Constraints:
     """How far rows are, a token at a time."""
 
-    def __init__(self, forced: Sequence[Sequence[Phrase]]) -> None:
-        self.forced = forced
-        self.tokens = sorted({token for phrases in forced for phrase in phrases for token in phrase})
+    def __init__(self, forced: Sequence[Sequence[Sequence[int]]]) -> None:
+        self.forced = [[tuple(phrase) for phrase in phrases] for phrases in forced]
+        self.tokens = sorted({token for phrases in self.forced for phrase in phrases for token in phrase})
         self.start: Held = tuple((0,) * len(phrases) for phrases in forced)
         self.after = cache(self._after)
         self.missing = cache(self._missing)
@@ -123,7 +131,7 @@ class ConstrainedBeamState(BeamState):
     def __init__(self, beam: ConstrainedBeam, call: Call) -> None:
         super().__init__(beam, call)
         self.most = beam.width * (1 + max(1, len(call.stop.ids)))
-        self.constraints = Constraints([[tuple(phrase) for phrase in phrases] for phrases in beam.forced])
+        self.constraints = Constraints(beam.forced)
         self.held: list[list[Held]] = [[self.constraints.start] for _ in call.numbers]
         self.short: list[list[tuple[int, float, Hypothesis]]] = [[] for _ in call.numbers]
 

@@ -256,7 +256,7 @@ class Tokenizer:
         words are written without spaces, right behind a word. Raises ArgumentError for a text that has no tokens."""
         text, found = text.strip(), list[list[int]]()
         glued = "。" if text[:1] >= "\u2e80" else ""  # from here on: Chinese, Japanese and their like
-        for before in ("", "a ", glued):
+        for before in ("", "a ", glued) if text else ():
             start, whole = (
                 self.inner.encode(each, add_special_tokens=False).ids for each in (before.strip(), before + text)
             )

@@ -185,7 +185,7 @@ def chat(
     messages: a question, or a list of {"role": "system", "user" or "assistant", "content": text}; where the last is the
     assistant's, the reply goes on with it. model: a folder of a decoder with a chat template, or what `load` returned.
     device, precision: as `load` takes them. max_new: the most tokens of the reply, 512 unless given, within the model's
-    places. search: `Greedy()`, `Beam(...)`, `Sample(...)`; unless given, what the folder's generation_config.json asks
+    places. search: `Greedy()`, `Beam(...)`, ...; unless given, what the folder's generation_config.json asks
     for. stop: strings that end the reply, left out of it. template: the name of one of the folder's templates, or a
     file. values: what else the template asks for. draft: see `complete`. tell: hears the reply as it is written, whole
     characters at a time.

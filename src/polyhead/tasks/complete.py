@@ -134,7 +134,7 @@ def complete(
 
     model: a folder of a decoder, or what `load` returned. device, precision: as `load` takes them. max_new: the most
     tokens that are added, 128 unless given, within the model's places. stop: strings that end a continuation as soon as
-    they are spelled; they are left out. search: `Greedy()`, `Beam(...)`, `Sample(...)`; unless given, what the folder's
+    they are spelled; they are left out. search: `Greedy()`, `Sample(...)`, ...; unless given, what the folder's
     generation_config.json asks for. draft: a smaller model of the same vocabulary, or `Lookup()`, which copies from the
     prompt and from what was written; either proposes tokens, of which those stay that the model would have written: the
     same comes sooner. tell: hears the continuation of a single prompt as it is written, whole characters at a time.

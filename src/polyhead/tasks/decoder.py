@@ -37,6 +37,7 @@ from polyhead.tasks.generation_settings import (
     search_of,
     spelled,
     stops_of,
+    tell_lacking,
     token_rules,
 )
 from polyhead.tasks.load import Loaded, able
@@ -150,6 +151,7 @@ class Decoder:
                 stop=self.ending(width, until), number=numbers[0] if numbers else 0, tell=telling,
             )  # fmt: skip
             found = [[answer]]
+        tell_lacking(self.search, found)
         answers = [[self.told(each.tokens, each.finished, each.score, drafted) for each in some] for some in found]
         for each in telling:
             each.show(answers[0][0].text, last=True)

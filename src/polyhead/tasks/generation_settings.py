@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard
@@ -18,6 +19,7 @@ from polyhead.generation import (
     ForbidFirst,
     ForcedAt,
     Greedy,
+    Hypothesis,
     LogitRule,
     MinLength,
     NoRepeatNgram,
@@ -105,6 +107,18 @@ def search_of(read: Settings, words: float, usual_width: int) -> tuple[Search, B
 def spelled(search: Search, words: Tokenizer) -> Search:
     """The same search, forced words in the tokens of what it writes."""
     return search.spelled(words.phrases) if isinstance(search, ConstrainedBeam) and search.words else search
+
+
+def tell_lacking(search: Search, answers: Sequence[Sequence[Hypothesis]]) -> None:
+    """Warn where the best answers do not hold all that was forced."""
+    if isinstance(search, ConstrainedBeam):
+        lacking = sum(search.missing(some[0].tokens) > 0 for some in answers if some)
+        if lacking:
+            warnings.warn(
+                f"{lacking} of {len(answers)} answers do not hold all that was forced: the limit on their length came"
+                " first. Allow more tokens or a wider beam, or force what the model may say.",
+                stacklevel=3,
+            )
 
 
 def drawing(read: Settings) -> Sample | None:

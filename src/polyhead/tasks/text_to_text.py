@@ -17,7 +17,7 @@ from polyhead.operator import Cache, Dense, Lengths
 from polyhead.tasks.asking import Asking
 from polyhead.tasks.decoder import StopText, before
 from polyhead.tasks.decoding import decoding, told
-from polyhead.tasks.generation_settings import TokenRules, is_whole, spelled
+from polyhead.tasks.generation_settings import TokenRules, is_whole, spelled, tell_lacking
 from polyhead.tasks.load import Loaded
 
 BATCH_TOKENS = 1024  # source tokens, padding included, in one batch
@@ -125,6 +125,7 @@ class TextToText:
             found.update(zip(batch, some, strict=True))
             if progress:
                 progress(len(batch))
+        tell_lacking(self.search, list(found.values()))
         texts = self.tokenizer.target.decode_batch([a.tokens for i in range(len(rows)) for a in found[i]])
         texts = (before(text, self.how.stop)[0] for text in texts)
         return [tuple(Candidate(next(texts), a.score, self.by_itself(a)) for a in found[i]) for i in range(len(rows))]

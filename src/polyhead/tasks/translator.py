@@ -128,10 +128,11 @@ def translate(
 
     model: a folder, a shipped model's name, or what `load` returned. beam, n_best: how many translations are kept in
     sight (the folder's num_beams or 4, or `n_best` where that is more) and given back (1). search: another way to
-    search, `Greedy()` or `Sample(...)`, in place of the beam. max_new: the most tokens a translation may have; unless
-    given, twice as many as its source and 30 more, within the folder's max_length. Rules of the folder's
-    generation_config.json, such as no_repeat_ngram_size, hold for every search. task: for a model that is asked in
-    words, what it is asked, such as "en-de" for config.json's translation_en_to_de; needed where it knows several.
+    search, `Greedy()`, `Sample(...)`, `ConstrainedBeam(...)`, ..., in place of the beam. max_new: the most tokens a
+    translation may have; unless given, twice as many as its source and 30 more, within the folder's max_length. Rules
+    of the folder's generation_config.json, such as no_repeat_ngram_size, hold for every search. task: for a model that
+    is asked in words, what it is asked, such as "en-de" for config.json's translation_en_to_de; needed where it knows
+    several.
     prefix: words of your own before the text, or around it ("Say in German: {text} In German:").
     device: "auto" is CUDA where there is one, else the CPU; a loaded model stays where it is. precision: "fp32", "bf16"
     or "int8" (see `load`); unless given, fp32 or the loaded model's own.
