@@ -83,3 +83,15 @@ def test_a_head_of_its_own_is_read_from_the_tensors(pair: Both, tmp_path: Path) 
     apart, x, target = Both(theirs, ours, pair.family, raw, tmp_path), some_inputs(pair), some_target()
     assert difference(ours_of(apart, x, target), theirs_for(apart, x, target)) < 1e-5
     assert difference(ours_of(apart, x, target), ours_of(pair, x, target)) > 0.1
+
+
+@torch.no_grad()
+def test_in_bfloat16_the_router_scores_in_float32_as_theirs_does(pair: Both) -> None:
+    x, target = some_inputs(pair), some_target()
+    theirs: Any = SwitchTransformersForConditionalGeneration.from_pretrained(pair.folder, dtype=torch.bfloat16).eval()
+    ours: Any = read_model(pair.folder, pair.raw, pair.family, torch.bfloat16).eval()
+    with routing() as routes:
+        ours.encode(x)
+    scores = theirs(input_ids=x, decoder_input_ids=target, output_router_logits=True).encoder_router_logits
+    assert {route.scores.dtype for route in routes} == {each.dtype for each in scores} == {torch.float32}
+    assert all(difference(a.scores, b) < 0.1 for a, b in zip(routes, scores, strict=True))
