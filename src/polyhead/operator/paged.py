@@ -194,6 +194,7 @@ class Pages:
         self.held = places.flatten()  # what all rows hold
         self.real = torch.arange(T, device=device) >= T - torch.tensor(new, device=device)[:, None]  # [N, T]
         self.added = places[:, S - T :][self.real]  # what is new
+        self.lent: dict[str, Tensor] = {}  # where keys and values are gathered, one layer after the other
         self.length = 0  # places that all rows have behind them: here `positions` say where each stands
 
     @property
@@ -202,16 +203,20 @@ class Pages:
         return self.pool.finite
 
     def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Keep [N, G, T, K] of one layer; all places so far come back, [N, G, S, K]."""
-        rooms = self.pool.room(layer, key, value)
-        return self.through(rooms[0], key), self.through(rooms[1], value)
+        """Keep [N, G, T, K] of one layer; all places so far come back, [N, G, S, K], good until the next layer asks."""
+        keys, values = self.pool.room(layer, key, value)
+        return self.through("keys", keys, key), self.through("values", values, value)
 
-    def through(self, room: Tensor, new: Tensor) -> Tensor:
+    def through(self, what: str, room: Tensor, new: Tensor) -> Tensor:
         """Write what is new into the pool, and gather all that the rows hold."""
         new, room = new.transpose(1, 2)[self.real], room.flatten(0, 1)  # [places, G, K]
         self.pool.finite = self.pool.finite and finite(new)
         room[self.added] = new
-        return torch.unflatten(room.index_select(0, self.held), 0, (len(self.tables), -1)).transpose(1, 2)
+        lent = self.lent.get(what)
+        if lent is None or lent.shape[1:] != room.shape[1:]:
+            lent = self.lent[what] = room.new_empty(len(self.held), *room.shape[1:])
+        torch.index_select(room, 0, self.held, out=lent)
+        return torch.unflatten(lent, 0, (len(self.tables), -1)).transpose(1, 2)
 
     def once(self, layer: int, make: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, bool]:
         """Keys and values of a memory; pages keep none."""
