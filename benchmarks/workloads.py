@@ -98,7 +98,9 @@ def engines(model: Path, threads: int) -> dict[str, Engine]:
     """The translators, loaded; each in a process of its own."""
     folder = str(model.resolve())
     loading: dict[str, tuple[str, dict[str, Any]]] = {
-        "polyhead": ("translate_polyhead", {"model": folder}),
+        "polyhead": ("translate_polyhead", {"model": folder, "precision": "fp32"}),
+        "polyhead, bf16": ("translate_polyhead", {"model": folder, "precision": "bf16"}),
+        "polyhead, int8": ("translate_polyhead", {"model": folder, "precision": "int8"}),
         "transformers": ("translate_transformers", {"model": folder}),
         "CTranslate2 float32": ("translate_ctranslate2", {"model": folder, "compute_type": "float32"}),
         "CTranslate2 int8": ("translate_ctranslate2", {"model": folder, "compute_type": "int8"}),

@@ -62,10 +62,19 @@ def measure(batches: list[list[int]], beams: int, new: int, kind: str) -> dict[s
     return {"seconds": time.perf_counter() - start}
 
 
+@torch.inference_mode()
+def encode(rows: list[int], kind: str) -> dict[str, float]:
+    """The seconds of the encoder's products for so many rows each time."""
+    start = time.perf_counter()
+    for count in rows:
+        run(kinds[kind].encoder, count)
+    return {"seconds": time.perf_counter() - start}
+
+
 def run(products: Sequence[Product], count: int) -> None:
     for width, product in products:
         product(rows_of(count, width))
 
 
 if __name__ == "__main__":
-    serve({"load": load, "measure": measure})
+    serve({"load": load, "measure": measure, "encode": encode})

@@ -17,10 +17,10 @@ translator: Translator
 rules: TokenRules
 
 
-def load(model: str, threads: int) -> None:
+def load(model: str, threads: int, precision: str) -> None:
     global translator, rules
     torch.set_num_threads(threads)
-    translator = Translator(load_folder(model))
+    translator = Translator(load_folder(model, precision=precision))  # pyright: ignore[reportArgumentType]
     rules = translator.rules
 
 
