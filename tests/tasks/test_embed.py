@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import polyhead
 from polyhead import ArgumentError, ConfigError
 from polyhead.tasks.embed import Embedder
 from polyhead.tasks.load import load
+from polyhead.tasks.space import Space
+from tests.tasks.clip import clip_in_folder, pictures_in, siglip_in_folder
 from tests.tasks.words import decoder_in_folder, in_folder, vocabulary
 
 pytestmark = pytest.mark.parity
@@ -130,3 +133,19 @@ def test_a_real_model_gives_the_vectors_of_the_reference() -> None:
     np.testing.assert_allclose(found, torch.nn.functional.normalize(mean), atol=1e-6)
     near = found[0] @ found[1:4].T
     assert near[1] > near[0] > near[2]  # a very happy person, a happy dog, a sunny day
+
+
+@pytest.mark.parametrize("family", ["clip", "siglip"])
+def test_texts_and_images_get_vectors_in_one_space(tmp_path: Path, family: str) -> None:
+    """Each by its own tower, of length 1, in the order that they came in; test_search.py asks the reference."""
+    (clip_in_folder if family == "clip" else siglip_in_folder)(tmp_path / "model")
+    file, other = pictures_in(tmp_path / "p", 2)
+    items: list[Any] = ["a cat", file, "the dog ran in the garden", Image.open(other), ""]
+    found = polyhead.embed(items, model=tmp_path / "model")
+    space = Space(polyhead.load(tmp_path / "model"))
+    assert found[[0, 2, 4]] == pytest.approx(space.texts([items[0], items[2], items[4]]), abs=1e-6)
+    assert found[[1, 3]] == pytest.approx(space.images([file, other]), abs=1e-6)
+    assert np.linalg.norm(found, axis=1) == pytest.approx(np.ones(5), abs=1e-5)
+    assert polyhead.embed(file, model=tmp_path / "model") == pytest.approx(found[1], abs=1e-5)
+    with pytest.raises(ArgumentError, match="gives one vector for each text or image by itself, of length 1"):
+        polyhead.embed("a cat", model=tmp_path / "model", pooling="mean")

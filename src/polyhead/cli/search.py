@@ -102,7 +102,7 @@ def search(
             raise ArgumentError(f"{input_file} holds no text to search for.")
     find = Searcher(load(model, device=device, precision=precision))
     names = list(map(str, image or asked))
-    vectors = find.space.images(list(image)) if image else find.space.texts(asked)
+    vectors = find.space.images(list(image)) if image else find.texts(asked).vectors
     with bar("reading", len(texts or pictures), of="texts" if texts else "images") as tell:
         if texts:
             among = find.texts(texts, tell)

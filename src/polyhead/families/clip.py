@@ -86,6 +86,10 @@ class Config:
     d_shared: int = 512
     scale: float = 2.6592
 
+    def __post_init__(self) -> None:
+        for name in ("text", "image"):  # the towers' own number is of towers by themselves
+            object.__setattr__(self, name, replace(getattr(self, name), d_shared=self.d_shared))
+
     @property
     def vocab_size(self) -> int:
         return self.text.vocab_size
@@ -115,8 +119,7 @@ def image_tower(c: ImageConfig) -> Tower:
 
 
 def build(c: Config) -> TwoTowers:
-    text, image = replace(c.text, d_shared=c.d_shared), replace(c.image, d_shared=c.d_shared)
-    return TwoTowers(c, text_tower(text), image_tower(image), Similarity(c.scale))
+    return TwoTowers(c, text_tower(c.text), image_tower(c.image), Similarity(c.scale))
 
 
 BLOCKS = {

@@ -1,8 +1,9 @@
-"""Texts become vectors: those of their words, gathered into one for each text (Reimers and Gurevych 2019)."""
+"""Texts become vectors: those of their words, gathered into one for each text (Reimers and Gurevych 2019); and images,
+by a model that puts both into one space."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -16,6 +17,7 @@ from polyhead.errors import ArgumentError, ConfigError
 from polyhead.inputs.text import clean
 from polyhead.tasks.device import Device
 from polyhead.tasks.load import Loaded, Precision, able, ready, texts_of
+from polyhead.tasks.space import Space
 from polyhead.tasks.windows import Window, numbers, through, windows_of
 from polyhead.weights.config_keys import read_json
 
@@ -97,6 +99,32 @@ class Embedder:
         return list(zip(found.cpu().numpy(), counts, strict=True))
 
 
+class JointEmbedder:
+    """A loaded model that reads texts and images, made ready to give vectors of both, in one space: each of length 1,
+    as they are compared."""
+
+    def __init__(self, loaded: Loaded, *, pooling: Pooling | None = None, unit: bool | None = None):
+        if pooling is not None or unit is False:
+            raise ArgumentError(
+                f"{loaded.folder or 'This model'} gives one vector for each text or image by itself, of length 1; leave"
+                " out pooling, and unit = False"
+            )
+        self.space = Space(loaded, "embed")
+
+    def __call__(self, items: Sequence[Any], *, progress: Callable[[int], None] | None = None) -> NDArray[np.float32]:
+        """Vectors [len(items), E] of texts (str) and images (others), in their order."""
+        texts = np.array([isinstance(item, str) for item in items], bool)
+        found = np.zeros((len(items), self.space.width), np.float32)
+        found[texts] = self.space.texts([item for item in items if isinstance(item, str)], progress)
+        found[~texts] = self.space.images([item for item in items if not isinstance(item, str)], progress)
+        return found
+
+
+def embedder(loaded: Loaded, *, pooling: Pooling | None = None, unit: bool | None = None) -> Embedder | JointEmbedder:
+    """What gives the vectors of a model."""
+    return (JointEmbedder if loaded.family.towers else Embedder)(loaded, pooling=pooling, unit=unit)
+
+
 def gathering(loaded: Loaded) -> Gathering:
     """What the folder says: modules.json, 1_Pooling/config.json and sentence_bert_config.json, where it has them."""
     folder, longest = loaded.folder, loaded.config.max_len
@@ -117,7 +145,7 @@ def gathering(loaded: Loaded) -> Gathering:
 
 
 def embed(
-    texts: str | Iterable[str],
+    texts: Any,
     *,
     model: str | Path | Loaded,
     pooling: Pooling | None = None,
@@ -127,11 +155,14 @@ def embed(
 ) -> NDArray[np.float32]:
     """The vector of a text [D], or of each of many [n, D].
 
-    model: a folder of a text encoder, or what `load` returned. device, precision: as `load` takes them. pooling
-    ("mean", "first", "max") and unit (length 1) are the folder's unless given; without word from it, the mean, as long
-    as it is. Long texts are read whole, in windows. Raises ArgumentError, CheckpointError and ConfigError.
+    texts: a text (str) or an iterable of them; for a model that reads images too, also an image (a Path, a PIL image or
+    an array), or a list of texts and images. model: a folder of an encoder, or what `load` returned. device, precision:
+    as `load` takes them. pooling ("mean", "first", "max") and unit (length 1) are the folder's unless given; without
+    word from it, the mean, as long as it is. Long texts are read whole, in windows. Raises ArgumentError, DataError,
+    CheckpointError and ConfigError.
     """
-    lines = texts_of(texts)
-    embedder = Embedder(ready(model, device, precision), pooling=pooling, unit=unit)
-    found = embedder(lines)
-    return found[0] if isinstance(texts, str) else found
+    loaded = ready(model, device, precision)
+    many = isinstance(texts, list | tuple) if loaded.family.towers else not isinstance(texts, str)
+    items = (list(texts) if many else [texts]) if loaded.family.towers else texts_of(texts)
+    found = embedder(loaded, pooling=pooling, unit=unit)(items)
+    return found if many else found[0]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from polyhead.errors import ArgumentError, DataError
 from polyhead.inputs.pictures import ENDINGS
 from polyhead.inputs.readers import read_lines
+from polyhead.inputs.text import clean
 from polyhead.tasks.device import Device
 from polyhead.tasks.load import Loaded, Precision, ready, texts_of
 from polyhead.tasks.picture_index import vectors_of
@@ -57,6 +58,9 @@ class Searcher:
         self.space = Space(loaded)
 
     def texts(self, texts: Sequence[str], progress: Progress | None = None) -> Among:
+        """Texts to look among, or to search for. Raises DataError for an empty one."""
+        if (blank := next((i for i, text in enumerate(texts, 1) if not clean(text)), 0)) > 0:
+            raise DataError(f"Text {blank} of {len(texts)} is empty; give words, or leave it out.")
         return Among(list(texts), self.space.texts(texts, progress), images=False)
 
     def images(
@@ -179,7 +183,7 @@ def search(
         names, vectors = [called(each, i) for i, each in enumerate(asked)], find.space.images(asked)
     else:
         names = texts_of(cast(Any, text))
-        vectors = find.space.texts(names)
+        vectors = find.texts(names).vectors
     items: list[Any] = []
     if isinstance(among, str | Path):
         images, texts = gathered([among])

@@ -57,12 +57,9 @@ class Space:
 
     @torch.inference_mode()
     def texts(self, texts: Sequence[str], progress: Progress | None = None) -> Vectors:
-        """The vectors of texts; `progress` hears how many more are read. Raises DataError for an empty text."""
+        """The vectors of texts; `progress` hears how many more are read."""
         tokenizer, tower = self.loaded.tokenizer, self.model.text
-        cleaned = [clean(text) for text in texts]
-        if "" in cleaned:
-            raise DataError(f"Text {cleaned.index('') + 1} of {len(cleaned)} is empty; give words, or leave it out.")
-        readings = [tokenizer.read(text) for text in cleaned]
+        readings = [tokenizer.read(clean(text)) for text in texts]
         windows = [part for i, each in enumerate(readings) for part in windows_of(each, tower.config.max_len, of=i)]
         found, left = np.zeros((len(texts), self.width), np.float32), Counter(each.of for each in windows)
         rows, fill = [each.ids for each in windows], tokenizer.fill or 0
