@@ -97,14 +97,13 @@ def diverse(plain: Plain, search: DiverseBeam, limit: int) -> list[Scored]:
                 for total, row in beams[g]
                 for token, score in enumerate(plain(row))
             ]
-            options = sorted(options, key=lambda option: -option[0])[: 2 * W if W > 1 else 1]
+            options = sorted(options, key=lambda option: -option[0])[: 2 * W]
             for total, row in options[:W]:
                 if row[-1] == END or length == limit:
                     pools[g].add(total, row)
-            beams[g] = [option for option in options if option[1][-1] != END and length < limit][:W]
+            beams[g] = [option for option in options if option[1][-1] != END][:W]
+            taken.update(row[-1] for _, row in beams[g])
             open[g] = bool(beams[g]) and not pools[g].done(beams[g][0][0], length, limit)
-            if open[g]:
-                taken.update(row[-1] for _, row in beams[g])
     return sorted(itertools.chain(*(pool.held for pool in pools)), key=lambda answer: -answer[0])[: search.n_best]
 
 

@@ -88,7 +88,7 @@ class BeamState:
                 self.pool(source, float(score[source, k]), whole, bool(complete[source, k]))
             self.worst = self.worst.new_tensor([pool[W - 1][0] if len(pool) == W else -math.inf for pool in self.pools])
 
-        self.total, place = value.masked_fill(closing, -math.inf).topk(min(W, value.shape[1]))  # [B, R'], best first
+        self.total, place = value.masked_fill(complete, -math.inf).topk(min(W, value.shape[1]))  # [B, R'], best first
         done = cut | ~self.may_improve(added)
         if self.total.shape[1] == R:
             order = settled(row.gather(1, place) % R)

@@ -25,8 +25,8 @@ class DiverseBeam(Beam):
     2016, with Hamming diversity): a token costs a group `penalty` for each row of the groups
     before it that goes on with it at the same place.
 
-    Each group is a beam of its own, with its own pool; a group of one row is greedy. The `n_best` answers are the best
-    of all pools, and their scores count the penalties, so those of the first group are the plain beam's.
+    Each group is a beam of its own, with its own pool. The `n_best` answers are the best of all pools, and their scores
+    count the penalties, so those of the first group are the plain beam's. Penalties are taken after the rules.
     """
 
     groups: int = field(default=2, kw_only=True)
@@ -50,6 +50,8 @@ class DiverseBeamState:
         width = search.width // search.groups
         beam = Beam(width, search.length_penalty, width, search.early_stopping)
         self.search, self.groups = search, [BeamState(beam, call) for _ in range(search.groups)]
+        for group in self.groups:
+            group.most = width * (1 + max(1, len(call.stop.ids)))  # one row too goes on where it might have ended
 
     def scores(self, logits: Tensor) -> Tensor:
         return self.groups[0].scores(logits)
@@ -67,8 +69,8 @@ class DiverseBeamState:
                 tokens[mine],
             )
             choices.append(Choice(mine[choice.rows], choice.tokens, choice.done))
-            group.total = group.total.masked_fill(choice.done[:, None], -math.inf)
             taken.scatter_add_(1, choice.tokens, (group.total > -math.inf).float())
+            group.total = group.total.masked_fill(choice.done[:, None], -math.inf)
         return Choice(
             torch.cat([choice.rows for choice in choices], 1),
             torch.cat([choice.tokens for choice in choices], 1),
