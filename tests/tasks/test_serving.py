@@ -115,6 +115,29 @@ def test_one_that_is_let_go_is_answered_no_more(llama: Path) -> None:
     assert other.answers
 
 
+def test_whoever_hears_may_let_go_and_may_fail(llama: Path) -> None:
+    serving, tickets = Serving(llama), list[Ticket]()
+
+    def let_go(text: str) -> None:
+        serving.cancel(tickets[0])
+        serving.cancel(tickets[2])
+
+    def fail(text: str) -> None:
+        raise OSError("nobody listens")
+
+    tickets += [serving.submit("the cat", max_new=12, tell=tell) for tell in (let_go, fail, None, None)]
+    serving.run()
+    assert all(ticket.done for ticket in tickets) and not serving.tickets and not any(serving.engine.pool.holders)
+    assert [len(ticket.answers) for ticket in tickets] == [0, 0, 0, 1]
+    assert isinstance(tickets[1].error, OSError) and [tickets[i].error for i in (0, 2, 3)] == [None] * 3
+    with pytest.raises(OSError, match="nobody listens"):
+        list(serving.stream(tickets[1]))
+    assert tickets[3].text == polyhead.complete("the cat", model=llama, max_new=12).text
+    late = serving.submit("the cat", max_new=1, tell=fail)  # only its end is told
+    serving.run()
+    assert late.answers and isinstance(late.error, OSError)
+
+
 def test_memory_that_is_full_makes_nobody_fail(llama: Path) -> None:
     one_place = 2 * 2 * 2 * 6 * 4  # keys and values of two layers, two heads of six numbers of four bytes
     serving = Serving(llama, memory=one_place * 16 * 5)

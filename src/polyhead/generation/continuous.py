@@ -22,7 +22,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from polyhead.errors import ArgumentError, PolyheadError
+from polyhead.errors import ArgumentError
 from polyhead.generation.beam import Beam
 from polyhead.generation.loop import checked_limit
 from polyhead.generation.rules import LogitRule
@@ -55,8 +55,8 @@ class Request:
 class Handle:
     """A request that was handed in, and what has become of it so far.
 
-    done: whether that is all. answers: all of them, best first, once it is; none where it was cancelled or where no
-    token could follow, which `error` then tells.
+    done: whether that is all. answers: all of them, best first, once it is; none where it was cancelled, or where its
+    search or one of its rules failed, which `error` then tells.
     """
 
     def __init__(self, request: Request, device: torch.device):
@@ -68,7 +68,7 @@ class Handle:
         self.history = prompt  # [R, t]
         self.tables: list[Table] = []  # of the rows, while it runs; a single one until the prompt is read
         self.answers: list[Hypothesis] = []
-        self.error: PolyheadError | None = None
+        self.error: Exception | None = None
         self.done = False
 
     @property
@@ -92,7 +92,7 @@ class Handle:
         for rule in self.request.rules:
             scores = rule(scores, self.history)
         choice = self.state.choose(scores, self.history)
-        if bool(choice.done):
+        if bool(choice.done) and not self.done:  # else a rule of its own has cancelled it
             self.done, self.answers = True, self.state.answers(0)
         rows = choice.rows.flatten()
         self.history = torch.cat((self.history[rows], choice.tokens.view(-1, 1)), 1)
@@ -238,6 +238,8 @@ class Engine:
             self.pool.learn(table, row)
         moved: list[Handle] = []
         for handle, own in zip(plan, torch.split(scores, [len(handle.tables) for handle in plan]), strict=True):
+            if handle.done:  # a rule of another one has cancelled it
+                continue
             if handle.unread == 0 and handle.parting:
                 handle.tables += [self.pool.fork(handle.tables[0]) for _ in handle.history[1:]]
             elif handle.unread == 0:
@@ -246,10 +248,10 @@ class Engine:
         return moved
 
     def choose(self, handle: Handle, scores: Tensor) -> None:
-        """Let a request go on by scores after its last token [R, V], or leave."""
+        """Let a request go on by scores after its last token [R, V], or leave; what fails in it harms no other."""
         try:
             rows = handle.choose(scores)
-        except PolyheadError as wrong:
+        except Exception as wrong:
             handle.error, handle.done, rows = wrong, True, []
         if handle.done:
             self.leave(handle)
@@ -261,10 +263,9 @@ class Engine:
     def leave(self, handle: Handle) -> None:
         """A request waits and runs no more."""
         self.release(handle)
-        if handle in self.waiting:
-            self.waiting.remove(handle)
-        else:
-            self.running.remove(handle)
+        for line in (self.running, self.waiting):
+            if handle in line:
+                line.remove(handle)
 
     def release(self, handle: Handle) -> None:
         """Give all of a request's blocks back."""

@@ -11,7 +11,7 @@ from typing import Any, cast
 from torch import Tensor
 
 from polyhead.core import Run
-from polyhead.errors import ArgumentError, DataError, PolyheadError
+from polyhead.errors import ArgumentError, DataError
 from polyhead.families.count import kept
 from polyhead.generation import Search
 from polyhead.generation.continuous import Engine, Handle, rows_of
@@ -44,24 +44,30 @@ class Ticket:
     """A prompt that was handed in.
 
     text: what was written so far, whole characters; of a beam, nothing until it is done. done: whether that is all.
-    answers: best first, once it is; none where it was cancelled. error: why there is none, where something went wrong.
+    answers: best first, once it is; none where it was cancelled. error: what went wrong with it, in `tell` too.
     """
 
-    def __init__(self, decoder: Decoder, ids: Sequence[int], number: int, tell: Callable[[str], None] | None):
+    def __init__(
+        self,
+        engine: Engine,
+        decoder: Decoder,
+        ids: Sequence[int],
+        number: int,
+        tell: Callable[[str], None] | None,
+    ):
         self.decoder, self.tell = decoder, tell
         self.text = ""
         self.answers: list[Written] = []
         self.telling = Telling(decoder.tokenizer, len(ids), decoder.stop, self.hear)
-        self.request = decoder.request(ids, number=number, tell=self.telling)
-        self.handle: Handle | None = None
+        self.handle = engine.submit(decoder.request(ids, number=number, tell=self.telling))
 
     @property
     def done(self) -> bool:
-        return self.handle is not None and self.handle.done
+        return self.handle.done
 
     @property
-    def error(self) -> PolyheadError | None:
-        return None if self.handle is None else self.handle.error
+    def error(self) -> Exception | None:
+        return self.handle.error
 
     def hear(self, text: str) -> None:
         self.text += text
@@ -70,10 +76,12 @@ class Ticket:
 
     def close(self) -> None:
         """Take the answers over, and tell the end of the best."""
-        assert self.handle is not None
         self.answers = [self.decoder.told(each.tokens, each.finished, each.score) for each in self.handle.answers]
-        if self.answers:
-            self.telling.show(self.answers[0].text, last=True)
+        try:
+            if self.answers:
+                self.telling.show(self.answers[0].text, last=True)
+        except Exception as wrong:
+            self.handle.error = wrong
 
 
 class Serving:
@@ -136,8 +144,7 @@ class Serving:
         decoder = Decoder(self.loaded, "Serving", search=search, max_new=max_new, stop=stop)
         ids = self.read(prompt)
         decoder.check(ids, "The prompt", "shorten it")
-        ticket = Ticket(decoder, ids, number, tell)
-        ticket.handle = self.engine.submit(ticket.request)
+        ticket = Ticket(self.engine, decoder, ids, number, tell)
         self.tickets[ticket.handle] = ticket
         return ticket
 
@@ -162,12 +169,12 @@ class Serving:
 
     def step(self) -> list[Ticket]:
         """Read once what fits into the budget; those that gained a token or are done come back."""
-        moved = [(handle, self.tickets[handle]) for handle in self.engine.step()]
-        for handle, ticket in moved:
-            if handle.done:
+        moved = [self.tickets[handle] for handle in self.engine.step() if handle in self.tickets]
+        for ticket in moved:
+            if ticket.done:
+                del self.tickets[ticket.handle]
                 ticket.close()
-                del self.tickets[handle]
-        return [ticket for _, ticket in moved]
+        return moved
 
     def stream(self, ticket: Ticket) -> Iterator[str]:
         """What is written to one prompt, piece by piece; all of them go on as need be. Raises what went wrong."""
