@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from polyhead.errors import CheckpointError, ConfigError
-from polyhead.weights.config_keys import Keys, read_json
+from polyhead.weights.config_keys import Inner, Keys, read_json
 
 
 @dataclass(frozen=True)
@@ -71,3 +72,40 @@ def test_a_file_that_is_no_object_is_one_sentence(tmp_path: Path, text: str) -> 
     with pytest.raises(CheckpointError) as refused:
         read_json(path)
     assert str(path) in str(refused.value)
+
+
+RAW: dict[str, Any] = {"hidden_size": 16, "num_layers": 3, "num_hidden_layers": 3, "rope_theta": 2.0}
+
+
+@dataclass(frozen=True)
+class Outer:
+    inner: Config = field(default_factory=Config)
+    scale: float = 1.0
+
+
+OUTER = Keys({"inner": Inner(("inner_dict", "inner_config"), KEYS), "scale": "scale"})
+
+
+def test_a_config_inside_a_config_goes_in_and_comes_out_whole() -> None:
+    told: dict[str, Any] = {"inner_config": {**RAW, "init_std": 0.02}, "scale": 2.0}
+    config = OUTER.read(told, Outer())
+    assert config == Outer(KEYS.read(RAW, Config()), 2.0)
+    assert OUTER.write(config, told) == {"inner_config": KEYS.write(config.inner, told["inner_config"]), "scale": 2.0}
+    assert OUTER.read(OUTER.write(config), Outer()) == config
+    assert OUTER.read({"inner_config": None}, Outer()) == Outer()
+
+
+def test_of_two_dicts_of_one_config_the_first_holds_and_both_are_written() -> None:
+    told = {"inner_dict": RAW, "inner_config": {}}
+    config = OUTER.read(told, Outer())
+    assert config.inner == KEYS.read(RAW, Config())
+    written = OUTER.write(config, told)
+    assert OUTER.read({"inner_config": written["inner_config"]}, Outer()) == config
+
+
+def test_what_is_wrong_inside_is_said_with_its_place_and_with_all_else() -> None:
+    with pytest.raises(ConfigError) as told:
+        OUTER.read({"inner_config": {**RAW, "odd": 3}, "scale": "large"}, Outer())
+    assert "in inner_config, odd=3 is not a known setting" in str(told.value) and "scale must be" in str(told.value)
+    with pytest.raises(ConfigError, match="inner_config must be a dict of settings, found 3"):
+        OUTER.read({"inner_config": 3}, Outer())
