@@ -105,7 +105,7 @@ def listed(*, as_json: bool) -> None:
 
 
 def row(name: str, *cells: str) -> str:
-    return f"{name:<16}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, (17, 10, 11, 13, 12), strict=True))
+    return f"{name:<19}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, (17, 9, 11, 12, 11), strict=True))
 
 
 def rendered(card: str, console: Console) -> Iterator[Segment]:
