@@ -68,7 +68,7 @@ def search(
 
     **Examples**
 
-        polyhead search "a red bicycle" photos/ -m hf:openai/clip-vit-base-patch32 --top 10
+        polyhead search "a red bicycle" photos/ -m hf:openai/clip-vit-large-patch14 --top 10
         polyhead search "a red bicycle" photos/ -m my-clip --index photos.safetensors --sheet found.html
         polyhead search --image photo.jpg captions.txt -m my-clip --shares
         polyhead search --image photo.jpg photos/ -m my-clip
