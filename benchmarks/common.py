@@ -1,5 +1,7 @@
 """What all benchmarks share: engines in processes of their own, rounds that take turns, tables with their machine.
 
+What `polyhead bench` needs too lies in polyhead/benchmark.
+
 An engine is a module of `engines/`. It reads requests from standard input, one JSON object a line, `{"do": verb, ...}`,
 and answers each with one line. It times its own work, so that the transport is never in a figure.
 """
@@ -8,23 +10,27 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
-import os
-import platform
-import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 from unicodedata import east_asian_width
 
+from polyhead.benchmark import machine, processes
+from polyhead.benchmark.machine import QUIET, Neighbours, hardware
+from polyhead.benchmark.processes import serve
+from polyhead.benchmark.speeds import percentile, ratio, spread
+
+__all__ = [
+    "HERE", "Engine", "Neighbours", "Report", "Table", "hardware", "interleaved", "needs", "parsed", "parser_of",
+    "percentile", "progress", "ratio", "serve", "serve_translator", "spread", "stop", "versions",
+]  # fmt: skip
+
 HERE = Path(__file__).resolve().parent
-PAUSE = 0.3  # seconds between two measurements, in which the threads of the engine before stop spinning
 PACKAGES = ("polyhead", "torch", "transformers", "ctranslate2", "accelerate")
 
 T = TypeVar("T")
@@ -33,55 +39,14 @@ T = TypeVar("T")
 # --- engines ---------------------------------------------------------------------------------------------------------
 
 
-class Engine:
-    """A process that answers requests; see `serve` for its side."""
+class Engine(processes.Engine):
+    """A module of `engines/` in a process of its own; see `serve` for its side."""
 
     def __init__(self, module: str, *, threads: int) -> None:
-        self.module = module
-        paths = [str(HERE), os.environ.get("PYTHONPATH", "")]
-        environment = os.environ | {
-            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-            "OMP_NUM_THREADS": str(threads),
-            "MKL_NUM_THREADS": str(threads),
-            "TOKENIZERS_PARALLELISM": "false",
-            "HF_HUB_OFFLINE": "1",
-            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-            "TRANSFORMERS_VERBOSITY": "error",
-        }
-        command = [sys.executable, "-m", f"engines.{module}"]
-        self.process = subprocess.Popen(
-            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-        )
+        super().__init__(f"engines.{module}", threads=threads, paths=[HERE])
 
-    def ask(self, verb: str, **how: Any) -> Any:
-        """The answer to one request."""
-        assert self.process.stdin and self.process.stdout
-        try:
-            self.process.stdin.write(json.dumps({"do": verb, **how}) + "\n")
-            answer = self.process.stdout.readline()
-        except BrokenPipeError:
-            answer = ""
-        if not answer:
-            stop(
-                f"The engine {self.module} ended at '{verb}'; what it said is above (the peers need the extra `bench`)"
-            )
-        return json.loads(answer)
-
-    def close(self) -> None:
-        assert self.process.stdin and self.process.stdout
-        self.process.stdin.close()
-        self.process.wait()
-        self.process.stdout.close()
-
-
-def serve(verbs: Mapping[str, Callable[..., Any]]) -> None:
-    """Answer requests until standard input ends; whatever a library prints goes to standard error."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    for line in sys.stdin:
-        request = json.loads(line)
-        answers.write(json.dumps(verbs[request.pop("do")](**request)) + "\n")
-        answers.flush()
+    def fail(self, why: str) -> NoReturn:
+        stop(f"{why}; what it said is above (the peers need the extra `bench`)")
 
 
 def serve_translator(load: Callable[..., Any], translate: Callable[..., list[list[int]]]) -> None:
@@ -102,110 +67,20 @@ def interleaved(
     engines: Mapping[str, Callable[[], T]], *, rounds: int, say: str = "", warm: bool = True
 ) -> dict[str, list[T]]:
     """A B C A B C ...: the answers of each, one a round; a first round, not kept, warms up."""
-    answers: dict[str, list[T]] = {name: [] for name in engines}
-    for n in range(0 if warm else 1, rounds + 1):
-        progress(f"{say}: round {n} of {rounds}" if n else f"{say}: warming up")
-        for name, ask in engines.items():
-            time.sleep(PAUSE)
-            answer = ask()
-            if n:
-                answers[name].append(answer)
-    return answers
-
-
-# --- figures ---------------------------------------------------------------------------------------------------------
-
-
-def spread(values: Sequence[float]) -> str:
-    """From the lowest to the highest, as a share of the median."""
-    return f"{(max(values) - min(values)) / statistics.median(values):.0%}"
-
-
-def ratio(values: Sequence[float], base: Sequence[float]) -> str:
-    """The median of the rounds' own ratios: what slows a whole round down cancels out."""
-    return f"{statistics.median(a / b for a, b in zip(values, base, strict=True)):.2f}x"
-
-
-def percentile(values: Sequence[float], share: float) -> float:
-    """The smallest value that at least this share of all does not exceed."""
-    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
+    return processes.interleaved(engines, rounds=rounds, say=say, warm=warm, tell=progress)
 
 
 # --- the machine -----------------------------------------------------------------------------------------------------
 
 
-def hardware() -> str:
-    """Processor, number of CPUs, the instructions that matter here, memory."""
-    cpu, memory = _facts("/proc/cpuinfo"), _facts("/proc/meminfo")
-    flags = set(cpu.get("flags", "").split())
-    told = [flag for flag in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16") if flag in flags]
-    size = f"{int(memory['MemTotal'].split()[0]) / 2**20:.0f} GiB" if "MemTotal" in memory else "memory unknown"
-    name = cpu.get("model name") or platform.processor() or platform.machine()
-    return f"{name}, {os.cpu_count()} CPUs ({' '.join(told)}), {size}"
-
-
 def versions() -> str:
     """Python, the packages that are installed, and the commit that was measured."""
-    found = [f"Python {platform.python_version()}"]
-    for package in PACKAGES:
-        try:
-            found.append(f"{package} {metadata.version(package)}")
-        except metadata.PackageNotFoundError:
-            pass
     git = ["git", "-C", str(HERE), "describe", "--always", "--dirty"]
     try:
         commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         commit = "unknown"
-    return ", ".join([*found, f"commit {commit}"])
-
-
-class Neighbours:
-    """How many CPUs processes that are not ours keep busy, on average since it was made; Linux only."""
-
-    def __init__(self) -> None:
-        self.then = self._now()
-
-    def busy(self) -> float | None:
-        if self.then is None or (now := self._now()) is None:
-            return None
-        seconds, everyone, ours = (b - a for a, b in zip(self.then, now, strict=True))
-        return max(0.0, everyone - ours) / seconds
-
-    def _now(self) -> tuple[float, float, float] | None:
-        """The clock, the CPU seconds of everyone, and those of this process and all below it."""
-        try:
-            user, nice, system, _, _, irq, softirq, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
-        except OSError:
-            return None
-        ticks = {pid: (parent, used) for pid, parent, used in _processes()}
-        ours, found = 0, [os.getpid()]
-        for pid in found:
-            ours += ticks[pid][1]
-            found += [child for child, (parent, _) in ticks.items() if parent == pid]
-        tick = os.sysconf("SC_CLK_TCK")
-        return time.monotonic(), (user + nice + system + irq + softirq + steal) / tick, ours / tick
-
-
-def _processes() -> list[tuple[int, int, int]]:
-    """(id, parent's id, ticks used by it and the children it has waited for) of every process."""
-    found: list[tuple[int, int, int]] = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue  # it ended meanwhile
-        found.append((int(folder.name), int(fields[1]), sum(map(int, fields[11:15]))))
-    return found
-
-
-def _facts(path: str) -> dict[str, str]:
-    """The `key : value` lines of a file; of a repeated key the last."""
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return {}
-    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    return ", ".join([*machine.versions(PACKAGES), f"commit {commit}"])
 
 
 # --- tables ----------------------------------------------------------------------------------------------------------
@@ -257,7 +132,7 @@ class Report:
     def circumstances(self) -> str:
         busy = self.neighbours.busy()
         quiet = "not known" if busy is None else f"{busy:.2f} CPUs"
-        warning = " **Not a quiet machine: read the ratios only.**" if busy is not None and busy > 0.1 else ""
+        warning = " **Not a quiet machine: read the ratios only.**" if busy is not None and busy > QUIET else ""
         warning += " **A smoke run: its figures mean nothing.**" if self.options.quick else ""
         threads = f"{self.options.threads} thread{'s' * (self.options.threads > 1)}"
         return f"{date.today()}; {hardware()}; {threads}; {versions()}. Used by others meanwhile: {quiet}.{warning}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from polyhead.benchmark.bench import bench
     from polyhead.errors import (
         ArgumentError,
         CheckpointError,
@@ -85,6 +86,7 @@ _HOME = {
     "heads": "lens.heads",
     "experts": "lens.experts",
     "info": "tasks.info",
+    "bench": "benchmark.bench",
     "train": "tasks.learning.train",
     "convert": "tasks.export.convert",
     "load": "tasks.load",
@@ -162,6 +164,7 @@ __all__ = [
     "answer",
     "attend",
     "attention",
+    "bench",
     "chat",
     "classify",
     "complete",

@@ -34,7 +34,7 @@ NAMES = [
         "evaluate",
         "info",
     ),
-    *("train", "convert", "chat"),
+    *("train", "convert", "chat", "bench"),
     *("Greedy", "Beam", "Sample", "Lookup", "DiverseBeam", "ConstrainedBeam", "SampledBeam", "Contrastive"),
     *("PolyheadError", "ArgumentError", "ConfigError", "DataError", "CheckpointError", "WriteError"),
     *("NonFiniteLoss", "MissingExtra"),

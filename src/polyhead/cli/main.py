@@ -29,6 +29,7 @@ VERBS = (
     "heads",
     "evaluate",
     "info",
+    "bench",
     "train",
     "convert",
 )

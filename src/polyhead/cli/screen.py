@@ -83,3 +83,17 @@ def share(verb: str) -> Iterator[Callable[[float], None]]:
                 reached += more
 
         yield tell
+
+
+@contextmanager
+def telling() -> Iterator[Callable[[str], None]]:
+    """One line on the standard error that says what is being done, where that is a terminal; gone when it is done. It
+    moves only when it is told something, and so takes nothing from what is measured meanwhile."""
+    if not sys.stderr.isatty():
+        yield lambda line: None
+        return
+    clear = "\r\x1b[K"
+    try:
+        yield lambda line: print(f"{clear}{safe(line)}", end="", file=sys.stderr, flush=True)
+    finally:
+        print(clear, end="", file=sys.stderr, flush=True)

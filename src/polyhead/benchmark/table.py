@@ -1,0 +1,83 @@
+"""What was measured becomes lines of a terminal: a figure, its spread, its ratio and a bar for each engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from rich.cells import cell_len
+from rich.text import Text
+
+from polyhead.benchmark.result import Comparison, Line, Measured
+from polyhead.benchmark.wording import Language, heading, said, writes
+
+EIGHTHS = " ▏▎▍▌▋▊▉█"
+LONGEST = 40  # columns of the longest bar
+OURS, PEERS = "bold blue", "bright_black"
+
+
+def table(
+    found: Measured, *, width: int, language: Language, show: Callable[[str], str] = str, blocks: bool = True
+) -> Text:
+    """The table of all comparisons, in so many columns. show: how a text of others is made safe. blocks: whether the
+    terminal has the letters that bars are drawn with."""
+    heads = {id(each): head(each, language) for each in found.comparisons}
+    cells = {id(each): [row(each, line) for line in each.lines] for each in found.comparisons}
+    every = [cells_of for each in found.comparisons for cells_of in (heads[id(each)], *cells[id(each)])]
+    widths = [max(cell_len(some[i]) for some in every if len(some) == 5) for i in range(5)]
+    widths[0] = max(cell_len(some[0]) for some in every)
+    room = min(max(width - sum(widths) - 2 * 5, 8), LONGEST)
+    most = max(each.ratios(line)[0] for each in found.comparisons for line in each.lines if line.speeds)
+    text = Text()
+    for each in found.comparisons:
+        text.append("\n" if text else "")
+        text.append(show(heading(each, language)) + "\n\n", "bold")
+        laid(text, heads[id(each)], widths, Text(" " * room), "bright_black")
+        for line, some in zip(each.lines, cells[id(each)], strict=True):
+            if not line.speeds:
+                text.append(f"{padded(some[0], widths[0])}  {show(line.why)}\n", "bright_black")
+                continue
+            bar = drawn(each.ratios(line)[0] / most * room, room, blocks=blocks)
+            laid(text, some, widths, Text(bar, OURS if line.engine == "polyhead" else PEERS))
+    return text
+
+
+def head(of: Comparison, language: Language) -> list[str]:
+    keys = ("engine", of.unit, "spread", "ratio", "same" if writes(of) else "cosine")
+    return [said(key, language) for key in keys]
+
+
+def row(of: Comparison, line: Line) -> list[str]:
+    if not line.speeds:
+        return [line.name]
+    agrees = "" if line.agrees is None else f"{line.agrees:.0%}" if writes(of) else f"{line.agrees:.4f}"
+    ratio = of.ratios(line)[0]
+    spread = f"{line.spread:.0%}" if len(line.speeds) > 1 else ""
+    return [line.name, figure(line.median), spread, f"{ratio:.2f}x", agrees]
+
+
+def figure(x: float) -> str:
+    return f"{x:,.0f}" if x >= 100 else f"{x:.3g}"
+
+
+def laid(text: Text, cells: Sequence[str], widths: Sequence[int], bar: Text, style: str = "") -> None:
+    """A line: the name at the left, figures at the right of their columns, the bar before the last."""
+    name, *figures = (
+        padded(cell, width, right=i > 0) for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    )
+    text.append("  ".join([name, *figures[:-1]]) + "  ", style)
+    text.append_text(bar)
+    text.append(f"  {figures[-1]}\n", style)
+
+
+def padded(cell: str, width: int, *, right: bool = False) -> str:
+    """The cell in so many columns of a terminal, where a Chinese character takes two."""
+    space = " " * (width - cell_len(cell))
+    return space + cell if right else cell + space
+
+
+def drawn(length: float, room: int, *, blocks: bool) -> str:
+    """A bar of so many columns, to an eighth of one."""
+    if not blocks:
+        return ("#" * round(length)).ljust(room)
+    whole, rest = divmod(round(8 * length), 8)
+    return (EIGHTHS[8] * whole + (EIGHTHS[rest] if rest else "")).ljust(room)
