@@ -242,6 +242,28 @@ def test_a_request_may_be_cancelled_wherever_it_is(gpt2: nn.Module) -> None:
     assert serving.pool.open == serving.pool.blocks
 
 
+def test_a_rule_may_cancel_whoever_is_read_in_the_same_step(gpt2: nn.Module) -> None:
+    first, second, third = some(3, 6, 9)
+    handles: list[Handle] = []
+
+    def cancelling(scores: Tensor, tokens: Tensor) -> Tensor:
+        if len(handles) == 3:
+            serving.cancel(handles[1])
+        return scores
+
+    serving = engine(gpt2)
+    handles.append(serving.submit(dataclasses.replace(first, rules=[cancelling])))
+    serving.step()
+    handles += [serving.submit(second)]
+    handles += [serving.submit(dataclasses.replace(third, prompt=[3]))]  # read with the first one's next token
+    serving.step()
+    serving.run()
+    assert handles[1].done and handles[1].answers == []
+    check(handles[0], alone(gpt2, first))
+    check(handles[2], alone(gpt2, dataclasses.replace(third, prompt=[3])))
+    assert not any(serving.pool.holders)
+
+
 def test_one_that_finds_no_token_harms_nobody_else(gpt2: nn.Module) -> None:
     asked = some(3, 6, 9)
     asked[1] = dataclasses.replace(asked[1], rules=[MinLength(10, range(V))])

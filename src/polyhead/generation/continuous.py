@@ -225,6 +225,7 @@ class Engine:
 
     def read(self, plan: dict[Handle, int]) -> list[Handle]:
         """One pass over the next tokens of these requests; those that gained a token or are done come back."""
+        plan = {handle: n for handle, n in plan.items() if not handle.done}  # a rule of another may have cancelled one
         if not plan:
             return []
         tables = [table for handle in plan for table in handle.tables]
@@ -238,11 +239,11 @@ class Engine:
             self.pool.learn(table, row)
         moved: list[Handle] = []
         for handle, own in zip(plan, torch.split(scores, [len(handle.tables) for handle in plan]), strict=True):
-            if handle.done:  # a rule of another one has cancelled it
+            if handle.done or handle.unread > 0:
                 continue
-            if handle.unread == 0 and handle.parting:
+            if handle.parting:
                 handle.tables += [self.pool.fork(handle.tables[0]) for _ in handle.history[1:]]
-            elif handle.unread == 0:
+            else:
                 self.choose(handle, own)
                 moved.append(handle)
         return moved

@@ -94,7 +94,8 @@ class Draft:
         n = min(n, self.places - tokens.shape[1] + 1)
         if n < 1:
             return Proposal()
-        self.step.cut(common(self.seen, tokens[:, :-1]))
+        self.seen = tokens[:, : common(self.seen, tokens[:, :-1])]
+        self.step.cut(self.seen.shape[1])
         row, proposed, drawn = tokens, list[int](), list[Tensor]()
         for _ in range(n):
             scores = self.fitted(self.step(row))
