@@ -35,6 +35,8 @@ def write(folder: str, *, kind: str, seed: int = 0, **sizes: Any) -> None:
     words = speech(made) if kind == "whisper" else tokenizer(made.config.vocab_size)
     made.save_pretrained(folder)
     words.save_pretrained(folder)
+    if kind == "whisper":
+        transformers.WhisperFeatureExtractor().save_pretrained(folder)
 
 
 def speech(model: Any) -> Any:
