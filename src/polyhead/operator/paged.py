@@ -1,11 +1,11 @@
 """Keys and values of many sequences in blocks of one pool: sequences grow, share what they have in common, and leave.
 
-block          0          1          2          3          4          5
-holds     [the cat s][at on    ][he ran to ][          ][ the mat. ][          ]      (16 tokens each, in truth)
+block          0          1          2          3          4
+holds     [the cat s][at on     ][he ran to ][at on it.  ][          ]      (16 tokens each, in truth)
 
-first     table 0 1       the cat sat on                 7 places more fit in
-second    table 0 2       the cat she ran to             block 0 is kept once, and counted twice
-third     table 0 1 4     forked from an older first     whoever writes into a block that is shared copies it before
+first     table 0 1     the cat sat on         there is room for more in block 1
+second    table 0 2     the cat she ran to     block 0 is kept once, and has three holders
+third     table 0 3     the cat sat on it.     forked from the first: it copied block 1 before it wrote there
 
 A block that nobody holds keeps what it held until it is needed again: who comes with the same beginning finds it there
 (Kwon et al. 2023, arXiv 2309.06180).
