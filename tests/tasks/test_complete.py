@@ -79,14 +79,25 @@ def test_left_padded_batches_give_the_tokens_of_the_reference(both: tuple[Any, P
     assert [each.text for each in alone] == [each.text for each in found]
 
 
-def test_rules_of_the_folder_hold_whatever_the_batch(llama: Path, tmp_path: Path) -> None:
+SEARCHES: list[Any] = [
+    Contrastive(0.6, 4),
+    DiverseBeam(4, groups=2, penalty=1.0),
+    ConstrainedBeam(5, forced=[[[104, 105]], [[120], [121, 122]]]),
+    SampledBeam(3, draw=Sample(seed=3)),
+    Sample(seed=1, min_p=0.02, typical_p=0.9, eta_cutoff=0.001),
+]
+
+
+@pytest.mark.parametrize("search", [None, *SEARCHES], ids=lambda search: type(search).__name__)
+def test_rules_of_the_folder_hold_whatever_the_batch(llama: Path, tmp_path: Path, search: Any) -> None:
     for file in llama.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     (tmp_path / "generation_config.json").write_text('{"repetition_penalty": 3.0, "no_repeat_ngram_size": 2}')
-    together = polyhead.complete(PROMPTS, model=tmp_path, max_new=20)
-    alone = [polyhead.complete(prompt, model=tmp_path, max_new=20) for prompt in PROMPTS]
-    assert [each.text for each in together] == [each.text for each in alone]
-    assert together != polyhead.complete(PROMPTS, model=llama, max_new=20)
+    completer = Completer(load(tmp_path), search=search, max_new=20)
+    together, ids = completer(PROMPTS), [completer.read(prompt) for prompt in PROMPTS]
+    alone = [completer.decoder([row], numbers=[n])[0] for n, row in enumerate(ids)]
+    assert [[each.text for each in some] for some in together] == [[each.text for each in some] for some in alone]
+    assert [some[0] for some in together] != polyhead.complete(PROMPTS, model=llama, search=search, max_new=20)
 
 
 def test_draws_are_of_the_prompts_number_and_the_seed(llama: Path) -> None:
@@ -94,6 +105,26 @@ def test_draws_are_of_the_prompts_number_and_the_seed(llama: Path) -> None:
         return [x.text for x in polyhead.complete(PROMPTS, model=llama, max_new=12, search=Sample(seed=seed))]
 
     assert drawn(0) == drawn(0) != drawn(1)
+
+
+def test_an_end_that_the_limit_makes_is_none(llama: Path, tmp_path: Path) -> None:
+    """Prompts of other lengths reach it after other numbers of tokens."""
+    folder = with_settings(llama, tmp_path, {"max_length": 40, "forced_eos_token_id": 7, "eos_token_id": [7, 8]})
+    together = polyhead.complete(PROMPTS, model=folder)
+    assert together == [polyhead.complete(prompt, model=folder) for prompt in PROMPTS]
+    completer = Completer(load(folder))
+    for prompt, each in zip(PROMPTS, together, strict=True):
+        [[found]] = completer.decoder([row := completer.read(prompt)])
+        assert found.text == each.text and not each.finished and len(row) + len(found.tokens) == 39
+
+
+def test_guidance_is_the_folders_or_what_is_given(llama: Path, tmp_path: Path) -> None:
+    folder = with_settings(llama, tmp_path, {"guidance_scale": 3.0})
+    guided, plain = polyhead.complete(PROMPTS, model=folder), polyhead.complete(PROMPTS, model=llama)
+    assert polyhead.complete(PROMPTS, model=llama, guidance=3.0) == guided != plain
+    assert polyhead.complete(PROMPTS, model=folder, guidance=1.0) == plain
+    with pytest.raises(ArgumentError, match="guidance is 'x', but must be a finite number; 1 changes nothing"):
+        polyhead.complete("a", model=llama, guidance="x")  # pyright: ignore[reportArgumentType, reportCallIssue]
 
 
 @settings(max_examples=60, deadline=None)
@@ -238,17 +269,10 @@ def test_a_folders_stop_strings_hold_beside_those_that_are_given(llama: Path, tm
 
 def test_guidance_is_not_for_drafts(llama: Path, tmp_path: Path) -> None:
     folder = with_settings(llama, tmp_path, {"guidance_scale": 2.0})
-    with pytest.raises(ArgumentError, match=r"guidance_scale of 2\.0, which reads every token twice; leave out"):
+    with pytest.raises(
+        ArgumentError, match=r"Guidance, of 2\.0 here, reads every token twice, which drafts and lookups do not do"
+    ):
         polyhead.complete("a", model=folder, draft=llama)
-
-
-SEARCHES: list[Any] = [
-    Contrastive(0.6, 4),
-    DiverseBeam(4, groups=2, penalty=1.0),
-    ConstrainedBeam(5, forced=[[[104, 105]], [[120], [121, 122]]]),
-    SampledBeam(3, draw=Sample(seed=3)),
-    Sample(seed=1, min_p=0.02, typical_p=0.9, eta_cutoff=0.001),
-]
 
 
 @pytest.mark.parametrize("search", SEARCHES, ids=lambda search: type(search).__name__)

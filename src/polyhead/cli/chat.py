@@ -92,6 +92,7 @@ def chat(
             "--json and --output are for --once, --input and pipes; in a conversation, /save FILE writes."
         )
     how = {"search": by.search, "max_new": max_new, "stop": by.stop, "template": template, "draft": by.draft}
+    how |= {"guidance": by.guidance}
     values = dict(setting(each) for each in settings or [])
 
     from polyhead.tasks.chat import Chatter, Conversation

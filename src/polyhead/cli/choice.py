@@ -59,6 +59,12 @@ Seed = Annotated[int | None, typer.Option("--seed", min=0, show_default="0", hel
 Draft = Annotated[
     str | None, typer.Option("--draft", metavar="MODEL", help="A smaller model proposes; the same comes sooner.")
 ]
+Guidance = Annotated[
+    float | None,
+    typer.Option(
+        "--guidance", show_default="1", help="Above 1, what is asked counts for more; reads everything twice."
+    ),
+]
 LookingUp = Annotated[bool, typer.Option("--lookup", help="Propose what followed before in the same text.")]
 SHARES = {"top_p": "above 0 and at most 1", "min_p": "from 0 to 1", "typical_p": "above 0 and at most 1"}
 
@@ -152,6 +158,7 @@ class Choice:
     search: Search | None = None
     stop: tuple[str, ...] = ()
     draft: str | Lookup | None = None
+    guidance: float | None = None
 
 
 USUAL = Choice()
@@ -168,13 +175,15 @@ def wanted(
     )
 
 
-def asked(stop: Stop = None, draft: Draft = None, lookup: LookingUp = False, **how: Any) -> Choice:
+def asked(
+    stop: Stop = None, draft: Draft = None, lookup: LookingUp = False, guidance: Guidance = None, **how: Any
+) -> Choice:
     """All options, those of searching among them."""
     from polyhead.generation import Beam, Greedy
 
     by = wanted(**how)
     width = None if by.beam is None else Greedy() if by.beam == 1 else Beam(by.beam)
-    return Choice(by.search() or width, plain(stop or []), proposing(draft, lookup))
+    return Choice(by.search() or width, plain(stop or []), proposing(draft, lookup), guidance)
 
 
 def shown(options: Callable[..., Any]) -> list[inspect.Parameter]:

@@ -47,8 +47,9 @@ def complete(
     from polyhead.tasks.load import load
 
     completer = Completer(
-        load(model, device=device, precision=precision), search=by.search, max_new=max_new, stop=by.stop, draft=by.draft
-    )
+        load(model, device=device, precision=precision), search=by.search, max_new=max_new, stop=by.stop,
+        draft=by.draft, guidance=by.guidance,
+    )  # fmt: skip
     if prompts and len(prompts) == 1 and input_file is None and output_file is None and not as_json:
         tell = teller()
         ids = completer.read(prompts[0])  # what cannot be continued is not shown either

@@ -95,10 +95,12 @@ class Chatter:
         template: str | Path | None = None,
         values: Mapping[str, Any] | None = None,
         draft: str | Path | Loaded | Lookup | None = None,
+        guidance: float | None = None,
     ):
         self.decoder = Decoder(
-            loaded, "chat", search=search, max_new=max_new, stop=stop, usual_new=NEW, proposer=proposer(loaded, draft)
-        )
+            loaded, "chat", search=search, max_new=max_new, stop=stop, usual_new=NEW, proposer=proposer(loaded, draft),
+            guidance=guidance,
+        )  # fmt: skip
         words, where = loaded.tokenizer, str(loaded.folder or "The model")
         self.controls = Controls(words, chosen(words.templates, template, where, words.named_tokens))
         self.values, self.places = dict(values or {}), self.decoder.places
@@ -176,6 +178,7 @@ def chat(
     template: str | Path | None = None,
     values: Mapping[str, Any] | None = None,
     draft: str | Path | Loaded | Lookup | None = None,
+    guidance: float | None = None,
     device: Device = "auto",
     precision: Precision | None = None,
     tell: Callable[[str], None] | None = None,
@@ -185,9 +188,9 @@ def chat(
     messages: a question, or a list of {"role": "system", "user" or "assistant", "content": text}; where the last is the
     assistant's, the reply goes on with it. model: a folder of a decoder with a chat template, or what `load` returned.
     device, precision: as `load` takes them. max_new: the most tokens of the reply, 512 unless given, within the model's
-    places. search: `Greedy()`, `Beam(...)`, ...; unless given, what the folder's generation_config.json asks
-    for. stop: strings that end the reply, left out of it. template: the name of one of the folder's templates, or a
-    file. values: what else the template asks for. draft: see `complete`. tell: hears the reply as it is written, whole
+    places. search: `Greedy()`, `Beam(...)`, ...; unless given, what the folder's generation_config.json asks for. stop:
+    strings that end the reply, left out of it. template: the name of one of the folder's templates, or a file. values:
+    what else the template asks for. draft, guidance: see `complete`. tell: hears the reply as it is written, whole
     characters at a time.
 
     Special tokens in messages are mere text. Raises ArgumentError, DataError for messages that the template refuses or
@@ -201,6 +204,7 @@ def chat(
         template=template,
         values=values,
         draft=draft,
+        guidance=guidance,
     )
     return chatter.reply(chatter.read(checked(messages)), tell=tell)
 
@@ -226,12 +230,13 @@ class Conversation:
         template: str | Path | None = None,
         values: Mapping[str, Any] | None = None,
         draft: str | Path | Loaded | Lookup | None = None,
+        guidance: float | None = None,
         device: Device = "auto",
         precision: Precision | None = None,
     ):
         self.chatter = Chatter(
             ready(model, device, precision), search=search, max_new=max_new, stop=stop, template=template,
-            values=values, draft=draft,
+            values=values, draft=draft, guidance=guidance,
         )  # fmt: skip
         self.system = system
         self.history = checked(history) if history else list[dict[str, Any]]()

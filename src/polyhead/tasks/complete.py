@@ -36,7 +36,8 @@ class Completion:
 class Completer:
     """A loaded decoder made ready to continue texts.
 
-    search, stop, max_new, draft: see `complete`. Rules of the folder's generation_config.json hold for every search.
+    search, stop, max_new, draft, guidance: see `complete`. Rules of the folder's generation_config.json hold for every
+    search.
     """
 
     def __init__(
@@ -47,10 +48,12 @@ class Completer:
         max_new: int | None = None,
         stop: Sequence[str] = (),
         draft: str | Path | Loaded | Lookup | None = None,
+        guidance: float | None = None,
     ):
         self.decoder = Decoder(
-            loaded, "complete", search=search, max_new=max_new, stop=stop, proposer=proposer(loaded, draft)
-        )
+            loaded, "complete", search=search, max_new=max_new, stop=stop, proposer=proposer(loaded, draft),
+            guidance=guidance,
+        )  # fmt: skip
         self.config, self.tokenizer = loaded.config, loaded.tokenizer
 
     def __call__(
@@ -101,6 +104,7 @@ def complete(
     stop: Sequence[str] = ...,
     search: Search | None = ...,
     draft: str | Path | Loaded | Lookup | None = ...,
+    guidance: float | None = ...,
     device: Device = ...,
     precision: Precision | None = ...,
     tell: Callable[[str], None] | None = ...,
@@ -114,6 +118,7 @@ def complete(
     stop: Sequence[str] = ...,
     search: Search | None = ...,
     draft: str | Path | Loaded | Lookup | None = ...,
+    guidance: float | None = ...,
     device: Device = ...,
     precision: Precision | None = ...,
     tell: Callable[[str], None] | None = ...,
@@ -126,6 +131,7 @@ def complete(
     stop: Sequence[str] = (),
     search: Search | None = None,
     draft: str | Path | Loaded | Lookup | None = None,
+    guidance: float | None = None,
     device: Device = "auto",
     precision: Precision | None = None,
     tell: Callable[[str], None] | None = None,
@@ -137,11 +143,14 @@ def complete(
     they are spelled; they are left out. search: `Greedy()`, `Sample(...)`, ...; unless given, what the folder's
     generation_config.json asks for. draft: a smaller model of the same vocabulary, or `Lookup()`, which copies from the
     prompt and from what was written; either proposes tokens, of which those stay that the model would have written: the
-    same comes sooner. tell: hears the continuation of a single prompt as it is written, whole characters at a time.
+    same comes sooner. guidance: above 1, what the prompt adds to every token counts for more (guidance_scale; unless
+    given, the folder's). tell: hears the continuation of a single prompt as it is written, whole characters at a time.
     Raises ArgumentError, DataError for a prompt that leaves no room, and CheckpointError.
     """
     lines = texts_of(prompts)
-    completer = Completer(ready(model, device, precision), search=search, max_new=max_new, stop=stop, draft=draft)
+    completer = Completer(
+        ready(model, device, precision), search=search, max_new=max_new, stop=stop, draft=draft, guidance=guidance
+    )
     if isinstance(prompts, str):
         return completer.batch([completer.read(prompts)], [prompts], numbers=[0], tell=tell)[0][0]
     if tell is not None:

@@ -16,6 +16,7 @@ from polyhead.generation import (
     EndToken,
     Greedy,
     Guided,
+    Hypothesis,
     Sample,
     Search,
     Source,
@@ -33,6 +34,7 @@ from polyhead.tasks.generation_settings import (
     Settings,
     TokenRules,
     ends_of,
+    is_number,
     is_whole,
     search_of,
     spelled,
@@ -66,8 +68,8 @@ class Written:
 class Decoder:
     """A loaded decoder made ready to go on with rows of ids, for the verb that the errors name.
 
-    search, stop, max_new: see `complete`. proposer: who says what may follow, for several tokens a pass. Rules of the
-    folder's generation_config.json hold for every search.
+    search, stop, max_new, guidance: see `complete`. proposer: who says what may follow, for several tokens a pass.
+    Rules of the folder's generation_config.json hold for every search.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class Decoder:
         stop: Sequence[str] = (),
         usual_new: int = NEW,
         proposer: Proposer | None = None,
+        guidance: float | None = None,
     ):
         able(loaded, ("next word",), verb, reads=("text",))
         if max_new is not None and not (is_whole(max_new) and max_new >= 1):
@@ -91,14 +94,17 @@ class Decoder:
         how = ways(loaded)
         self.device, self.max_new = loaded.device, how.most if max_new is None else max_new
         self.search, self.rules, self.ends = spelled(search or how.search, self.tokenizer), how.rules, how.rules.ends
-        self.stop, self.guidance = (*stop, *(text for text in how.stop if text not in stop)), how.guidance
+        self.stop = *stop, *(text for text in how.stop if text not in stop)
+        if guidance is not None and not is_number(guidance):
+            raise ArgumentError(f"guidance is {guidance!r}, but must be a finite number; 1 changes nothing.")
+        self.guidance = how.guidance if guidance is None else guidance
         self.proposer = proposer
         if proposer is not None:
             speculable(self.search)
             if self.guidance != 1:
                 raise ArgumentError(
-                    f"The folder asks for a guidance_scale of {self.guidance}, which reads every token twice; leave out"
-                    " the draft or the lookup, or set guidance_scale to 1 in its generation_config.json."
+                    f"Guidance, of {self.guidance} here, reads every token twice, which drafts and lookups do not do;"
+                    " leave them out, or set guidance to 1."
                 )
         longest = how.longest if max_new is None else None
         self.most = self.max_new or (usual_new if longest is None else None)  # new tokens, where places allow
@@ -152,7 +158,10 @@ class Decoder:
             )  # fmt: skip
             found = [[answer]]
         tell_lacking(self.search, found)
-        answers = [[self.told(each.tokens, each.finished, each.score, drafted) for each in some] for some in found]
+        most = int(limit.max())
+        answers = [
+            [self.told(each.tokens, self.ended(each, most), each.score, drafted) for each in some] for some in found
+        ]
         for each in telling:
             each.show(answers[0][0].text, last=True)
         return answers
@@ -190,6 +199,10 @@ class Decoder:
             return sorted_batches(lengths, budget=BATCH_TOKENS, rows=ROWS)
         alike = [[i for i, length in enumerate(lengths) if length == n] for n in sorted(set(lengths))]
         return [some[start : start + ROWS] for some in alike for start in range(0, len(some), ROWS)]
+
+    def ended(self, answer: Hypothesis, limit: int) -> bool:
+        """Whether an answer of at most so many tokens ended by itself; not where the folder's end was put there."""
+        return answer.finished and not (self.rules.last and len(answer.tokens) == limit - 1)
 
     def told(
         self, tokens: Sequence[int], finished: bool, score: float | None, drafted: Drafted | None = None

@@ -162,9 +162,11 @@ class TokenRules:
 
     @property
     def look(self) -> bool:
-        """Whether they look at what stands in a row already, where padding must not be."""
+        """Whether they look at what stands in a row already, where padding must not be, or at a limit that differs."""
         several = any(len(ids) > 1 for ids in (*self.bad, *(ids for ids, _ in self.biases)))
-        return self.penalty != 1 or bool(self.repeat or self.min_length) or self.first is not None or several
+        return (
+            self.penalty != 1 or bool(self.repeat or self.min_length or self.last) or self.first is not None or several
+        )
 
     def rules(self, start: int, *, limit: int, source: Source | None = None) -> list[LogitRule]:
         """The rules of rows whose prompt is `start` tokens long and that get at most `limit` more, in the order of

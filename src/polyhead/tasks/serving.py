@@ -21,7 +21,7 @@ from polyhead.operator import Pages, Pool
 from polyhead.operator.paged import SIZE
 from polyhead.tasks.decoder import ROWS, Decoder, Telling, Written, grows
 from polyhead.tasks.device import Device
-from polyhead.tasks.generation_settings import are_ids
+from polyhead.tasks.generation_settings import are_ids, tell_lacking
 from polyhead.tasks.load import Loaded, Precision, ready
 
 MEMORY = 1 << 30  # bytes of keys and values
@@ -76,7 +76,10 @@ class Ticket:
 
     def close(self) -> None:
         """Take the answers over, and tell the end of the best."""
-        self.answers = [self.decoder.told(each.tokens, each.finished, each.score) for each in self.handle.answers]
+        decoder, limit = self.decoder, self.handle.request.max_new
+        self.answers = [
+            decoder.told(each.tokens, decoder.ended(each, limit), each.score) for each in self.handle.answers
+        ]
         try:
             if self.answers:
                 self.telling.show(self.answers[0].text, last=True)
@@ -270,4 +273,8 @@ def over_pages(
     for handle in handles:
         if handle.error is not None:
             raise handle.error
-    return [[decoder.told(one.tokens, one.finished, one.score) for one in handle.answers] for handle in handles]
+    tell_lacking(decoder.search, [handle.answers for handle in handles])
+    return [
+        [decoder.told(one.tokens, decoder.ended(one, handle.request.max_new), one.score) for one in handle.answers]
+        for handle in handles
+    ]
