@@ -34,7 +34,9 @@ def classify(
     labels: Annotated[
         str | None,
         typer.Option(
-            "--labels", metavar="NAME,NAME", help="Labels to choose from, for a model that has none (CLIP, SigLIP)."
+            "--labels",
+            metavar="NAME,NAME",
+            help="Labels to choose from, for a model of texts and images, which has none.",
         ),
     ] = None,
     template: Annotated[

@@ -17,7 +17,7 @@ from polyhead.errors import ArgumentError
 
 def embed(
     texts: Annotated[
-        list[str] | None, typer.Argument(metavar="TEXT", help="Texts; for CLIP, files of images too.")
+        list[str] | None, typer.Argument(metavar="TEXT", help="Texts; for a model of both, files of images too.")
     ] = None,
     model: options.NeededModel = "",
     input_file: options.Input = None,

@@ -49,7 +49,7 @@ def search(
     shares: Annotated[
         bool,
         typer.Option(
-            "--shares", help="Show the model's probabilities too: CLIP's shares among all, SigLIP's of each alone."
+            "--shares", help="Show the probability too that the model gives: a share of all, or of each alone."
         ),
     ] = False,
     sheet: Annotated[

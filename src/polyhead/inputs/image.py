@@ -44,8 +44,8 @@ BILINEAR, BICUBIC = 2, 3  # of PIL's codes: 0 nearest, 1 Lanczos, 2 bilinear, 3 
 #  Processor types; what each does where a file does not say, `standard` tells.
 TYPES = ("ViTImageProcessor", "DeiTImageProcessor", "CLIPImageProcessor", "SiglipImageProcessor")
 SHORTER = TYPES[2:]  # of which one number as a size is that of the shorter side
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # of what CLIP learned from (Radford et al. 2021)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+WEB_MEAN = (0.48145466, 0.4578275, 0.40821073)  # of the images of the web that CLIP learned from (Radford et al. 2021)
+WEB_STD = (0.26862954, 0.26130258, 0.27577711)
 
 #  What a step cannot do without.
 NEEDS = {
@@ -248,7 +248,7 @@ def standard(kind: str = "ViTImageProcessor", size: tuple[int, int] = (224, 224)
                 images, size=Shortest(max(size)), resample=BICUBIC, do_center_crop=True, crop_size=Sides(*size)
             )
             if channels == 3:
-                images = replace(images, do_convert_rgb=True, image_mean=CLIP_MEAN, image_std=CLIP_STD)
+                images = replace(images, do_convert_rgb=True, image_mean=WEB_MEAN, image_std=WEB_STD)
             return images
         case "SiglipImageProcessor":
             return replace(images, resample=BICUBIC, do_convert_rgb=channels == 3)

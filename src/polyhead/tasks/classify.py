@@ -174,7 +174,7 @@ def classifier(
         if labels is not None or templates is not None:
             names = f"{', '.join(made.names[:10])}{' ...' if len(made.names) > 10 else ''}"
             raise ArgumentError(
-                "labels and templates are for a model that reads texts and images (CLIP, SigLIP);"
+                "labels and templates are for a model that reads texts and images;"
                 f" {loaded.folder or 'this one'} has labels of its own: {names}"
             )
         return made

@@ -68,8 +68,8 @@ class PictureIndex:
             ) from None
         if told.get("model") != model:
             raise DataError(
-                f"{path} was made by another model, in another precision, or from images that were shown to it otherwise;"
-                " name another file, or delete it, and it is made anew."
+                f"{path} was made by another model, in another precision, or from images that were shown to it"
+                " otherwise; name another file, or delete it, and it is made anew."
             )
         return cls(path, model, entries)
 
