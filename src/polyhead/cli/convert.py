@@ -35,8 +35,8 @@ def convert(
     """Write a model as another engine reads it, or turn old .bin weights into safetensors.
 
     A .bin file is a pickle, which may hold any program. It is read here only, and only tensors are let through.
-    CTranslate2 runs translation, texts from texts, decoders, encoders without a head and speech; ONNX takes every
-    model, and needs the extra onnx. Neither engine is needed to write for it.
+    CTranslate2 runs translation, texts from texts, decoders, encoders without a head and speech; ONNX takes all
+    but mixtures of experts, and needs the extra onnx. Neither engine is needed to write for it.
 
     **Examples**
 

@@ -62,7 +62,7 @@ class Probed(nn.Module):
 
     def forward(self, x: Tensor, pixels: Tensor) -> Tensor:
         run = Run(memory=x)
-        found = self.attn(self.probe.repeat(len(x), 1, 1), run)  # [B, 1, D]
+        found = self.attn(self.probe.repeat(x.shape[0], 1, 1), run)  # [B, 1, D]
         return (found + self.mlp(self.norm(found), run))[:, 0]
 
 

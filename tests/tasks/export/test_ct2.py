@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,11 @@ from torch import Tensor
 import polyhead
 from polyhead.core import Run
 from polyhead.errors import ArgumentError, CheckpointError, WriteError
+from polyhead.families import family
+from polyhead.inputs.pair import Pair
+from polyhead.inputs.tokenizer import Tokenizer
 from polyhead.tasks.export.convert import convert
+from polyhead.tasks.load import Loaded
 from tests.families import tiny
 from tests.families.tiny import some_ids
 from tests.tasks import speech
@@ -89,6 +94,29 @@ def test_an_encoder_decoder_finds_answers_as_likely(architecture: str, variant: 
     expected = scores.log_softmax(-1).gather(-1, torch.cat((target, end), 1)[..., None])[..., 0]
     found = there.score_batch(names(source), names(target))
     assert distance([row.log_probs for row in found], expected) < 1e-5
+
+
+@torch.no_grad()
+def test_two_vocabularies_keep_apart(tmp_path: Path) -> None:
+    kind = family("MarianMTModel")
+    sides = [
+        Tokenizer.train(lines, size=60, byte_fallback=False) for lines in (["我爱吃苹果。"], ["I like eating apples."])
+    ]
+    sizes = {"vocab_size": sides[0].size, "target_vocab_size": sides[1].size, "d_model": 16, "d_ff": 20, "n_layers": 2}
+    torch.manual_seed(0)
+    model: Any = kind.build(replace(kind.config(), **sizes, n_decoder_layers=1, joint=False, tied=False))
+    loaded = Loaded(model.eval(), Pair(*sides), kind)
+    convert(loaded, tmp_path / "out", to="ct2")
+    there = ctranslate2.Translator(str(tmp_path / "out"), compute_type="float32")
+    source, target = sides[0].encode("我爱苹果"), sides[1].encode("I like apples")
+    scores = model.head(
+        model.decode(torch.tensor([[0, *target[:-1]]]), Run(memory=model.encode(torch.tensor([source]))))
+    )
+    scores[..., model.config.pad_id] = -torch.inf
+    expected = scores.log_softmax(-1)[0].gather(-1, torch.tensor(target)[:, None])[:, 0]
+    rows = [[side.token(id) for id in row] for side, row in zip(sides, (source, target[:-1]), strict=True)]
+    [found] = there.score_batch(rows[:1], rows[1:])
+    assert distance(found.log_probs, expected) < 1e-5
 
 
 @torch.no_grad()

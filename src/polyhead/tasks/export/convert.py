@@ -30,7 +30,7 @@ def convert(
             f"to is {to!r}, but must be one of {', '.join(get_args(Format))}.{did_you_mean(str(to), get_args(Format))}"
         )
     if dtype is not None and to != "ct2":
-        raise ArgumentError(f"dtype is for to='ct2'; to='{to}' keeps numbers as they are.")
+        raise ArgumentError(f"dtype is for to='ct2', found {dtype!r} with to='{to}'; leave it out.")
     if to == "safetensors":
         from polyhead.weights.convert import convert as from_pickles
 
@@ -63,7 +63,7 @@ def to_ct2(model: str | Path | Loaded, out: Path, dtype: str) -> None:
 def to_onnx(model: str | Path | Loaded, out: Path) -> None:
     from polyhead.tasks.export.onnx import graphs, write
 
-    loaded = model if isinstance(model, Loaded) else load(model)
+    loaded = model.at("fp32") if isinstance(model, Loaded) else load(model)
     made = graphs(loaded)
     with whole(out) as work:
         work.mkdir()

@@ -22,7 +22,7 @@ from polyhead.core.mlp import MLP
 from polyhead.core.rotary import Rotary
 from polyhead.errors import ArgumentError, extra
 from polyhead.tasks.export.onnx_file import write_graphs
-from polyhead.tasks.export.tracing import Past, Plain, traceable
+from polyhead.tasks.export.tracing import Past, plainly, traceable
 from polyhead.tasks.load import Loaded
 
 Axes = dict[int, str]
@@ -116,17 +116,27 @@ def real(mask: Tensor) -> Tensor:
 # ----------------------------------------------------------------------------------------------------------- the graphs
 
 
-class EncoderGraph(nn.Module):
+class Traced(nn.Module):
+    """What is traced: `of` the inputs in their order, with attention as `Plain` computes it."""
+
+    def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
+        with plainly():
+            return self.of(*given)
+
+    def of(self, *given: Tensor) -> tuple[Tensor, ...]:
+        raise NotImplementedError
+
+
+class EncoderGraph(Traced):
     """What is read, its mask [B, T] where it may be padded, kinds [B, T] -> what `answer` makes of the vectors."""
 
     def __init__(self, model: Any, answer: Callable[[Tensor, Tensor], tuple[Tensor, ...]]):
         super().__init__()
         self.model, self.answer = model, answer
 
-    def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
-        x, *rest = given
-        mask, more = (real(rest[0]) if rest else None), dict(zip(("kinds",), rest[1:], strict=False))
-        return self.answer(self.model.encode(x, Run(mask=mask, observer=Plain()), **more), x)
+    def of(self, x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+        mask, more = real(rest[0]) if rest else None, {"kinds": rest[1]} if len(rest) > 1 else {}
+        return self.answer(self.model.encode(x, Run(mask=mask), **more), x)
 
 
 def encoder(model: Any, loaded: Loaded, file: str = "model.onnx") -> Graph:
@@ -161,7 +171,7 @@ def answers(model: Any, does: str, reads: str) -> tuple[list[str], Callable[[Ten
             return ["logits"], lambda vectors, x: (head(vectors),)
 
 
-class DecoderGraph(nn.Module):
+class DecoderGraph(Traced):
     """ids [B, T], mask [B, P + T], places [B, T] where the model has any, past -> scores or vectors, and all keys and
     values."""
 
@@ -169,8 +179,7 @@ class DecoderGraph(nn.Module):
         super().__init__()
         self.model, self.placed = model, placed
 
-    def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
-        words, mask, *rest = given
+    def of(self, words: Tensor, mask: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
         past = Past(pairs(rest[self.placed :]), [])
         torch._check(mask.shape[1] == past.length + words.shape[1])
         return said(self.model, words, past, mask=real(mask), positions=rest[0] if self.placed else None)
@@ -193,7 +202,7 @@ def decoder(model: Any, loaded: Loaded) -> Graph:
     return Graph("model.onnx", DecoderGraph(model, placed), inputs, outputs)
 
 
-class FirstGraph(nn.Module):
+class FirstGraph(Traced):
     """ids [B, T], memory [B, S, D], its mask [B, S] where it may be padded -> scores, then of each layer its own keys
     and values and those of the memory."""
 
@@ -201,13 +210,12 @@ class FirstGraph(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
-        words, memory, *mask = given
+    def of(self, words: Tensor, memory: Tensor, *mask: Tensor) -> tuple[Tensor, ...]:
         torch._check(words.shape[0] == memory.shape[0])
         return said(self.model, words, Past([], []), memory=memory, memory_mask=real(mask[0]) if mask else None)
 
 
-class NextGraph(nn.Module):
+class NextGraph(Traced):
     """ids [B, T], mask of the memory [B, S] where it may be padded, past and memory of each layer -> scores, then of
     each layer its own keys and values."""
 
@@ -215,8 +223,7 @@ class NextGraph(nn.Module):
         super().__init__()
         self.model, self.masked = model, masked
 
-    def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
-        words, *rest = given
+    def of(self, words: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
         held = pairs(rest[self.masked :])
         for key, _ in held:
             torch._check(words.shape[0] == key.shape[0])
@@ -260,6 +267,6 @@ def said(model: Any, words: Tensor, past: Past, **run: Any) -> tuple[Tensor, ...
     """What the head says of the words, then of each layer its keys and values, and those of its memory if it had to
     make them."""
     made = not past.memory
-    out = model.head(model.decode(words, Run(cache=cast(Any, past), observer=Plain(), **run)))
+    out = model.head(model.decode(words, Run(cache=cast(Any, past), **run)))
     memory = past.memory if made else {}
     return out, *(x for i, own in past.own.items() for x in (*own, *memory.get(i, ())))

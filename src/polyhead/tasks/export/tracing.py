@@ -8,7 +8,8 @@ who may put its own in the place of the kernels'.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from polyhead.core import Run, Stack
 from polyhead.core.position import RelativeBias
 from polyhead.core.rotary import Rotary, Searched
+from polyhead.core.run import watching
 from polyhead.errors import ArgumentError
 from polyhead.operator import Bias, Dense, Rule
 from polyhead.operator.rules import Frame
@@ -160,6 +162,16 @@ class Plain:
         if id(what) not in self.made:
             self.made[id(what)] = what, make()
         return self.made[id(what)][1]
+
+
+@contextmanager
+def plainly() -> Iterator[None]:
+    """Passes that begin within the block compute attention by `Plain`."""
+    before = watching.set(Plain())
+    try:
+        yield
+    finally:
+        watching.reset(before)
 
 
 def written(rule: Rule, frame: Frame, rows: Tensor, columns: Tensor) -> Tensor:

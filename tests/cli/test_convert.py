@@ -1,0 +1,33 @@
+"""`convert` in a shell: what is written loads in the other engine, what is not is one sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import ctranslate2
+import pytest
+
+from tests.cli.conftest import Polyhead, refused
+from tests.tasks.words import in_folder
+
+
+def test_a_model_is_written_for_another_engine(model: Path, polyhead: Polyhead, tmp_path: Path) -> None:
+    answer = polyhead("convert", model, tmp_path / "out", "--to", "ct2", "--dtype", "int8")
+    assert (answer.code, answer.out, answer.err) == (0, f"Wrote {tmp_path / 'out'}\n", "")
+    assert ctranslate2.contains_model(str(tmp_path / "out"))
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--to", "ct2"], ["CTranslate2 does not run this BertForMaskedLM", "It runs translation"]),
+        (["--to", "ct2", "--dtype", "int4"], ["dtype 'int4' is not one of float32"]),
+        (["--dtype", "int8"], ["dtype is for to='ct2'"]),
+        (["--to", "ct3"], ["ct3", "safetensors"]),
+        ([], ["there is nothing to convert"]),
+    ],
+)
+def test_what_cannot_be_is_one_sentence(more: list[str], words: list[str], polyhead: Polyhead, tmp_path: Path) -> None:
+    in_folder(tmp_path / "model", "BertForMaskedLM")
+    refused(polyhead("convert", tmp_path / "model", tmp_path / "out", *more), *words)
+    assert not (tmp_path / "out").exists()
