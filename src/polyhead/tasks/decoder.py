@@ -129,7 +129,9 @@ class Decoder:
         last token at most. until: more rules that end a row.
         """
         if self.proposer is not None and len(ids) > 1:  # each is proposed to by itself
-            return [self([row], numbers=[n])[0] for row, n in zip(ids, numbers or range(len(ids)), strict=True)]
+            return [
+                self([row], numbers=[n], until=until)[0] for row, n in zip(ids, numbers or range(len(ids)), strict=True)
+            ]
         width = max(len(row) for row in ids)
         prompt = torch.full((len(ids), width), self.tokenizer.roles.get("pad", self.ends[0] if self.ends else 0))
         real = torch.zeros_like(prompt, dtype=torch.bool)
