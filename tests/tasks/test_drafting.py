@@ -17,6 +17,8 @@ DECODERS: dict[str, dict[str, Any]] = {
     "BloomForCausalLM": {},
     "LlamaForCausalLM": {},
     "MistralForCausalLM": {"sliding_window": 5},
+    "MixtralForCausalLM": {"num_local_experts": 4, "sliding_window": None},
+    "Qwen2ForCausalLM": {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1},
 }
 PROMPTS = ["the cat sat on the mat, and the dog", "我爱吃苹果。我爱", "a"]
 

@@ -21,6 +21,8 @@ DECODERS: dict[str, dict[str, Any]] = {
     "BloomForCausalLM": {},
     "LlamaForCausalLM": {},
     "MistralForCausalLM": {"sliding_window": 5},
+    "MixtralForCausalLM": {"num_local_experts": 4, "sliding_window": None},
+    "Qwen2ForCausalLM": {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1},
 }
 START = "the cat sat on the mat, and the dog "
 PROMPTS = ["the cat", START + "ran", "我爱吃苹果。", START + "sat", "a", "def f(x): return x", START + "的", ""]
