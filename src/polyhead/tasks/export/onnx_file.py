@@ -20,7 +20,6 @@ def write_graphs(folder: Path, graphs: Mapping[str, Any]) -> None:
     ir = extra("onnx_ir", "onnx")
     for model in graphs.values():
         forget_source(model)
-        once(model.graph)
     sizes = [value.const_value.nbytes for model in graphs.values() for value in model.graph.initializers.values()]
     if len(graphs) > 1 or sum(sizes) > LARGEST:
         with (folder / DATA).open("wb") as file:
@@ -44,28 +43,6 @@ def forget_source(model: Any) -> None:
         value.metadata_props.clear()
 
 
-def once(graph: Any) -> None:
-    """Let a matrix that another one is the transpose of, as the words of a head are of their embedding, be computed
-    from it; the runtime does so once, when it loads the graph."""
-    ir = extra("onnx_ir", "onnx")
-    found = {key(value.const_value.numpy()): value for value in graph.initializers.values()}
-    for name, value in list(graph.initializers.items()):
-        matrix = value.const_value.numpy()
-        looked_up = any(node.op_type == "Gather" for node, _ in value.uses())  # row by row, as it lies
-        if matrix.ndim != 2 or matrix.nbytes < SMALL or looked_up:
-            continue
-        other = found.get(key(matrix.T))
-        if other is None or other is value or other.name not in graph.initializers:
-            continue
-        node = ir.Node("", "Transpose", [other], [ir.AttrInt64s("perm", [1, 0])], num_outputs=1)
-        [turned] = node.outputs
-        turned.shape, turned.type = value.shape, value.type
-        value.replace_all_uses_with(turned)
-        del graph.initializers[name]
-        turned.name = name
-        graph.insert_before(graph[0], node)
-
-
 def outside(graph: Any, file: BinaryIO, placed: dict[tuple[Any, ...], int]) -> None:
     """Write a graph's numbers to the file, but those that lie there already, and let the graph point at them."""
     ir = extra("onnx_ir", "onnx")
@@ -81,7 +58,3 @@ def outside(graph: Any, file: BinaryIO, placed: dict[tuple[Any, ...], int]) -> N
         value.const_value = ir.ExternalTensor(
             DATA, placed[place], len(content), tensor.dtype, shape=tensor.shape, name=name
         )
-
-
-def key(array: Any) -> tuple[Any, ...]:
-    return array.dtype.str, array.shape, hashlib.sha256(array.tobytes()).digest()
