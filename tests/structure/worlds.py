@@ -63,6 +63,11 @@ def answer(folder: Path) -> None:
     (folder / "questions.tsv").write_text("question\tpassage\nwho ran?\tThe dog ran.\n", encoding="utf-8")
 
 
+def bench(folder: Path) -> None:
+    in_folder(folder / "my-encoder", "BertModel")
+    (folder / "sentences.txt").write_text(SENTENCES, encoding="utf-8")
+
+
 def embed(folder: Path) -> None:
     clip_in_folder(folder / "my-clip")
     pictures_in(folder, 1)[0].rename(folder / "photo.png")
@@ -172,6 +177,7 @@ def search(folder: Path) -> None:
 #  verb -> what makes its world
 WORLDS: dict[str, Callable[[Path], object]] = {
     "answer": answer,
+    "bench": bench,
     "chat": chat,
     "classify": classify,
     "complete": complete,

@@ -24,6 +24,7 @@ ENGINES = {  # by their names: the file in engines/, and the precisions that are
     "ctranslate2": ("by_ctranslate2", ("fp32", "int8")),
     "onnxruntime": ("by_onnxruntime", ("fp32",)),
 }
+GET = {name: f"pip install {name}" for name in ENGINES} | {"onnxruntime": "pip install onnxruntime 'polyhead[onnx]'"}
 PACKAGES = ("polyhead", "torch", "transformers", "ctranslate2", "onnxruntime")
 
 
@@ -166,7 +167,7 @@ def line_of(job: Job, name: str, precision: str, answers: list[Any] | None, base
 
 def how_to_get(name: str, lacks: str, why: str) -> str:
     """What to do for an engine whose package is not there, or cannot be imported."""
-    return f"pip install {name}" if lacks == name else f"it cannot be imported: {why}"
+    return GET[name] if lacks == name else f"it cannot be imported: {why}"
 
 
 @contextmanager

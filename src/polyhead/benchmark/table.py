@@ -12,7 +12,7 @@ from polyhead.benchmark.wording import Language, heading, said, writes
 
 EIGHTHS = " ▏▎▍▌▋▊▉█"
 LONGEST = 40  # columns of the longest bar
-OURS, PEERS = "bold blue", "bright_black"
+OURS, PEERS = "bright_blue", "bright_black"
 
 
 def table(

@@ -32,7 +32,7 @@ SAID: dict[str, tuple[str, str]] = {
         " fastest of {rounds}, as a share of the median.",
         "倍数：速度是 {base} 的几倍，取各轮倍数的中位数。波动：{rounds}中最慢到最快，占中位数的比例。",
     ),
-    "rounds": ("{} rounds", " {} 轮"),
+    "rounds": ("{} rounds", "{} 轮"),
     "round": ("the one round", "一轮"),
     "same long": ("same: answers that are token for token those of {base}.", "相同：与 {base} 逐词元相同的回答。"),
     "cosine long": (

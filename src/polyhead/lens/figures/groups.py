@@ -7,6 +7,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from polyhead.lens.figures import sheet
+from polyhead.lens.figures.bars import PALE
 from polyhead.lens.figures.drawing import BLUE, INK, LINE, SOFT, Box, Curve, Drawing, Label, cut, width_of, wrapped
 from polyhead.lens.figures.sheet import EDGE
 from polyhead.lens.language import Language
@@ -59,7 +60,8 @@ def grouped(
             drawing.add(
                 Label(x - 8, middle, bar.name, 12, "end"),
                 Box(x, middle - 7, at(bar.value) - x, 14, BLUE if bar.own else GREY, title=told),
-                Curve(((at(bar.low), middle), (at(bar.high), middle)), INK, 1.4),
+                Curve(((at(bar.low), middle), (at(bar.high), middle)), PALE, 3.4),
+                Curve(((at(bar.low), middle), (at(bar.high), middle)), INK, 1.6),
                 Label(max(at(bar.high), at(bar.value)) + 8, middle, f"{bar.value:.2f}x", 12, bold=bar.own),
             )
             y += STEP
