@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -30,7 +30,7 @@ from polyhead.generation import (
     SampledBeam,
     generate,
 )
-from polyhead.generation.continuous import Engine, Handle, Request
+from polyhead.generation.continuous import Engine, Handle, Request, side_by_side
 from polyhead.operator import Pages, Pool
 from polyhead.tasks.decoder import DecoderStep
 from polyhead.tasks.serving import PagedDecoderStep
@@ -115,12 +115,12 @@ def requests(draw: st.DrawFn) -> list[Request]:
 @settings(max_examples=25, deadline=None)
 @given(
     asked=requests(), waits=st.lists(st.integers(0, 6), min_size=9, max_size=9), blocks=st.sampled_from([40, 55, 400]),
-    budget=st.integers(7, 60), rows=st.integers(3, 6),
+    budget=st.integers(7, 60), rows=st.integers(3, 6), apart=st.sampled_from([0, 10, 2048]),
 )  # fmt: skip
 def test_answers_are_those_of_the_plain_loop(
-    decoder: nn.Module, asked: list[Request], waits: list[int], blocks: int, budget: int, rows: int
+    decoder: nn.Module, asked: list[Request], waits: list[int], blocks: int, budget: int, rows: int, apart: int
 ) -> None:
-    serving = engine(decoder, blocks, budget=budget, rows=rows)
+    serving = engine(decoder, blocks, budget=budget, rows=rows, apart=apart)
     handles: list[Handle] = []
     for request, wait in zip(asked, waits, strict=False):
         handles.append(serving.submit(request))
@@ -131,6 +131,54 @@ def test_answers_are_those_of_the_plain_loop(
     for handle, request in zip(handles, asked, strict=True):
         check(handle, alone(decoder, request))
     assert serving.pool.open == blocks and not any(serving.pool.holders)
+
+
+def cost(groups: list[list[int]], sizes: list[tuple[int, int]], apart: int) -> int:
+    return sum(apart + max(sizes[i][0] for i in group) * sum(sizes[i][1] for i in group) for group in groups)
+
+
+def partitions(items: list[int]) -> Iterator[list[list[int]]]:
+    """All ways to put some things in groups."""
+    if not items:
+        yield []
+        return
+    first, *rest = items
+    for groups in partitions(rest):
+        yield [[first], *groups]
+        for i, group in enumerate(groups):
+            yield [*groups[:i], [first, *group], *groups[i + 1 :]]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    sizes=st.lists(st.tuples(st.integers(1, 50), st.integers(1, 3)), min_size=1, max_size=6), apart=st.integers(0, 90)
+)
+def test_no_grouping_is_cheaper_than_the_one_that_is_found(sizes: list[tuple[int, int]], apart: int) -> None:
+    found = side_by_side(sizes, apart)
+    assert sorted(i for group in found for i in group) == list(range(len(sizes)))
+    assert cost(found, sizes, apart) == min(cost(groups, sizes, apart) for groups in partitions([*range(len(sizes))]))
+
+
+def test_a_long_answer_is_not_what_short_ones_are_padded_to(gpt2: nn.Module) -> None:
+    widths: list[tuple[int, ...]] = []
+
+    class Counting(PagedDecoderStep):
+        def __call__(self, tokens: Tensor, pages: Pages) -> Tensor:
+            widths.append(tuple(pages.positions[:, -1].tolist()))
+            return super().__call__(tokens, pages)
+
+    asked = [*some(3, 5, 4), some(1, 80, 4)[0]]
+    for apart, passes in [(100, [(5, 5, 5), (80,)]), (1000, [(80, 5, 5, 5)])]:
+        serving = Engine(Counting(gpt2), Pool(100, 4), CPU, budget=400, apart=apart)
+        handles = [serving.submit(request) for request in asked]
+        while not all(handle.tokens for handle in handles):
+            serving.step()
+        del widths[:]
+        serving.step()
+        assert sorted(sorted(some) for some in widths) == sorted(sorted(some) for some in passes)
+        serving.run()
+        for handle, request in zip(handles, asked, strict=True):
+            check(handle, alone(gpt2, request))
 
 
 def some(n: int, length: int, most: int, **how: Any) -> list[Request]:

@@ -114,16 +114,28 @@ class Engine:
     """Answers requests as they come. It belongs to one thread, which hands in and steps.
 
     step: the model. pool: where keys and values are kept. budget: the most tokens that one step reads, those of running
-    answers and of new prompts together. rows: the most rows that run at once.
+    answers and of new prompts together. rows: the most rows that run at once. apart: how many places of keys and values
+    are read in the time that a pass takes for the weights alone; where padding costs more than that, answers are read
+    in several passes, by their lengths.
 
     `handle = engine.submit(request)`, then `engine.step()` until `handle.done`, or `for token in
     engine.stream(handle)`; `engine.cancel(handle)` ends it early.
     """
 
-    def __init__(self, step: PagedStep, pool: Pool, device: torch.device, *, budget: int = 256, rows: int = 32):
+    def __init__(
+        self,
+        step: PagedStep,
+        pool: Pool,
+        device: torch.device,
+        *,
+        budget: int = 256,
+        rows: int = 32,
+        apart: int = 2048,
+    ):
         if not 1 <= rows < budget:
             raise ArgumentError(f"rows is {rows} and budget {budget}, but rows must be at least 1 and budget above it.")
-        self.model, self.pool, self.device, self.budget, self.rows = step, pool, device, budget, rows
+        self.model, self.pool, self.device = step, pool, device
+        self.budget, self.rows, self.apart = budget, rows, apart
         self.running: list[Handle] = []  # the oldest first
         self.waiting: deque[Handle] = deque()  # all of them younger than those that run
         self.preempted = 0  # how often a request gave its blocks back
@@ -175,9 +187,11 @@ class Engine:
     def step(self) -> list[Handle]:
         """Read what fits into the budget; the requests that gained a token or are done come back."""
         plan = self.plan()
-        short = {handle: n for handle, n in plan.items() if n == 1}
-        long = {handle: n for handle, n in plan.items() if n > 1}
-        return [*self.read(short), *self.read(long)]  # apart, so that no answer is padded to the width of a prompt
+        answers = [handle for handle, n in plan.items() if n == 1]
+        long = {handle: n for handle, n in plan.items() if n > 1}  # apart: no answer is padded to the width of a prompt
+        lengths = [(handle.tables[0].length + 1, len(handle.tables)) for handle in answers]
+        alike = [{answers[i]: 1 for i in group} for group in side_by_side(lengths, self.apart)]
+        return [handle for some in (*alike, long) for handle in self.read(some)]
 
     def plan(self) -> dict[Handle, int]:
         """How many tokens to read of which requests, each with its room in the pool: first the next token of answers,
@@ -273,3 +287,21 @@ class Engine:
         for table in handle.tables:
             self.pool.free(table)
         handle.tables = []
+
+
+def side_by_side(sizes: Sequence[tuple[int, int]], apart: int) -> list[list[int]]:
+    """Which of some (length, rows) share a pass, where a pass costs `apart` and every row in it as much as the longest.
+
+    The cheapest way, found from the longest on: those of a pass are neighbours by length.
+    """
+    order = sorted(range(len(sizes)), key=lambda i: -sizes[i][0])
+    best: list[tuple[int, list[list[int]]]] = [(0, [])]  # of the first so many: the cost, and the passes
+    for end in range(1, len(order) + 1):
+        ways: list[tuple[int, int]] = []  # cost, and where the last pass begins
+        rows = 0
+        for start in range(end - 1, -1, -1):
+            rows += sizes[order[start]][1]
+            ways.append((best[start][0] + apart + rows * sizes[order[start]][0], start))
+        cost, start = min(ways)
+        best.append((cost, [*best[start][1], order[start:end]]))
+    return best[-1][1]

@@ -121,7 +121,10 @@ class Serving:
         blocks = memory // block_bytes(usual)
         if blocks < 1:
             raise ArgumentError(f"memory is {memory} bytes, but {SIZE} tokens of this model take {block_bytes(usual)}.")
-        self.engine = Engine(PagedDecoderStep(usual.model), Pool(blocks), self.loaded.device, budget=budget, rows=rows)
+        self.engine = Engine(
+            PagedDecoderStep(usual.model), Pool(blocks), self.loaded.device, budget=budget, rows=rows,
+            apart=worth(usual),
+        )  # fmt: skip
         self.tickets: dict[Handle, Ticket] = {}  # of those that are not done
 
     @property
@@ -222,6 +225,12 @@ def block_bytes(decoder: Decoder) -> int:
     return SIZE * kept(decoder.model)[0] * weight.element_size()
 
 
+def worth(decoder: Decoder) -> int:
+    """How many places of keys and values are as much to read as all weights: each is read, written side by side, and
+    read again."""
+    return sum(each.numel() for each in decoder.model.parameters()) // (3 * kept(decoder.model)[0])
+
+
 def answered(
     decoder: Decoder, ids: Sequence[Sequence[int]], progress: Callable[[int], None] | None = None
 ) -> list[list[Written]]:
@@ -264,7 +273,10 @@ def over_pages(
     needs = sorted(each * -(-(len(one.prompt) + one.max_new) // SIZE) for one in requests)
     rows = max(ROWS, each)
     pool = Pool(sum(needs[-max(1, rows // each) :]))
-    engine = Engine(PagedDecoderStep(decoder.model), pool, decoder.device, budget=max(BUDGET, rows + 1), rows=rows)
+    engine = Engine(
+        PagedDecoderStep(decoder.model), pool, decoder.device, budget=max(BUDGET, rows + 1), rows=rows,
+        apart=worth(decoder),
+    )  # fmt: skip
     handles = [engine.submit(one) for one in requests]
     while engine.busy:
         done = sum(handle.done for handle in engine.step())
