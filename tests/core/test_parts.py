@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from polyhead.core.dropout import dropout
-from polyhead.core.init import initialise
+from polyhead.core.init import Unfilled, initialise, quieten
 from polyhead.core.packed import PackedLinear, packable, packed
 from polyhead.core.position import AddedInEveryLayer, Position
 from polyhead.core.recipe import Recipe
@@ -139,3 +139,24 @@ def test_stacks_with_norms_after_begin_near_the_identity() -> None:
 
 def test_the_decoder_reads_what_it_shall_say_one_place_later() -> None:
     assert shifted(torch.tensor([[5, 6, 1], [7, 1, 0]]), 9).tolist() == [[9, 5, 6], [9, 7, 1]]
+
+
+def test_nothing_is_drawn_for_weights_that_a_file_will_hold() -> None:
+    def built() -> Stack:
+        stack = Stack(Recipe(n_layers=2, d_model=16, n_heads=2, d_ff=8, cross=True))
+        initialise(stack)
+        quieten(stack, 2)
+        return stack
+
+    before = torch.get_rng_state()
+    with Unfilled():
+        sketch = built()
+    assert torch.equal(torch.get_rng_state(), before)
+    whole = built()
+    assert not torch.equal(torch.get_rng_state(), before)
+    shapes = [
+        [(name, x.shape, x.dtype, x.requires_grad) for name, x in each.named_parameters()] for each in (sketch, whole)
+    ]
+    assert shapes[0] == shapes[1]
+    with Unfilled():  # what is no parameter is as ever
+        assert torch.equal(torch.zeros(3).fill_(2.0), torch.full((3,), 2.0))

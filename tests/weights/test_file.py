@@ -246,3 +246,29 @@ def test_floating_point_types_are_cast(tmp_path: Path, dtype: torch.dtype) -> No
     write(tmp_path, file_tensors(model, NAMES, dtype))
     load_into(other, TensorFiles(tmp_path), NAMES)
     assert torch.equal(other.tokens.weight, model.tokens.weight.to(dtype).float())
+
+
+def test_weights_are_the_files_memory_and_the_file_stays_as_it_was(tmp_path: Path) -> None:
+    """Mapped, not copied, the joined and the transposed too; who changes a weight changes a copy of its own."""
+    model = saved(tmp_path)
+    before = (tmp_path / "model.safetensors").read_bytes()
+    loaded, other = small(1), small(2)
+    files = TensorFiles(tmp_path)
+    load_into(loaded, files, NAMES)
+    assert same(loaded, model) and loaded.head.weight is loaded.tokens.weight
+    where = {each.untyped_storage().data_ptr() for each in loaded.parameters()}
+    read = {files.read(name, Part(name)).untyped_storage().data_ptr() for name in files.names() if name != "extra_bias"}
+    assert where == read
+    with torch.no_grad():
+        for parameter in loaded.parameters():
+            parameter.add_(1.0)
+    load_into(other, TensorFiles(tmp_path), NAMES)
+    assert same(other, model) and not same(loaded, model)
+    assert (tmp_path / "model.safetensors").read_bytes() == before
+
+
+def test_a_model_saved_over_its_own_file_keeps_its_numbers(tmp_path: Path) -> None:
+    model, loaded = saved(tmp_path), small(1)
+    load_into(loaded, TensorFiles(tmp_path), NAMES)
+    write(tmp_path, {name: 2 * tensor for name, tensor in file_tensors(loaded, NAMES).items()})
+    assert same(loaded, model)

@@ -1,8 +1,14 @@
-"""Weights before training: Glorot-uniform matrices, zero biases, embeddings of spread D^-1/2."""
+"""Weights before training: Glorot-uniform matrices, zero biases, embeddings of spread D^-1/2; or none, where a file
+holds them."""
 
 from __future__ import annotations
 
-from torch import nn
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from polyhead.core.attention import Attention
 from polyhead.core.experts import Router
@@ -31,7 +37,31 @@ def quieten(stack: nn.Module, n_layers: int) -> None:
     gain = (12 * n_layers) ** -0.25
     for module in stack.modules():
         if isinstance(module, Attention):
-            module.value.weight.data.mul_(gain)
-            module.out.weight.data.mul_(gain)
+            scale(module.value.weight, gain)
+            scale(module.out.weight, gain)
         elif isinstance(module, MLP):
-            module.down.weight.data.mul_(gain)
+            scale(module.down.weight, gain)
+
+
+@torch.no_grad()
+def scale(weight: Tensor, gain: float) -> None:
+    weight.mul_(gain)
+
+
+FILLS = {
+    *(name for name in vars(nn.init) if name.endswith("_") and not name.startswith("_")),
+    "fill_", "zero_", "copy_", "mul_", "add_",
+}  # fmt: skip
+
+
+class Unfilled(TorchFunctionMode):
+    """While it holds, parameters are made and left as memory is: nothing is drawn that a file will outweigh, and no
+    page of memory is touched."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        first = args[0] if args else (kwargs or {}).get("tensor")
+        if isinstance(first, nn.Parameter) and getattr(func, "__name__", "") in FILLS:
+            return first
+        return func(*args, **(kwargs or {}))

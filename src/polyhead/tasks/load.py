@@ -13,6 +13,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
+from polyhead.core.init import Unfilled
 from polyhead.core.packed import Int8Linear, PackedLinear, Product, packed
 from polyhead.errors import ArgumentError, CheckpointError, ConfigError, did_you_mean
 from polyhead.families import Family, family, family_of
@@ -223,7 +224,7 @@ def read_model(folder: Path, raw: dict[str, Any], family: Family, dtype: torch.d
     """The model that config.json describes, filled from the folder's tensors. Raises ConfigError, CheckpointError."""
     files = TensorFiles(folder)
     config = family.settle(family.keys.read(raw, family.config()), files.get)
-    with torch.random.fork_rng(devices=[]):  # the weights that are drawn here are read from the file next
+    with torch.random.fork_rng(devices=[]), Unfilled():  # the weights are read from the file next
         model = built(family, config, folder).to(dtype)
     load_into(model, files, family.names(config))
     return model

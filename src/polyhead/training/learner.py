@@ -47,6 +47,8 @@ class Learner:
         self.schedule = schedule
         self.precision = precision
         self.clip = settings.clip
+        for parameter in self.model.parameters():  # of a start, some lie as their file has them
+            parameter.data = parameter.data.contiguous()
         self.optimizer = adamw(self.model, settings)
         self.average = average_of(settings, self.model)
 

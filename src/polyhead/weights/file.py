@@ -137,8 +137,20 @@ def load_into(model: nn.Module, files: TensorFiles, names: Names) -> None:
         raise CheckpointError(f"{files.folder} does not fit the model its config.json describes: {'; '.join(wrong)}")
     with torch.no_grad():
         for ours, tensor in saved_tensors(model).items():
-            tensor.copy_(files.read(spelt[wanted[ours].name], wanted[ours]))
+            fill(tensor, files.read(spelt[wanted[ours].name], wanted[ours]))
     _check_copies(files, spelt, names)
+
+
+def fill(tensor: Tensor, read: Tensor) -> None:
+    """Give a tensor of the model the numbers of one that was read: by its memory where types agree, which is that of
+    the file, mapped and not yet read, and becomes a copy where somebody changes it; else by its numbers.
+
+    What lies transposed or side by side with others in the file then lies so in memory.
+    """
+    if isinstance(tensor, nn.Parameter) and (read.dtype, read.device) == (tensor.dtype, tensor.device):
+        tensor.data = read
+    else:
+        tensor.copy_(read)
 
 
 def _check_copies(files: TensorFiles, spelt: Mapping[str, str], names: Names) -> None:
