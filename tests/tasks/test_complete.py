@@ -92,7 +92,13 @@ SEARCHES: list[Any] = [
 def test_rules_of_the_folder_hold_whatever_the_batch(llama: Path, tmp_path: Path, search: Any) -> None:
     for file in llama.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
-    (tmp_path / "generation_config.json").write_text('{"repetition_penalty": 3.0, "no_repeat_ngram_size": 2}')
+    rules = {
+        "repetition_penalty": 3.0,
+        "no_repeat_ngram_size": 2,
+        "min_length": 14,
+        "eos_token_id": [*range(0, 200, 2)],
+    }
+    (tmp_path / "generation_config.json").write_text(json.dumps(rules))
     completer = Completer(load(tmp_path), search=search, max_new=20)
     together, ids = completer(PROMPTS), [completer.read(prompt) for prompt in PROMPTS]
     alone = [completer.decoder([row], numbers=[n])[0] for n, row in enumerate(ids)]
