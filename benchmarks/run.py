@@ -13,17 +13,19 @@ from pathlib import Path
 from common import HERE, Report, Table, parsed, parser_of, stop
 
 EXAMPLES = """\
-  make bench                                          all of it, about an hour on two cores
+  make bench                                          all of it, about two hours on two cores
   python benchmarks/run.py --data ../shared/data --model runs/zh-en
   python benchmarks/run.py --only translate,latency --rounds 7
   python benchmarks/run.py --quick                    do they run? a few minutes, no figures to keep"""
 
-BENCHMARKS = ("translate", "latency", "train")
-ENGINES = {  # as the pages call them, and as the table does
-    "polyhead": "polyhead", "transformers": "transformers", "CTranslate2 float32": "CTranslate2 float32",
-    "CTranslate2 int8": "CTranslate2 int8", "transformers Trainer": "Trainer",
-    "torch.nn.Transformer loop": "plain loop",
-}  # fmt: skip
+BENCHMARKS = ("translate", "latency", "encode", "decode", "hear", "load", "train")
+ENGINES = (  # columns of the one table, as the pages call them; "fp32" is not said
+    "polyhead", "polyhead, bf16", "polyhead, int8", "transformers", "transformers, bf16", "CTranslate2 float32",
+    "CTranslate2 int8", "ONNX Runtime", "transformers Trainer", "transformers Trainer, bf16",
+    "torch.nn.Transformer loop", "torch.nn.Transformer loop, bf16",
+)  # fmt: skip
+DRAWN = ENGINES[:8]  # whose ratios to transformers are one picture
+COLOURS = ("#1b6ca8", "#4f9bd0", "#8cc4ea", "#8a8a8a", "#bdbdbd", "#c8641e", "#e8a06a", "#5a8f3c")
 
 
 def commands(options: argparse.Namespace) -> Iterator[tuple[str, list[str]]]:
@@ -40,8 +42,10 @@ def commands(options: argparse.Namespace) -> Iterator[tuple[str, list[str]]]:
     for name in options.only.split(","):
         if name not in BENCHMARKS:
             stop(f"There is no benchmark {name}; there are {', '.join(BENCHMARKS)}")
-        if name != "train":
+        if name in ("translate", "latency"):
             yield name, [*shared, *(real if pairs.exists() else ["--random"])]
+        elif name != "train":
+            yield name, shared
         elif options.data.exists():
             yield name, [*shared, "--data", str(options.data)]
     if not options.data.exists():
@@ -54,12 +58,46 @@ def summary(pages: Sequence[Path]) -> Table:
     for page in pages:
         for table in json.loads(page.read_text(encoding="utf-8"))["tables"]:
             unit, place = table["head"][1], table["head"].index("ratio")
-            for engine, figure, *rest in table["rows"]:
-                name, _, variant = engine.partition(", ")  # "polyhead, bf16"
-                measured = f"{page.stem}, {table['title']}" + (f", {variant}" if variant else "")
-                rows.setdefault(f"{measured} ({unit})", {})[name] = f"{figure} ({rest[place - 2]})"
-    cells = [[measured, *(found.get(engine, "") for engine in ENGINES)] for measured, found in rows.items()]
-    return Table("In one table", ("measured", *ENGINES.values()), [row for row in cells if row[1]])
+            found = rows.setdefault(f"{page.stem}, {table['title']} ({unit})", {})
+            for row in table["rows"]:
+                found[row[0].removesuffix(", fp32")] = f"{row[1]} ({row[place]})"
+    used = [name for name in ENGINES if any(name in found for found in rows.values())]
+    return Table(
+        "In one table",
+        ("measured", *used),
+        [[what, *map(found.get, used, [""] * len(used))] for what, found in rows.items()],
+    )
+
+
+def drawn(pages: Sequence[Path], path: Path) -> None:
+    """How many times faster than transformers each engine is at each thing, as bars."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    plots: list[tuple[str, list[tuple[str, float]]]] = []
+    for page in pages:
+        for table in json.loads(page.read_text(encoding="utf-8"))["tables"] if page.stem != "train" else ():
+            place = table["head"].index("ratio")
+            bars = [(row[0], float(row[place].removesuffix("x"))) for row in table["rows"] if row[0] in DRAWN]
+            plots.append((f"{page.stem}: {table['title']}", bars))
+    count = sum(len(bars) + 1.6 for _, bars in plots)
+    figure, axes = plt.subplots(figsize=(9, 0.24 * count + 0.8), layout="constrained")
+    y = 0.0
+    for title, bars in plots:
+        axes.text(0, y, title, fontsize=9, weight="bold", va="center")
+        y += 1
+        for name, ratio in bars:
+            axes.barh(y, ratio, height=0.8, color=COLOURS[DRAWN.index(name)])
+            axes.text(ratio, y, f" {name} {ratio:.2f}x", fontsize=8, va="center")
+            y += 1
+        y += 0.6
+    axes.axvline(1, color="#8a8a8a", linewidth=0.8)
+    axes.set(ylim=(y - 0.4, -0.8), yticks=[], xlabel="times faster than transformers in float32")
+    axes.set_xlim(right=1.3 * axes.get_xlim()[1])
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    figure.savefig(path, dpi=110)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -80,6 +118,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 stop(f"The benchmark {name} failed; what it said is above")
             pages.append(page.with_suffix(".json"))
         report.tables.append(summary(pages))
+        if options.out:
+            drawn(pages, options.out.with_suffix(".png"))
     report.finish("Figures with their ratios; what they mean stands on the page of each benchmark.")
 
 
