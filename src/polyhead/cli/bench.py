@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def bench(
     model: Annotated[
-        str, typer.Argument(metavar="[MODEL]", help="A model folder, a shipped model, or hf:owner/name that is here.")
+        str, typer.Argument(metavar="MODEL", help="A model folder, a shipped model, or hf:owner/name that is here.")
     ] = "zh-en",
     data: Annotated[
         Path | None,
@@ -35,7 +35,12 @@ def bench(
         bool, typer.Option("--sizes", help="Besides, a usual encoder and decoder with random weights.")
     ] = False,
     engine: Annotated[
-        list[str] | None, typer.Option("--engine", metavar="NAME", help="Only this one; may be given several times.")
+        list[str] | None,
+        typer.Option(
+            "--engine",
+            metavar="NAME",
+            help="Only polyhead, transformers, ctranslate2 or onnxruntime; may be given often.",
+        ),
     ] = None,
     threads: Annotated[
         int | None, typer.Option("--threads", min=1, show_default="as many as CPUs", help="Threads of each engine.")
