@@ -29,6 +29,8 @@ def test_the_same_comes_with_a_word_on_how(polyhead: Polyhead, folders: tuple[Pa
         assert "proposed tokens were taken; " in found.err and "proposed" not in wanted.err
         told = json.loads(polyhead("complete", *how, "the cat", "--json", *by).out)
         assert told["drafted"]["tokens"] <= 12 and told["prompt"] + told["text"] == wanted.out.rstrip("\n")
+    found = polyhead("chat", *how, "--once", "a", "--lookup")
+    assert "proposed tokens were taken; " in found.err and found.out == polyhead("chat", *how, "--once", "a").out
     said = [json.loads(polyhead("chat", *how, "--once", "a", "--json", *by).out) for by in ((), ("--draft", draft))]
     assert said[0].pop("drafted") is None and said[1].pop("drafted")["passes"] > 0
     assert said[0] == said[1]

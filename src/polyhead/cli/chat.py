@@ -124,6 +124,8 @@ def chat(
                 out.flush()
                 if not (reply.finished or as_json):
                     say(CUT.format(reply.new_tokens))
+                if reply.drafted is not None and not as_json:
+                    say(f"{reply.drafted}.")
 
 
 def written(reply: Reply, out: TextIO, as_json: bool) -> str:
