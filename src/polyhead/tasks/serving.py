@@ -271,8 +271,8 @@ def over_pages(
     requests = [decoder.request(row, number=number) for number, row in enumerate(ids)]
     each = rows_of(decoder.search)
     needs = sorted(each * -(-(len(one.prompt) + one.max_new) // SIZE) for one in requests)
-    rows = max(ROWS, each)
-    pool = Pool(sum(needs[-max(1, rows // each) :]))
+    rows = max(each, min(each, 4) * ROWS)
+    pool = Pool(sum(needs[-(rows // each) :]))
     engine = Engine(
         PagedDecoderStep(decoder.model), pool, decoder.device, budget=max(BUDGET, rows + 1), rows=rows,
         apart=worth(decoder),
