@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers.models.whisper.generation_whisper import WhisperGenerationMixin
 
 import polyhead
-from polyhead import ArgumentError, Beam, ConfigError, DataError, Greedy
+from polyhead import ArgumentError, Beam, ConfigError, Contrastive, DataError, Greedy
 from polyhead.inputs.sound import Sound
 from polyhead.tasks.hearing.said import Doubt, repeats
 from polyhead.tasks.hearing.transcriber import Transcriber
@@ -89,6 +89,13 @@ def test_a_window_without_times_is_that_of_the_reference(timeless: Path, search:
         assert list(each.segments[0].tokens) == wordless(row)
         assert each.text == " ".join(WORDS.decode(wordless(row), skip_special_tokens=True).split())
         assert (each.language, each.probability, each.task) == ("zh", None, task)
+
+
+def test_contrastive_search_hears_as_greedy_search_does_where_likeness_counts_for_nothing(timeless: Path) -> None:
+    greedy = ours(SHORT, timeless, search=Greedy())  # the language is heard first, from the same start
+    assert [each.text for each in ours(SHORT, timeless, search=Contrastive(0.0, 3))] == [each.text for each in greedy]
+    other = ours(SHORT, timeless, search=Contrastive(0.9, 5))
+    assert [each.text for each in other] != [each.text for each in greedy]
 
 
 def test_a_folder_may_ask_for_a_beam(timeless: Path) -> None:

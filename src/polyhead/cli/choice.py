@@ -17,55 +17,51 @@ if TYPE_CHECKING:
     from polyhead.generation import Search
     from polyhead.generation.speculative import Lookup
 
-Stop = Annotated[list[str] | None, typer.Option("--stop", help="End before this text; may be given often.")]
+choosing = functools.partial(typer.Option, rich_help_panel="How words are chosen")
+
+Stop = Annotated[list[str] | None, choosing("--stop", help="End before this text; may be given often.")]
 Beam = Annotated[
     int | None,
-    typer.Option("--beam", min=1, max=1000, show_default="the model's", help="Answers kept open at once; 1 is greedy."),
+    choosing("--beam", min=1, max=1000, show_default="the model's", help="Answers kept open at once; 1 is greedy."),
 ]
 Groups = Annotated[
     int | None,
-    typer.Option(
-        "--groups", min=1, max=1000, help="Part the beam in groups that avoid each other's words; for --nbest."
-    ),
+    choosing("--groups", min=1, max=1000, help="Part the beam in groups that avoid each other's words; for --nbest."),
 ]
 Diversity = Annotated[
-    float | None, typer.Option("--diversity", show_default="1.0", help="How much groups avoid each other's words.")
+    float | None, choosing("--diversity", show_default="1.0", help="How much groups avoid each other's words.")
 ]
 Force = Annotated[
     list[str] | None,
-    typer.Option("--force", metavar="TEXT", help="The answer holds this text, or one of A|B; may be given often."),
+    choosing("--force", metavar="TEXT", help="The answer holds this text, or one of A|B; may be given often."),
 ]
 Contrast = Annotated[
     float | None,
-    typer.Option(
+    choosing(
         "--contrastive",
         metavar="ALPHA",
         help="Of the k likeliest tokens take what is least like those before, to this degree (0 to 1); no loops.",
     ),
 ]
-Temperature = Annotated[float | None, typer.Option("--temperature", help="Draw, at this temperature, with no beam.")]
+Temperature = Annotated[float | None, choosing("--temperature", help="Draw, at this temperature, with no beam.")]
 TopK = Annotated[
     int | None,
-    typer.Option("--top-k", min=1, show_default="all; 4 with --contrastive", help="Of the k likeliest tokens."),
+    choosing("--top-k", min=1, show_default="all; 4 with --contrastive", help="Of the k likeliest tokens."),
 ]
-TopP = Annotated[float | None, typer.Option("--top-p", help="Draw from tokens of this probability together.")]
-MinP = Annotated[
-    float | None, typer.Option("--min-p", help="Draw from tokens at least this likely beside the likeliest.")
-]
+TopP = Annotated[float | None, choosing("--top-p", help="Draw from tokens of this probability together.")]
+MinP = Annotated[float | None, choosing("--min-p", help="Draw from tokens at least this likely beside the likeliest.")]
 TypicalP = Annotated[
-    float | None, typer.Option("--typical-p", help="Draw from the most typical tokens of this probability together.")
+    float | None, choosing("--typical-p", help="Draw from the most typical tokens of this probability together.")
 ]
-Seed = Annotated[int | None, typer.Option("--seed", min=0, show_default="0", help="The same seed draws the same.")]
+Seed = Annotated[int | None, choosing("--seed", min=0, show_default="0", help="The same seed draws the same.")]
 Draft = Annotated[
-    str | None, typer.Option("--draft", metavar="MODEL", help="A smaller model proposes; the same comes sooner.")
+    str | None, choosing("--draft", metavar="MODEL", help="A smaller model proposes; the same comes sooner.")
 ]
 Guidance = Annotated[
     float | None,
-    typer.Option(
-        "--guidance", show_default="1", help="Above 1, what is asked counts for more; reads everything twice."
-    ),
+    choosing("--guidance", show_default="1", help="Above 1, what is asked counts for more; reads everything twice."),
 ]
-LookingUp = Annotated[bool, typer.Option("--lookup", help="Propose what followed before in the same text.")]
+LookingUp = Annotated[bool, choosing("--lookup", help="Propose what followed before in the same text.")]
 SHARES = {"top_p": "above 0 and at most 1", "min_p": "from 0 to 1", "typical_p": "above 0 and at most 1"}
 
 
@@ -187,10 +183,10 @@ def asked(
 
 
 def shown(options: Callable[..., Any]) -> list[inspect.Parameter]:
-    """The options of a function, with those of searching in the place of its **how."""
-    own = inspect.signature(options, eval_str=True).parameters.values()
-    places = [shown(wanted) if each.kind == each.VAR_KEYWORD else [each] for each in own]
-    return [each.replace(kind=each.KEYWORD_ONLY) for place in places for each in place]
+    """The options of a function; before them, in the place of its **how, those of searching."""
+    named = [*inspect.signature(options, eval_str=True).parameters.values()]
+    own = [each.replace(kind=each.KEYWORD_ONLY) for each in named if each.kind != each.VAR_KEYWORD]
+    return own if len(own) == len(named) else [*shown(wanted), *own]
 
 
 def taking(options: Callable[..., Any], verb: Callable[..., None]) -> Callable[..., None]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from polyhead.generation import Beam, EndToken, Greedy, Hypothesis, LogitRule, Sample, Search, generate
+from polyhead.generation import Beam, Contrastive, EndToken, Greedy, Hypothesis, LogitRule, Sample, Search, generate
 from polyhead.tasks.decoder import DecoderStep
 
 
@@ -91,7 +91,7 @@ def said(
 
 def scored(search: Search) -> Search:
     """The search, telling how likely its answers are."""
-    return replace(search, scored=True) if isinstance(search, Greedy | Sample) else search
+    return replace(search, scored=True) if isinstance(search, Greedy | Sample | Contrastive) else search
 
 
 def sureness(answer: Hypothesis, search: Search) -> float:
