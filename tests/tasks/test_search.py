@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ from PIL import Image
 
 import polyhead
 from polyhead import ArgumentError, CheckpointError, DataError
-from polyhead.tasks import picture_index
 from polyhead.tasks.load import Loaded
 from polyhead.tasks.picture_index import PictureIndex, vectors_of
 from polyhead.tasks.search import Searcher, nearest
@@ -124,9 +124,9 @@ def test_the_nearest_are_those_of_sorting_all_and_equal_ones_keep_their_order() 
 class Counting(Space):
     """A space that notes which images it is shown."""
 
-    def readable(self, images: Any, progress: Any = None) -> Any:
+    def batches(self, images: Any, progress: Any = None) -> Any:
         self.shown = [*getattr(self, "shown", []), *images]
-        return super().readable(images, progress)
+        return super().batches(images, progress)
 
 
 def test_an_index_gives_the_same_and_reads_only_what_is_new_or_changed(
@@ -178,17 +178,19 @@ def test_what_was_found_before_a_stop_is_kept(
     world: Path, loaded: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = pictures_in(tmp_path / "p", 6)
-    monkeypatch.setattr(picture_index, "IMAGES", 2)
-    space = Counting(loaded)
+    monkeypatch.setattr("polyhead.tasks.space.IMAGES", 2)
+    space, heard = Space(loaded), list[int]()
 
     def stop(count: int) -> None:
-        if len(space.shown) == 4:
+        heard.append(count)
+        if len(heard) == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         vectors_of(space, files, tmp_path / "kept", stop)
     index = PictureIndex.load(tmp_path / "kept", space.fingerprint())
-    assert [*index.entries] == ["p/0.png", "p/1.png"]
+    assert [*index.entries] == [f"p/{i}.png" for i in range(4)]
+    assert heard == [2, 2] and not [thread for thread in threading.enumerate() if "Pool" in thread.name]
 
 
 def test_images_that_cannot_be_read_are_left_out_where_asked_and_forgotten(

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 
 from polyhead.errors import DataError
 from polyhead.files import write_tensors
-from polyhead.tasks.space import IMAGES, Progress, Space
+from polyhead.tasks.space import Progress, Space
 
 FORMAT = "polyhead images 1"
 
@@ -92,8 +92,8 @@ class PictureIndex:
         """Where an image is, from here."""
         return Path(os.path.relpath(self.path.parent / key))
 
-    def put(self, path: Path, vector: NDArray[np.float32]) -> None:
-        there = path.stat()
+    def put(self, path: Path, there: os.stat_result, vector: NDArray[np.float32]) -> None:
+        """Keep a vector beside what was known of the file before it was read, lest a change in between go unseen."""
         self.entries[self.key(path)] = Entry(there.st_size, there.st_mtime_ns, vector)
         self.changed = True
 
@@ -124,8 +124,7 @@ def vectors_of(
     """
     if kept is None:
         vectors, wrong = space.readable(paths, progress)
-        bad = dict(wrong)
-        return [path for place, path in enumerate(paths) if place not in bad], vectors, [*bad.values()]
+        return [path for place, path in enumerate(paths) if place not in wrong], vectors, [*wrong.values()]
     if not paths and not kept.is_file():
         raise DataError(f"There is no index {kept} yet; say which images it shall hold.")
     index = PictureIndex.load(kept, space.fingerprint())
@@ -134,18 +133,15 @@ def vectors_of(
     new = [path for path in paths if not (path.is_file() and (old := known(index, path)) and old.fits(path))]
     if progress and len(paths) > len(new):
         progress(len(paths) - len(new))
-    left: list[str] = []
+    left, before = list[str](), [path.stat() if path.is_file() else None for path in new]
     with index.kept():
-        for start in range(0, len(new), IMAGES):
-            some = new[start : start + IMAGES]
-            vectors, wrong = space.readable(some, progress)
-            bad = dict(wrong)
-            left += bad.values()
-            good = [path for place, path in enumerate(some) if place not in bad]
-            for path in (some[place] for place in bad):
-                index.entries.pop(index.key(path), None)
-            for path, vector in zip(good, vectors, strict=True):
-                index.put(path, vector)
+        for places, vectors, wrong in space.batches(new, progress):
+            left += wrong.values()
+            for place in wrong:
+                index.entries.pop(index.key(new[place]), None)
+            for place, vector in zip(places, vectors, strict=True):
+                if (there := before[place]) is not None:
+                    index.put(new[place], there, vector)
     there = [path for path in paths if known(index, path)]
     found = [index.entries[index.key(path)].vector for path in there]
     return there, np.stack(found) if found else np.zeros((0, space.width), np.float32), left

@@ -75,9 +75,8 @@ class Searcher:
             names = [str(path) for path in paths]
         else:
             vectors, wrong = self.space.readable(images, progress)
-            bad = dict(wrong)
-            left = [*bad.values()]
-            names = [called(image, i) for i, image in enumerate(images) if i not in bad]
+            left = [*wrong.values()]
+            names = [called(image, i) for i, image in enumerate(images) if i not in wrong]
         if left and not (skip and names):
             raise DataError(left[0] if not skip else f"None of {len(left):,} images can be read. {left[0]}")
         return Among(names, vectors, images=True, left_out=left)

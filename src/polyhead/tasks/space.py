@@ -4,8 +4,10 @@ lies close (Radford et al. 2021)."""
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Callable, Sequence
+import os
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, cast
 
 import numpy as np
@@ -16,11 +18,13 @@ from torch import Tensor
 from polyhead.errors import DataError
 from polyhead.generation import sorted_batches
 from polyhead.inputs.batch import pad
+from polyhead.inputs.image import Images
 from polyhead.inputs.text import clean
 from polyhead.tasks.load import Loaded, able
 from polyhead.tasks.windows import BATCH_TOKENS, ROWS, numbers, windows_of
 
 IMAGES = 32  # in one batch
+READERS = 8  # threads that read images, at most
 Vectors = NDArray[np.float32]  # [n, E]
 Progress = Callable[[int], None]
 
@@ -72,38 +76,42 @@ class Space:
                 progress(done)
         return found / np.linalg.norm(found, axis=1, keepdims=True)
 
-    @torch.inference_mode()
     def images(self, images: Sequence[Any], progress: Progress | None = None) -> Vectors:
         """The vectors of images, as `open_image` takes them. Raises DataError for one that cannot be read."""
         found, left = self.readable(images, progress)
-        for _, why in left:
+        for why in left.values():
             raise DataError(why)
         return found
 
-    @torch.inference_mode()
-    def readable(
+    def readable(self, images: Sequence[Any], progress: Progress | None = None) -> tuple[Vectors, dict[int, str]]:
+        """The vectors of those images that can be read, in their order, and of the others why, by their places."""
+        found, left = [np.zeros((0, self.width), np.float32)], dict[int, str]()
+        for _, vectors, wrong in self.batches(images, progress):
+            found.append(vectors)
+            left |= wrong
+        return np.concatenate(found), left
+
+    def batches(
         self, images: Sequence[Any], progress: Progress | None = None
-    ) -> tuple[Vectors, list[tuple[int, str]]]:
-        """The vectors of those images that can be read, in their order, and the others: which, and why.
+    ) -> Iterator[tuple[list[int], Vectors, dict[int, str]]]:
+        """The places of images that can be read, their vectors, and why others cannot, a batch at a time.
 
         `progress` hears how many more were looked at.
         """
         assert self.loaded.images is not None
-        kind = next(self.loaded.model.parameters()).dtype
-        found, left = [np.zeros((0, self.width), np.float32)], list[tuple[int, str]]()
-        for start in range(0, len(images), IMAGES):
-            pictures: list[NDArray[np.uint8]] = []
-            for place, image in enumerate(images[start : start + IMAGES], start):
-                try:
-                    pictures.append(self.loaded.images.picture(image, None if named(image) else f"Image {place + 1}"))
-                except DataError as told:
-                    left.append((place, str(told)))
+        kind, place = next(self.loaded.model.parameters()).dtype, 0
+        for batch in opened(self.loaded.images, images):
+            wrong = {i: str(told) for i, told in enumerate(batch, place) if isinstance(told, DataError)}
+            pictures = [picture for picture in batch if not isinstance(picture, DataError)]
+            vectors = np.zeros((0, self.width), np.float32)
             if pictures:
                 pixels = self.loaded.images.numbers(pictures).to(self.loaded.device, kind)
-                found.append(unit(self.model.image(pixels)))
+                with torch.inference_mode():
+                    vectors = unit(self.model.image(pixels))
+            yield [i for i in range(place, place + len(batch)) if i not in wrong], vectors, wrong
+            place += len(batch)
             if progress:
-                progress(min(IMAGES, len(images) - start))
-        return np.concatenate(found), left
+                progress(len(batch))
 
     def fingerprint(self) -> str:
         """Equal fingerprints, equal vectors of images: of the weights of that tower, and of how it is shown images."""
@@ -112,6 +120,29 @@ class Space:
             mark.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
             mark.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
         return mark.hexdigest()
+
+
+def opened(how: Images, images: Sequence[Any]) -> Iterator[list[NDArray[np.uint8] | DataError]]:
+    """Images as a model is shown them, or why one cannot be read, a batch at a time; the next batch is read, by several
+    threads, while the last one is worked on."""
+
+    def one(place: int) -> NDArray[np.uint8] | DataError:
+        try:
+            return how.picture(images[place], None if named(images[place]) else f"Image {place + 1}")
+        except DataError as told:
+            return told
+
+    batches = [range(start, min(start + IMAGES, len(images))) for start in range(0, len(images), IMAGES)]
+    pool = ThreadPoolExecutor(min(READERS, os.cpu_count() or 1))
+    try:
+        ahead: deque[list[Future[NDArray[np.uint8] | DataError]]] = deque()
+        for number in range(len(batches) + 1):
+            if number < len(batches):
+                ahead.append([pool.submit(one, place) for place in batches[number]])
+            if number:
+                yield [future.result() for future in ahead.popleft()]
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def named(image: object) -> bool:
