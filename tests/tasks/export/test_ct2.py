@@ -22,6 +22,7 @@ from polyhead.families import family
 from polyhead.inputs.pair import Pair
 from polyhead.inputs.tokenizer import Tokenizer
 from polyhead.tasks.export.convert import convert
+from polyhead.tasks.export.ct2 import ct2_model
 from polyhead.tasks.load import Loaded
 from tests.families import tiny
 from tests.families.tiny import some_ids
@@ -154,6 +155,15 @@ def test_what_it_does_not_compute_is_refused_in_one_sentence(architecture: str, 
         "It runs translation and text to text, next words, vectors of texts, speech to text"
     )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
+
+
+def test_an_encoder_of_sound_that_bends_otherwise_is_refused() -> None:
+    """There it is GELU, whatever a file says."""
+    kind = family("WhisperForConditionalGeneration")
+    sizes = {"vocab_size": 60, "d_model": 12, "n_layers": 1, "n_decoder_layers": 1, "n_frames": 4, "max_len": 5}
+    c = replace(kind.config(), **sizes, activation="relu", pad_id=1, eos_id=1, start_id=2)
+    with pytest.raises(ArgumentError, match="its encoder bends by relu"):
+        ct2_model(Loaded(kind.build(c), None, kind))
 
 
 CHINESE = ["我爱吃苹果。", "他说她没来。", "今天天气很好，我们去公园吧。", "科学家发现了一种新的行星。", "请把门关上。"]

@@ -31,7 +31,7 @@ ACTIVATIONS = {
 }  # fmt: skip
 #  where a head's words may not go; a number that float16 holds
 NEVER = -6e4
-#  what a model gives and reads -> how CTranslate2 runs it
+#  what it runs, in words
 RUNS = "translation and text to text, next words, vectors of texts, speech to text"
 
 
@@ -63,6 +63,8 @@ def unfit_kind(loaded: Loaded) -> Iterator[str]:
         yield f"it gives {kind.does}, and encoders run there without a head"
     elif kind.does == "vectors" and hasattr(model, "decode"):
         yield "it reads its own past and has no words to say"
+    if kind.reads == "sound" and (bend := cast(Any, model).encoder.recipe.activation) != "gelu":
+        yield f"its encoder bends by {bend}, and those of sound bend there by gelu"
     if kind.reads == "text" and isinstance(cast(Any, model).embed.project, nn.Linear):
         yield "its words are narrower than its stack"
     if len(found := {norm.eps or 0.0 for norm in model.modules() if isinstance(norm, nn.LayerNorm | nn.RMSNorm)}) > 1:
