@@ -206,6 +206,7 @@ def test_images_that_cannot_be_read_are_left_out_where_asked_and_forgotten(
         assert len(among.left_out) == 1 and "1.png is not an image" in among.left_out[0]
         with pytest.raises(DataError, match=r"1\.png is not an image"):
             find.images(files, index=kept)
+    assert "p/1.png" not in PictureIndex.load(index, find.space.fingerprint()).entries
     for file in files:
         file.write_bytes(b"")
     with pytest.raises(DataError, match=r"None of 4 images can be read. .*0\.png is empty"):

@@ -97,6 +97,9 @@ class PictureIndex:
         self.entries[self.key(path)] = Entry(there.st_size, there.st_mtime_ns, vector)
         self.changed = True
 
+    def drop(self, path: Path) -> None:
+        self.changed |= self.entries.pop(self.key(path), None) is not None
+
     def forget(self) -> None:
         """Drop images whose files are gone."""
         gone = [key for key in self.entries if not (self.path.parent / key).is_file()]
@@ -138,7 +141,7 @@ def vectors_of(
         for places, vectors, wrong in space.batches(new, progress):
             left += wrong.values()
             for place in wrong:
-                index.entries.pop(index.key(new[place]), None)
+                index.drop(new[place])
             for place, vector in zip(places, vectors, strict=True):
                 if (there := before[place]) is not None:
                     index.put(new[place], there, vector)
