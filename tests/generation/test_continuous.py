@@ -201,7 +201,8 @@ def test_the_youngest_gives_its_blocks_back_and_answers_the_same(gpt2: nn.Module
         check(handle, alone(gpt2, request))
 
 
-def test_a_beginning_that_is_shared_is_read_once(gpt2: nn.Module) -> None:
+@pytest.mark.parametrize("budget", [42, 256])
+def test_a_beginning_that_is_shared_is_read_once(gpt2: nn.Module, budget: int) -> None:
     reads: list[int] = []
 
     class Counting(PagedDecoderStep):
@@ -211,7 +212,7 @@ def test_a_beginning_that_is_shared_is_read_once(gpt2: nn.Module) -> None:
 
     start = some(1, 41, 1)[0].prompt
     asked = [Request([*start, 2 + i], 3) for i in range(6)]
-    serving = Engine(Counting(gpt2), Pool(100, 4), CPU, budget=42, rows=8)
+    serving = Engine(Counting(gpt2), Pool(100, 4), CPU, budget=budget, rows=8)
     handles = [serving.submit(request) for request in asked]
     serving.step()
     serving.step()

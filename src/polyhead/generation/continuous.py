@@ -205,20 +205,26 @@ class Engine:
                 n = min(handle.unread, most)
                 self.reserve(handle, n, plan)
                 rows, widest = rows + len(handle.tables), max(widest, n)
-        while self.waiting and (most := left // (rows + 1)) >= widest and self.admit(self.waiting[0]):
+        while self.waiting and (most := left // (rows + 1)) >= widest and self.admit(self.waiting[0], plan):
             handle = self.running[-1]
             n = min(handle.unread, most)
             self.reserve(handle, n, plan)
             rows, widest = rows + 1, max(widest, n)
         return plan
 
-    def admit(self, handle: Handle) -> bool:
-        """Let the oldest of those that wait begin where there are rows, and blocks for all that it must read."""
+    def admit(self, handle: Handle, plan: dict[Handle, int]) -> bool:
+        """Let the oldest of those that wait begin where there are rows, and blocks for all that it must read; not while
+        somebody else reads what comes first in it."""
         if sum(each.rows for each in self.running) + handle.rows > self.rows:
             return False
         tokens = handle.history[0] if len(handle.history) == 1 else handle.history[0, : handle.start]
         handle.tables = [self.pool.begun(tokens)]
-        if self.running and self.pool.needed(handle.tables, handle.unread) + handle.rows > self.pool.open:
+        begins = self.pool.name(handle.tables[0], tokens)
+        shared = len(begins[1]) == self.pool.size and any(
+            self.pool.name(other.tables[0], other.history[0]) == begins for other in plan
+        )
+        lacking = self.running and self.pool.needed(handle.tables, handle.unread) + handle.rows > self.pool.open
+        if shared or lacking:
             self.release(handle)
             return False
         self.running.append(self.waiting.popleft())
