@@ -17,7 +17,7 @@ from common import Report, Table, needs, parsed, parser_of, progress, stop
 from polyhead.generation import Beam, Greedy
 from polyhead.inputs.readers import Example, Source, read
 from polyhead.tasks.evaluate import Scores, score
-from polyhead.tasks.load import find, load, shipped
+from polyhead.tasks.load import find, load, ready, shipped
 from polyhead.tasks.translator import Translator
 
 EXAMPLES = """\
@@ -37,15 +37,16 @@ def pairs(path: Path, *scripts: str) -> list[Example]:
     return list(read(Source(path=needs(path, "the folder of its data with --data"), columns=(2, 1), where=where)))
 
 
-def ours(folder: str) -> dict[str, Translate]:
-    """A model's two ways to translate."""
-    loaded = load(folder)
+def ours(folder: str, precisions: Sequence[str]) -> dict[str, Translate]:
+    """A model's two ways to translate, in each precision."""
+    loaded, name = load(folder), find(folder).name
 
-    def by(search: Beam | Greedy) -> Translate:
-        translator = Translator(loaded, search=search)
+    def by(search: Beam | Greedy, precision: str) -> Translate:
+        translator = Translator(ready(loaded, precision=precision), search=search)  # pyright: ignore[reportArgumentType]
         return lambda lines: [translation.text for translation in translator(lines)]
 
-    return {f"{find(folder).name}, beam 4": by(Beam(4)), f"{find(folder).name}, greedy": by(Greedy())}
+    searches = {"beam 4": Beam(4), "greedy": Greedy()}
+    return {f"{name}, {how}, {p}": by(search, p) for p in precisions for how, search in searches.items()}
 
 
 def plain(options: argparse.Namespace, folder: Path) -> dict[str, Translate]:
@@ -87,12 +88,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--files", default="test", help="test, valid or both (default %(default)s)")
     parser.add_argument("--baseline", type=Path, metavar="FOLDER", help="the plain loop too; trained if not there")
     parser.add_argument("--minutes", type=float, default=0, help="the most that training it may take (default: no end)")
+    parser.add_argument("--precisions", default="fp32,bf16,int8", help="of our models (default %(default)s)")
     options = parsed(parser, arguments)
     torch.set_num_threads(options.threads)
     report = Report("Quality of translations", options)
     ways: dict[str, Translate] = {}
     for folder in options.model or shipped():
-        ways |= ours(folder)
+        ways |= ours(folder, options.precisions.split(","))
     if not ways and not options.baseline:
         stop("There is nothing to score: no model ships yet; give --model or --baseline")
     with tempfile.TemporaryDirectory() as aside:
