@@ -63,3 +63,17 @@ def test_a_memory_that_is_not_finite_is_known_to_be_so() -> None:
     bad = torch.zeros(1, 1, 2, 2)
     bad[0, 0, 1, 1] = torch.nan
     assert not Cache().once(0, lambda: (bad, torch.zeros_like(bad)))[2]
+
+
+def test_a_cache_that_vouches_searches_what_enters_and_remembers() -> None:
+    torch.manual_seed(0)
+    cache, plain = Cache(vouches=True), Cache()
+    for value in (torch.randn(2, 3, 4, 5), torch.randn(2, 3, 1, 5)):
+        cache.extend(0, torch.randn_like(value), value)
+        cache.advance(value.shape[2])
+        assert cache.finite and not plain.finite
+    damaged = torch.randn(2, 3, 1, 5)
+    damaged[1, 2, 0, 0] = torch.nan
+    cache.extend(0, torch.randn_like(damaged), damaged)
+    cache.extend(1, torch.randn_like(damaged), torch.randn_like(damaged))
+    assert not cache.finite

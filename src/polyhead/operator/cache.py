@@ -50,13 +50,13 @@ class Room:
 class Cache:
     """The growing kind. Made by the loop that needs it and handed in; `length` tells how many positions it holds.
 
-    Keys are kept after rotation and before any repeat for grouped heads.
+    Keys are kept after rotation and before any repeat for grouped heads. vouches: each key and value is searched for
+    NaN and Inf once, when it enters, so that no step need search all of them; it pays where something is hidden.
     """
 
-    finite = False  # whether it vouches that what it gives back holds no NaN and no Inf
-
-    def __init__(self) -> None:
+    def __init__(self, *, vouches: bool = False) -> None:
         self.length = 0
+        self.finite = vouches  # whether it vouches that what it gives back holds no NaN and no Inf
         self._rooms: dict[int, tuple[Room, Room]] = {}
         self._memory: dict[int, tuple[Tensor, Tensor, bool]] = {}
 
@@ -68,6 +68,7 @@ class Cache:
         if layer not in self._rooms:
             self._rooms[layer] = Room(key), Room(value)
         keys, values = self._rooms[layer]
+        self.finite = self.finite and finite(key) and finite(value)
         return keys.extend(self.length, key), values.extend(self.length, value)
 
     def once(self, layer: int, make: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, bool]:

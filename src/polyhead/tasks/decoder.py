@@ -238,7 +238,7 @@ class DecoderStep:
         self, model: Any, real: Tensor | None = None, *, memory: Tensor | None = None, cache: Cache | None = None
     ):
         self.model, self.real, self.memory = model, real, memory
-        self.cache = Cache() if cache is None else cache
+        self.cache = Cache(vouches=real is not None) if cache is None else cache
         self.scores: Tensor | None = None  # after the last token that was read
 
     def __call__(self, tokens: Tensor) -> Tensor:
