@@ -119,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parsed(parser, arguments)
     report = Report("see", options)
     runs: list[tuple[Table, dict[str, Any]]] = []
-    heads, lengths = (2, [256]) if options.quick else (12, [int(n) for n in options.lengths.split(",")])
+    heads, lengths = (2, [512]) if options.quick else (12, [int(n) for n in options.lengths.split(",")])
     for length in lengths:
         for causal in (True, False):
             if options.only in (None, "causal" if causal else "full"):
