@@ -74,3 +74,8 @@ def test_what_cannot_be_asked_is_one_sentence(
 def test_a_model_that_is_none_and_a_beam_of_no_translator_are_one_sentence(polyhead: Polyhead, encoder: Path) -> None:
     refused(polyhead("bench", "zh-em"), "zh-em")
     refused(polyhead("bench", encoder, "--beam", 2), "--beam is of models that translate; a BertModel does not")
+
+
+def test_a_model_of_the_hub_is_not_fetched(polyhead: Polyhead, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    refused(polyhead("bench", "hf:nobody/nothing"), "is not on this machine", "polyhead info hf:nobody/nothing")

@@ -15,7 +15,7 @@ from polyhead.benchmark import machine
 from polyhead.benchmark.job import Job
 from polyhead.benchmark.processes import Engine, interleaved
 from polyhead.benchmark.result import Comparison, Line, Measured, agreement
-from polyhead.errors import ArgumentError, PolyheadError, did_you_mean
+from polyhead.errors import ArgumentError, CheckpointError, PolyheadError, did_you_mean
 
 LEAST = 0.25  # seconds that a measurement takes at least; what is shorter is done again and again
 ENGINES = {  # by their names: the file in engines/, and the precisions that are measured
@@ -80,8 +80,8 @@ def bench(
     run. progress: hears what is being done.
 
     All are given the same weights and the same rows, already tokenised, run on the CPU, and take turns. Peers are
-    imported in their own processes only; nothing is fetched, and nothing is left on the disk. Raises ArgumentError,
-    DataError and what loading a model raises.
+    imported in their own processes only; nothing is fetched, and nothing is left on the disk. Raises ArgumentError, and
+    PolyheadError with what a model or a file lacks.
     """
     chosen = [*ENGINES] if engines is None else list(dict.fromkeys(engines))
     if unknown := [name for name in chosen if name not in ENGINES]:
@@ -111,7 +111,14 @@ def planned(how: Settings, model: str, data: str | None, beam: int | None, sizes
     how.tell(f"reading {model}")
     with running() as begun:
         planner = begun("plan", how.threads)
-        jobs = [planner.ask("plan", model=model, scratch=how.scratch, data=data, beam=beam, quick=how.quick)]
+        try:
+            jobs = [planner.ask("plan", model=model, scratch=how.scratch, data=data, beam=beam, quick=how.quick)]
+        except PolyheadError as why:
+            if "HF_HUB_OFFLINE" not in str(why):
+                raise
+            raise CheckpointError(
+                f"{model} is not on this machine, and bench fetches nothing; run first: polyhead info {model}"
+            ) from why
         if sizes:
             how.tell("making models of usual sizes")
             jobs += planner.ask("sizes", scratch=how.scratch, quick=how.quick)
