@@ -33,6 +33,7 @@ BASE = "torch.nn.Transformer loop, fp32"
 SMALL = {  # for --quick: the vocabulary and the task in seconds
     "data.train": '[{path = "zh_en_tatoeba/valid.tsv.gz"}]', "tokenizer.size": "4000", "tokenizer.simplify": "false",
     "data.batch_tokens": "300", "model.d_model": "32", "model.d_ff": "64", "model.decoder_d_ff": "64",
+    "train.warmup": "2",
 }  # fmt: skip
 
 
