@@ -143,9 +143,9 @@ def hears(loaded: Loaded, data: str | None, most: int, scratch: str) -> Job:
 def sizes(scratch: str, quick: bool) -> list[dict[str, Any]]:
     """The jobs of an encoder and a decoder of usual sizes: random weights, written where all engines find them."""
     jobs: list[dict[str, Any]] = []
-    for name in USUAL:
-        folder = Path(scratch) / name
-        kind, config = made_up(name, folder)
+    for size in USUAL:
+        folder, name = Path(scratch) / size, f"{size} (random)"
+        kind, config = made_up(size, folder)
         draw = random.Random(0)
         high = config.vocab_size
         if kind.does == "next word":
