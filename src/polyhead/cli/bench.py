@@ -64,10 +64,10 @@ def bench(
 
     **Examples**
 
-        polyhead bench
+        polyhead bench zh-en
         polyhead bench runs/mine --data sentences.txt --beam 1
         polyhead bench --sizes --plot speeds.png
-        polyhead bench my-encoder --engine polyhead --engine onnxruntime --threads 1 --json
+        polyhead bench my-encoder --engine polyhead --threads 1 --json
     """
     if json and tsv:
         raise ArgumentError("Give --json or --tsv, not both.")
