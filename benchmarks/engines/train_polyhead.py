@@ -29,7 +29,7 @@ def load(recipe: str, overrides: list[tuple[str, str]], out: str, precision: str
     held.enter_context(prepared(settings.train))
     task = prepare(settings, Path(out))
     task.model.train()
-    schedule = schedule_of(settings.train, len(task.batches(0)))
+    schedule = schedule_of(settings.train, len(task.batches(0)) * (settings.train.epochs or 1))
     learner = Learner(task, settings.train, schedule, precision)
     return asdict(task.config)
 

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 import torch
 
+from polyhead.core import Run
 from polyhead.core.packed import Int8Linear, PackedLinear, packable, why_not_int8
 from polyhead.errors import ArgumentError
+from polyhead.lens.watch import watch
 from polyhead.tasks.embed import embed
 from polyhead.tasks.load import load, ready
 from polyhead.tasks.translator import translate
@@ -66,3 +68,20 @@ def test_another_precision_shares_the_weights_where_their_type_stays() -> None:
 def test_a_precision_that_there_is_not_is_one_sentence() -> None:
     with pytest.raises(ArgumentError, match=r"precision must be one of fp32, bf16, int8; found 'int9'.*int8"):
         load("zh-en", precision="int9")  # pyright: ignore[reportArgumentType]
+
+
+@INT8
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
+def test_watching_changes_no_bit_in_any_precision(precision: Any) -> None:
+    loaded = load("zh-en", precision=precision)
+    source, target = torch.tensor([[5, 9, 30, 77, 1]]), torch.tensor([[0, 12, 40]])
+
+    def scores() -> torch.Tensor:
+        model = loaded.packed
+        return model.head(model.decode(target, Run(memory=model.encode(source))))
+
+    with torch.inference_mode():
+        blind = scores()
+        with watch(loaded.model) as recording:
+            seen = scores()
+    assert torch.equal(blind, seen) and len(recording) == 9
