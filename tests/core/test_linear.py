@@ -74,3 +74,24 @@ def test_a_layer_can_be_exported() -> None:
     layer, x = Linear(24, 30), torch.randn(ROWS, 24)
     program = torch.export.export(layer, (x,))
     torch.testing.assert_close(program.module()(x), layer(x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # jvp of PyTorch itself calls it
+def test_what_looks_into_a_function_finds_pytorchs_own() -> None:
+    torch.manual_seed(0)
+    layer, x = Linear(24, 30), torch.randn(ROWS, 24)
+    wanted = F.linear(x, layer.weight, layer.bias)
+    slope: Any = torch.func.jvp(layer, (x,), (torch.ones_like(x),))[1]
+    torch.testing.assert_close(slope, layer.weight.sum(1).expand(ROWS, -1), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(torch.func.vmap(layer)(x.expand(2, -1, -1))[1], wanted, rtol=1e-5, atol=1e-5)
+    out = layer(x.requires_grad_())
+    [several] = torch.autograd.grad(out, x, torch.randn(3, *out.shape), is_grads_batched=True)
+    assert several.shape == (3, *x.shape)
+
+
+def test_what_does_not_fit_together_is_said_as_pytorch_says_it() -> None:
+    with pytest.raises(RuntimeError, match="mat1 and mat2 shapes cannot be multiplied"):
+        linear(torch.randn(ROWS, 24), torch.randn(30, 23))
+    bias = torch.randn(60)[::2]
+    x, weight = torch.randn(ROWS, 24), torch.randn(30, 24)
+    torch.testing.assert_close(linear(x, weight, bias), F.linear(x, weight, bias), rtol=1e-5, atol=1e-5)

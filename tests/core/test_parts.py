@@ -160,3 +160,20 @@ def test_nothing_is_drawn_for_weights_that_a_file_will_hold() -> None:
     assert shapes[0] == shapes[1]
     with Unfilled():  # what is no parameter is as ever
         assert torch.equal(torch.zeros(3).fill_(2.0), torch.full((3,), 2.0))
+
+
+@pytest.mark.skipif(not packable(nn.Linear(2, 2)), reason="this PyTorch has no packed products")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("width", [512, 2048, 3072])
+def test_a_packed_product_rounds_a_row_as_it_does_beside_others(width: int, dtype: torch.dtype) -> None:
+    torch.manual_seed(width)
+    layer = nn.Linear(width, 96).to(dtype)
+    if not packable(layer):
+        pytest.skip("this processor has no packed products of this type")
+    product = PackedLinear(layer.weight, layer.bias)
+    x = torch.randn(70, width).to(dtype)
+    with torch.inference_mode():
+        whole = product(x)
+        for n in (1, 2, 3, 16):
+            assert torch.equal(product(x[:n]), whole[:n]), n
+        assert torch.equal(product(x[:1, None]), whole[:1, None])

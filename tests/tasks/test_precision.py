@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -85,3 +86,23 @@ def test_watching_changes_no_bit_in_any_precision(precision: Any) -> None:
         with watch(loaded.model) as recording:
             seen = scores()
     assert torch.equal(blind, seen) and len(recording) == 9
+
+
+def test_changes_out_of_pytorchs_sight_are_seen_and_a_copy_is_whole() -> None:
+    loaded = load("zh-en")
+    first = loaded.packed
+    next(loaded.model.parameters()).data.mul_(1.5)
+    assert loaded.packed is not first
+    parameter = next(loaded.model.parameters())
+    second = loaded.packed
+    for _ in range(2):  # memory that was given back is not taken for what lay there
+        parameter.data = parameter.data.clone()
+        assert loaded.packed is not second
+        second = loaded.packed
+    twin = copy.deepcopy(loaded)
+    assert twin.model is not loaded.model and twin.packed is not loaded.packed
+
+
+@INT8
+def test_whole_numbers_are_multiplied_on_a_cpu_unless_somebody_says_where() -> None:
+    assert load("zh-en", precision="int8", device="auto").device.type == "cpu"

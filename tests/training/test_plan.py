@@ -10,7 +10,8 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.flop_counter import FlopCounterMode
 
-from polyhead.training.plan import ATTENTION_ON_CPU, describe, parts, plan
+from polyhead.core.linear import Linear
+from polyhead.training.plan import ON_CPU, describe, parts, plan
 from polyhead.training.settings import Training
 from tests.training.tiny import LETTERS, WIDTH, Spelling, everything, same_bits
 
@@ -40,7 +41,7 @@ def test_flops_are_six_a_weight_of_a_matrix_and_position():
 
 def test_attention_is_counted_on_a_processor_too():
     query = torch.randn(2, 3, 5, 8, requires_grad=True)
-    with FlopCounterMode(display=False, custom_mapping=ATTENTION_ON_CPU) as counter:
+    with FlopCounterMode(display=False, custom_mapping=ON_CPU) as counter:
         scaled_dot_product_attention(query, query, query).sum().backward()
     forward = 2 * 2 * (2 * 3 * 5 * 5 * 8)  # two products, of a multiplication and an addition
     assert counter.get_total_flops() == forward + 2.5 * forward  # backward makes the scores again
@@ -81,3 +82,10 @@ def test_the_clock_limits_the_steps_of_a_plan():
     both = plan(task, Training(epochs=10**6, minutes=1, warmup=0), rate=1e6)
     assert both.steps is not None and both.seconds == pytest.approx(60, rel=1e-2)
     assert both.steps == pytest.approx(60 * 1e6 / both.flops_per_step, rel=1e-3)
+
+
+def test_products_are_counted_whoever_multiplies():
+    layer, x = Linear(40, 200), torch.randn(300, 40, requires_grad=True)
+    with FlopCounterMode(display=False, custom_mapping=ON_CPU) as counter:
+        layer(x).sum().backward()
+    assert counter.get_total_flops() == 3 * 2 * 300 * 40 * 200

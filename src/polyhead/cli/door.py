@@ -167,7 +167,7 @@ def output(path: Path | None) -> Iterator[TextIO]:
     """Where a verb writes UTF-8: the standard output, or a file that appears under its name only when it is whole."""
     if path is None or str(path) in ("-", "/dev/stdout", "/dev/fd/1"):
         if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(encoding="utf-8")
+            sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")  # of names that are no text
         yield sys.stdout
         return
     path = path.resolve()  # a link keeps pointing where it did

@@ -23,6 +23,7 @@ from polyhead.core.position import Position
 from polyhead.errors import ArgumentError
 
 ROWS = 64  # the number of rows that the layout is chosen for
+DEPTH = 1024  # from more numbers in a row on, oneDNN adds up one row in another order than several
 TINY = 1e-30  # what a row of zeros is divided by
 
 
@@ -34,9 +35,16 @@ class PackedLinear(nn.Module):
         super().__init__()
         self.after = after
         self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), ROWS)
-        self.bias = None if bias is None else bias.detach()
+        self.bias = None if bias is None else bias.detach().contiguous()
+        self.deep = weight.shape[1] > DEPTH
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.deep and x.numel() == x.shape[-1]:  # a row alone would be added up in another order
+            rows = x.reshape(1, -1).repeat(2, 1)
+            return self.product(rows)[:1].reshape(*x.shape[:-1], -1)
+        return self.product(x)
+
+    def product(self, x: Tensor) -> Tensor:
         return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, self.after, [], "")
 
 
@@ -110,8 +118,9 @@ def why_not_int8(model: nn.Module) -> str | None:
         return f"its products run on a CPU, and the model is on {weight.device}"
     if weight.dtype != torch.float32:
         return f"it is made from float32, and the model's weights are {weight.dtype}"
-    if "fbgemm" not in torch.backends.quantized.supported_engines:
-        return "this build of PyTorch lacks FBGEMM, which x86 processors have"
+    there = hasattr(torch.ops.quantized, "linear_with_input_q_dq_qweight_dq_output_fp32")
+    if not there or torch.backends.quantized.engine not in ("fbgemm", "x86"):
+        return "this PyTorch does not multiply whole numbers by FBGEMM, which it does on x86 processors"
     return None
 
 

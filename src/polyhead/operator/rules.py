@@ -408,12 +408,18 @@ class Segments(Rule):
                     f" found {list(ids.shape)}, {ids.dtype}, on {ids.device}"
                 )
 
-    @cached_property
+    @property
     def runs(self) -> list[tuple[int, int, int]] | None:
         """Where the segments of the queries lie, as (row, start, stop) in order; None where one lies in several places.
 
-        Found once for all the calls that share the rule.
+        Found once for all the calls that share the rule, and anew where its numbers were changed.
         """
+        now = None if self.queries.is_inference() else self.queries._version
+        if "kept" not in self.__dict__ or self.__dict__["kept"][0] != now:
+            self.__dict__["kept"] = now, self.found()
+        return self.__dict__["kept"][1]
+
+    def found(self) -> list[tuple[int, int, int]] | None:
         found: list[tuple[int, int, int]] = []
         for row, ids in enumerate(cast(list[list[int]], cast(Any, self.queries).tolist())):
             starts = [i for i in range(len(ids)) if i == 0 or ids[i] != ids[i - 1]]

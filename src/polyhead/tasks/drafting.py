@@ -22,7 +22,7 @@ def proposer(loaded: Loaded, draft: str | Path | Loaded | Lookup | None) -> Prop
         )
     if isinstance(draft, Lookup):
         return draft
-    draft = ready(draft, str(loaded.device))
+    draft = ready(draft, str(loaded.device), None if isinstance(draft, Loaded) else loaded.precision)
     able(draft, ("next word",), "draft", reads=("text",))
     theirs, ours = (each.tokenizer.inner.get_vocab(with_added_tokens=True) for each in (draft, loaded))
     if theirs != ours:

@@ -30,6 +30,7 @@ from polyhead.weights.fetch import HUB, NAME, fetch
 from polyhead.weights.file import INDEX, SINGLE, TensorFiles, file_tensors, load_into, write
 
 ZOO = Path(str(files("polyhead") / "zoo"))
+FEW = 64  # numbers of a tensor that are looked at to see whether it changed
 
 
 #  what a model reads -> how that is read from its folder, by the fields of `Loaded` that hold it
@@ -77,12 +78,17 @@ class Loaded:
 
         Raises ArgumentError where the precision is int8 and cannot be had.
         """
-        now = [(x.data_ptr(), 0 if x.is_inference() else x._version) for x in self.tensors]
-        then, twin = self.__dict__.get("twin", (None, None))
+        now = [marks(x) for x in self.tensors]
+        then, twin, _ = self.__dict__.get("twin", (None, None, None))
         if now != then:
             twin = packed(self.model, PRECISIONS[self.precision][1])
-            self.__dict__["twin"] = now, twin
+            held = [x.untyped_storage() for x in self.tensors]  # so that no other tensor comes to lie where they do
+            self.__dict__["twin"] = now, twin, held
         return twin
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but what is laid out, which a copy lays out for itself."""
+        return {name: value for name, value in self.__dict__.items() if name != "twin"}
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -122,6 +128,13 @@ class Loaded:
         return "".join(f"{name}." for name in found if name)
 
 
+def marks(x: Tensor) -> tuple[int, int, float]:
+    """What tells that a tensor's numbers are others than before: where they lie, how often they were changed in sight
+    of PyTorch, and a few of them, for changes out of it."""
+    few = x.detach().flatten()[:: max(1, x.numel() // FEW)] if x.is_contiguous() else x.detach()[:1].flatten()[:FEW]
+    return x.data_ptr(), 0 if x.is_inference() else x._version, float(few.double().sum())
+
+
 def shipped() -> list[str]:
     """The names of the models inside the package."""
     return sorted(path.name for path in ZOO.iterdir() if (path / "config.json").is_file()) if ZOO.is_dir() else []
@@ -157,10 +170,12 @@ def load(name: str | Path, *, precision: Precision = "fp32", device: Device = "c
     """Load a model folder, a shipped model, or hf:owner/name (@revision, if need be) from the hub, ready to answer.
 
     precision: "fp32"; "bf16", in which weights and all that passes take half the memory; or "int8", in which products
-    are made of whole numbers, on a CPU. device: "auto" is CUDA where there is one. Raises CheckpointError or
-    ConfigError naming everything that does not fit, ArgumentError for a device that is not here or another precision.
+    are made of whole numbers, on a CPU. device: "auto" is CUDA where there is one, but for int8. Raises CheckpointError
+    or ConfigError naming everything that does not fit, ArgumentError for a device that is not here or an unknown
+    precision.
     """
-    place, dtype = device_of(device), dtype_of(precision)
+    dtype = dtype_of(precision)
+    place = device_of("cpu" if device == "auto" and precision == "int8" else device)
     folder = find(name)
     raw = read_json(folder / "config.json")
     kind = family_of(raw)

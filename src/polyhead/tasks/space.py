@@ -6,8 +6,9 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from typing import Any, cast
 
 import numpy as np
@@ -100,18 +101,19 @@ class Space:
         """
         assert self.loaded.images is not None
         kind, place = next(self.loaded.model.parameters()).dtype, 0
-        for batch in opened(self.loaded.images, images):
-            wrong = {i: str(told) for i, told in enumerate(batch, place) if isinstance(told, DataError)}
-            pictures = [picture for picture in batch if not isinstance(picture, DataError)]
-            vectors = np.zeros((0, self.width), np.float32)
-            if pictures:
-                pixels = self.loaded.images.numbers(pictures).to(self.loaded.device, kind)
-                with torch.inference_mode():
-                    vectors = unit(self.model.image(pixels))
-            yield [i for i in range(place, place + len(batch)) if i not in wrong], vectors, wrong
-            place += len(batch)
-            if progress:
-                progress(len(batch))
+        with closing(opened(self.loaded.images, images)) as read:  # whoever stops in the middle ends the threads
+            for batch in read:
+                wrong = {i: str(told) for i, told in enumerate(batch, place) if isinstance(told, DataError)}
+                pictures = [picture for picture in batch if not isinstance(picture, DataError)]
+                vectors = np.zeros((0, self.width), np.float32)
+                if pictures:
+                    pixels = self.loaded.images.numbers(pictures).to(self.loaded.device, kind)
+                    with torch.inference_mode():
+                        vectors = unit(self.model.image(pixels))
+                yield [i for i in range(place, place + len(batch)) if i not in wrong], vectors, wrong
+                place += len(batch)
+                if progress:
+                    progress(len(batch))
 
     def fingerprint(self) -> str:
         """Equal fingerprints, equal vectors of images: of the weights of that tower, and of how it is shown images."""
@@ -122,7 +124,7 @@ class Space:
         return mark.hexdigest()
 
 
-def opened(how: Images, images: Sequence[Any]) -> Iterator[list[NDArray[np.uint8] | DataError]]:
+def opened(how: Images, images: Sequence[Any]) -> Generator[list[NDArray[np.uint8] | DataError], None, None]:
     """Images as a model is shown them, or why one cannot be read, a batch at a time; the next batch is read, by several
     threads, while the last one is worked on."""
 

@@ -131,7 +131,7 @@ def _look(task: Task, batch: Batch, exact: str) -> _Look:
         return tensor
 
     device = next(task.model.parameters()).device
-    with FlopCounterMode(display=False, custom_mapping=ATTENTION_ON_CPU) as counter:
+    with FlopCounterMode(display=False, custom_mapping=ON_CPU) as counter:
         with saved_tensors_hooks(keep, lambda tensor: tensor), casting(exact, device):
             loss = task.loss(batch)
         loss.total.backward()
@@ -191,8 +191,13 @@ def _backward(gradient: Any, query: Any, key: Any, value: Any, *_: Any, out_shap
     return sdpa_backward_flop_count(gradient, query, key, value)
 
 
-ATTENTION_ON_CPU = {
+def _linear(x: Any, weight: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:
+    return 2 * math.prod(x) * weight[0]
+
+
+ON_CPU = {
+    torch.ops.mkldnn._linear_pointwise: _linear,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _forward,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _backward,
 }
-"""PyTorch's counter knows the attention of GPUs; these two are the same sums."""
+"""PyTorch's counter knows the attention of GPUs and its own products; these are the same sums."""

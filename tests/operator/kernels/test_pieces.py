@@ -96,3 +96,14 @@ def test_others_stay_whole_and_are_right(how: dict[str, Any]) -> None:
     assert pieces(ask(query, key, value, **how)) is None
     wanted = attention(query, key, value, kernel="reference", **how)
     torch.testing.assert_close(attention(query, key, value, **how), wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_segments_that_were_changed_are_found_anew() -> None:
+    torch.manual_seed(0)
+    ids = torch.tensor([[0, 0, 1, 1]])
+    rule = Segments(ids)
+    query, key, value = (torch.randn(1, 2, 4, 4) for _ in range(3))
+    attention(query, key, value, mask=rule)
+    ids.copy_(torch.tensor([[0, 1, 1, 1]]))
+    wanted = attention(query, key, value, segments=ids.clone())
+    assert torch.equal(attention(query, key, value, mask=rule), wanted)
