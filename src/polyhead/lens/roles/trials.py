@@ -84,6 +84,8 @@ def trials(
             made, n = (tried(read_image(loaded, each, media=False)) for each in given), len(given)
         case "sound":
             made, n = sounds(loaded, given), len(given)
+        case "text or image":
+            raise AssertionError("the tower that reads what is given is chosen before")
     repeated = blocks(loaded)
     if reads in ("text", "pair"):
         some = {"n": len(repeated), "size": repeated[0][1], "copies": COPIES} if repeated else {}
