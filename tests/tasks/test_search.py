@@ -179,7 +179,7 @@ def test_what_was_found_before_a_stop_is_kept(
 ) -> None:
     files = pictures_in(tmp_path / "p", 6)
     monkeypatch.setattr("polyhead.tasks.space.IMAGES", 2)
-    space, heard = Space(loaded), list[int]()
+    space, heard, before = Space(loaded), list[int](), set(threading.enumerate())
 
     def stop(count: int) -> None:
         heard.append(count)
@@ -190,7 +190,7 @@ def test_what_was_found_before_a_stop_is_kept(
         vectors_of(space, files, tmp_path / "kept", stop)
     index = PictureIndex.load(tmp_path / "kept", space.fingerprint())
     assert [*index.entries] == [f"p/{i}.png" for i in range(4)]
-    assert heard == [2, 2] and not [thread for thread in threading.enumerate() if "Pool" in thread.name]
+    assert heard == [2, 2] and not [thread for thread in {*threading.enumerate()} - before if "Pool" in thread.name]
 
 
 def test_images_that_cannot_be_read_are_left_out_where_asked_and_forgotten(

@@ -130,7 +130,9 @@ class Loaded:
 
 def marks(x: Tensor) -> tuple[int, int, float]:
     """What tells that a tensor's numbers are others than before: where they lie, how often they were changed in sight
-    of PyTorch, and a few of them, for changes out of it."""
+    of PyTorch, and a few of them, for changes out of it; of those on a CPU, where matrices are laid out."""
+    if x.device.type != "cpu":
+        return x.data_ptr(), 0 if x.is_inference() else x._version, 0.0
     few = x.detach().flatten()[:: max(1, x.numel() // FEW)] if x.is_contiguous() else x.detach()[:1].flatten()[:FEW]
     return x.data_ptr(), 0 if x.is_inference() else x._version, float(few.double().sum())
 
