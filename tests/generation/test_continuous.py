@@ -326,6 +326,26 @@ def test_one_that_finds_no_token_harms_nobody_else(gpt2: nn.Module) -> None:
         check(handles[i], alone(gpt2, asked[i]))
 
 
+def test_an_interrupt_ends_the_one_that_it_met_and_the_others_go_on(gpt2: nn.Module) -> None:
+    def stop(scores: Tensor, tokens: Tensor) -> Tensor:
+        if tokens.shape[1] == 8:
+            raise KeyboardInterrupt
+        return scores
+
+    asked = some(3, 6, 9)
+    asked[1] = dataclasses.replace(asked[1], rules=[stop])
+    serving = engine(gpt2)
+    handles = [serving.submit(request) for request in asked]
+    with pytest.raises(KeyboardInterrupt):
+        serving.run()
+    assert isinstance(handles[1].error, KeyboardInterrupt) and not (handles[0].done or handles[2].done)
+    for _ in range(40):
+        serving.step()
+    assert not serving.busy
+    for i in (0, 2):
+        check(handles[i], alone(gpt2, asked[i]))
+
+
 def test_what_could_never_be_answered_is_refused(gpt2: nn.Module) -> None:
     serving = engine(gpt2, 10, rows=3)
     with pytest.raises(ArgumentError, match="A prompt of 30 tokens with 11 to add to 1 rows needs 11 blocks of 4"):

@@ -64,6 +64,10 @@ def test_another_precision_shares_the_weights_where_their_type_stays() -> None:
     back = ready(half, precision="int8")
     assert {p.dtype for p in back.model.parameters()} == {torch.float32}
     assert ready(loaded) is loaded and ready(loaded, precision="fp32") is loaded
+    assert ready(loaded, precision="int8") is whole and ready(loaded, precision="bf16") is half  # made once
+    with torch.no_grad():
+        next(loaded.model.parameters()).add_(1.0)
+    assert ready(loaded, precision="bf16") is not half  # but not of other weights
 
 
 def test_a_precision_that_there_is_not_is_one_sentence() -> None:

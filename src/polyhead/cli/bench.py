@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from polyhead.cli import options
-from polyhead.cli.door import draw_into, figure_file, output
+from polyhead.cli.door import draw_into, figure_file, needs_folder, output
 from polyhead.cli.screen import safe, telling, to_json
 from polyhead.errors import ArgumentError
 
@@ -76,6 +76,8 @@ def bench(
     from polyhead.benchmark.bench import bench as run
     from polyhead.lens.language import language as spoken
 
+    if output_file is not None:
+        needs_folder(output_file)
     with telling() as tell:
         found = run(
             model, data=data, beam=beam, sizes=sizes, engines=engine, threads=threads, rounds=rounds, quick=quick,

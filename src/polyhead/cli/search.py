@@ -83,7 +83,7 @@ def search(
     asked, places = ([], words) if named else (words[:1], words[1:])
     if not places and index is None:
         raise ArgumentError("Say what to search: folders of images, images, a file of texts, or --index FILE of some.")
-    for path in (index, sheet):
+    for path in (index, sheet, output_file):
         if path is not None:
             needs_folder(path)
 

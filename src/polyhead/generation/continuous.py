@@ -68,7 +68,7 @@ class Handle:
         self.history = prompt  # [R, t]
         self.tables: list[Table] = []  # of the rows, while it runs; a single one until the prompt is read
         self.answers: list[Hypothesis] = []
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self.done = False
 
     @property
@@ -191,7 +191,12 @@ class Engine:
         long = {handle: n for handle, n in plan.items() if n > 1}  # apart: no answer is padded to the width of a prompt
         lengths = [(handle.tables[0].length + 1, len(handle.tables)) for handle in answers]
         alike = [{answers[i]: 1 for i in group} for group in side_by_side(lengths, self.apart)]
-        return [handle for some in (*alike, long) for handle in self.read(some)]
+        try:
+            return [handle for some in (*alike, long) for handle in self.read(some)]
+        except BaseException:  # such as Ctrl-C: whoever was read and not answered is read again
+            for handle in [each for each in reversed(self.running) if each in plan]:
+                self.put_back(handle)
+            raise
 
     def plan(self) -> dict[Handle, int]:
         """How many tokens to read of which requests, each with its room in the pool: first the next token of answers,
@@ -233,9 +238,8 @@ class Engine:
     def reserve(self, handle: Handle, n: int, plan: dict[Handle, int]) -> None:
         """Plan to read n tokens of a running request; where blocks lack, the youngest gives its own back and waits."""
         while handle.tables and self.pool.needed(handle.tables, n) > self.pool.open:
-            youngest = self.running.pop()
-            self.waiting.appendleft(youngest)
-            self.release(youngest)
+            youngest = self.running[-1]
+            self.put_back(youngest)
             plan.pop(youngest, None)
             self.preempted += 1
         if handle.tables:
@@ -272,14 +276,23 @@ class Engine:
         """Let a request go on by scores after its last token [R, V], or leave; what fails in it harms no other."""
         try:
             rows = handle.choose(scores)
-        except Exception as wrong:
+        except BaseException as wrong:
             handle.error, handle.done, rows = wrong, True, []
+            if not isinstance(wrong, Exception):
+                self.leave(handle)
+                raise
         if handle.done:
             self.leave(handle)
         elif rows != list(range(len(handle.tables))):
             old, handle.tables = handle.tables, [self.pool.fork(handle.tables[row]) for row in rows]
             for table in old:
                 self.pool.free(table)
+
+    def put_back(self, handle: Handle) -> None:
+        """A running request gives its blocks back and is the first to wait."""
+        self.running.remove(handle)
+        self.waiting.appendleft(handle)
+        self.release(handle)
 
     def leave(self, handle: Handle) -> None:
         """A request waits and runs no more."""

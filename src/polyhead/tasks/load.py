@@ -88,7 +88,7 @@ class Loaded:
 
     def __getstate__(self) -> dict[str, Any]:
         """All but what is laid out, which a copy lays out for itself."""
-        return {name: value for name, value in self.__dict__.items() if name != "twin"}
+        return {name: value for name, value in self.__dict__.items() if name not in ("twin", "others")}
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -103,10 +103,16 @@ class Loaded:
         return next(self.model.parameters()).device
 
     def at(self, precision: Precision) -> Loaded:
-        """The same model in another precision: of the same weights where their type stays, else of a copy."""
-        dtype = dtype_of(precision)
-        same = all(x.dtype == dtype for x in self.tensors if x.is_floating_point())
-        return replace(self, model=self.model if same else copy.deepcopy(self.model).to(dtype), precision=precision)
+        """The same model in another precision: of the same weights where their type stays, else of a copy. It is made
+        once, and anew where weights have changed."""
+        dtype, now = dtype_of(precision), [marks(x) for x in self.tensors]
+        then, made = self.__dict__.setdefault("others", {}).get(precision, (None, None))
+        if now != then:
+            same = all(x.dtype == dtype for x in self.tensors if x.is_floating_point())
+            model = self.model if same else copy.deepcopy(self.model).to(dtype)
+            made = replace(self, model=model, precision=precision)
+            self.__dict__["others"][precision] = now, made
+        return made
 
     def tower(self, reads: str) -> Loaded:
         """The tower that reads "text" or "image" as a model of its own, of the same weights; the model itself where it

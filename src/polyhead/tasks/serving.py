@@ -66,7 +66,7 @@ class Ticket:
         return self.handle.done
 
     @property
-    def error(self) -> Exception | None:
+    def error(self) -> BaseException | None:
         return self.handle.error
 
     def hear(self, text: str) -> None:
