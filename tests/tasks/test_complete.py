@@ -12,9 +12,11 @@ import torch
 import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 import polyhead
 from polyhead import ArgumentError, Beam, ConfigError, DataError, Greedy, Sample
+from polyhead.cli.main import app
 from polyhead.families import ARCHITECTURES, family
 from polyhead.generation import ConstrainedBeam, Contrastive, DiverseBeam, SampledBeam
 from polyhead.tasks.complete import Completer
@@ -104,6 +106,20 @@ def test_rules_of_the_folder_hold_whatever_the_batch(llama: Path, tmp_path: Path
     alone = [completer.decoder([row], numbers=[n])[0] for n, row in enumerate(ids)]
     assert [[each.text for each in some] for some in together] == [[each.text for each in some] for some in alone]
     assert [some[0] for some in together] != polyhead.complete(PROMPTS, model=llama, search=search, max_new=20)
+
+
+def test_draws_of_a_long_file_do_not_begin_anew_in_the_middle(
+    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in.txt").write_text("the cat\n" * 4, "utf-8")
+    found: list[list[str]] = []
+    for window in (2000, 3, 1):
+        monkeypatch.setattr("polyhead.cli.door.WINDOW", window)
+        out = tmp_path / f"{window}.txt"
+        words = ["complete", "-m", llama, "-i", tmp_path / "in.txt", "-o", out, "--temperature", 1, "--max-new", 9]
+        assert CliRunner().invoke(app, list(map(str, words))).exit_code == 0
+        found.append(out.read_text("utf-8").splitlines())
+    assert found[0] == found[1] == found[2] and len(set(found[0])) == 4
 
 
 def test_draws_are_of_the_prompts_number_and_the_seed(llama: Path) -> None:

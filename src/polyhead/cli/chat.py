@@ -161,7 +161,7 @@ def batch(chatter: Any, file: Path) -> Callable[..., list[Reply]]:
                 raise DataError(f"{file} line {done} is not JSON ({broken}).") from None
             except DataError as wrong:
                 raise DataError(f"{file} line {done}: {wrong}") from None
-        return chatter(talks, progress=progress)
+        return chatter(talks, first=done - len(talks), progress=progress)
 
     return replies
 

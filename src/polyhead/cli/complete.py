@@ -59,9 +59,16 @@ def complete(
         if drafted is not None:
             say(f"{drafted}.")
         return
+    done = 0
+
+    def continued(some: list[str], *, progress: Any) -> Any:
+        nonlocal done
+        done += len(some)
+        return completer(some, first=done - len(some), progress=progress)
+
     with output(output_file) as out:
         show = shower(out)
-        for _, found in in_windows(prompts, input_file, output_file, "continuing", completer, field=field):
+        for _, found in in_windows(prompts, input_file, output_file, "continuing", continued, field=field):
             for each in (answers[0] for answers in found):
                 told: dict[str, Any] = {"prompt": each.prompt, "text": each.text, "finished": each.finished}
                 told |= {"stop": each.stop} | ({} if each.drafted is None else {"drafted": asdict(each.drafted)})

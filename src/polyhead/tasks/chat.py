@@ -108,14 +108,19 @@ class Chatter:
         self.remembers = self.remembers and not isinstance(self.decoder.search, Contrastive)  # it needs every vector
 
     def __call__(
-        self, conversations: Sequence[Sequence[Message]], *, progress: Callable[[int], None] | None = None
+        self,
+        conversations: Sequence[Sequence[Message]],
+        *,
+        first: int = 0,
+        progress: Callable[[int], None] | None = None,
     ) -> list[Reply]:
-        """The replies to many conversations. `progress` hears how many more are done.
+        """The replies to many conversations. `progress` hears how many more are done. first: how many came before, in
+        earlier calls; what is drawn is drawn by a conversation's number among all.
 
         Raises DataError, before any is answered, for one that cannot be read or leaves no place for a reply.
         """
         ids = [self.read(messages) for messages in conversations]
-        found = answered(self.decoder, ids, progress)
+        found = answered(self.decoder, ids, progress, first=first)
         return [told(some[0], len(row)) for row, some in zip(ids, found, strict=True)]
 
     def ids(self, messages: Sequence[Message]) -> list[int]:

@@ -57,14 +57,15 @@ class Completer:
         self.config, self.tokenizer = loaded.config, loaded.tokenizer
 
     def __call__(
-        self, prompts: Sequence[str], *, progress: Callable[[int], None] | None = None
+        self, prompts: Sequence[str], *, first: int = 0, progress: Callable[[int], None] | None = None
     ) -> list[list[Completion]]:
-        """The continuations of each prompt, best first. `progress` hears how many prompts more are done.
+        """The continuations of each prompt, best first. `progress` hears how many prompts more are done. first: how
+        many prompts came before, in earlier calls; what is drawn is drawn by a prompt's number among all.
 
         Raises DataError, before anything is written, for a prompt that leaves the model no place.
         """
-        ids = [self.read(prompt, number) for number, prompt in enumerate(prompts, 1)]
-        return told(prompts, answered(self.decoder, ids, progress))
+        ids = [self.read(prompt, number) for number, prompt in enumerate(prompts, first + 1)]
+        return told(prompts, answered(self.decoder, ids, progress, first=first))
 
     def read(self, prompt: str, number: int = 1) -> list[int]:
         """The ids of a prompt; the start sign where there is nothing else."""

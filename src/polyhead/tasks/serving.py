@@ -232,15 +232,15 @@ def worth(decoder: Decoder) -> int:
 
 
 def answered(
-    decoder: Decoder, ids: Sequence[Sequence[int]], progress: Callable[[int], None] | None = None
+    decoder: Decoder, ids: Sequence[Sequence[int]], progress: Callable[[int], None] | None = None, *, first: int = 0
 ) -> list[list[Written]]:
     """The answers to rows of ids, which are read in batches, or over pages where that pays. `progress` hears how many
-    more are done."""
+    more are done. first: the number of the first row; what is drawn is drawn by it."""
     if decoder.proposer is None and pays(decoder, ids):
-        return over_pages(decoder, ids, progress)
+        return over_pages(decoder, ids, progress, first)
     found: dict[int, list[Written]] = {}
     for batch in decoder.batches([len(row) for row in ids]):
-        found.update(zip(batch, decoder([ids[i] for i in batch], numbers=batch), strict=True))
+        found.update(zip(batch, decoder([ids[i] for i in batch], numbers=[first + i for i in batch]), strict=True))
         if progress:
             progress(len(batch))
     return [found[i] for i in range(len(ids))]
@@ -265,10 +265,10 @@ def shared(one: Sequence[int], other: Sequence[int]) -> int:
 
 
 def over_pages(
-    decoder: Decoder, ids: Sequence[Sequence[int]], progress: Callable[[int], None] | None
+    decoder: Decoder, ids: Sequence[Sequence[int]], progress: Callable[[int], None] | None, first: int
 ) -> list[list[Written]]:
     """The answers to rows of ids by an engine of its own, with room for as many as run at once."""
-    requests = [decoder.request(row, number=number) for number, row in enumerate(ids)]
+    requests = [decoder.request(row, number=number) for number, row in enumerate(ids, first)]
     each = rows_of(decoder.search)
     needs = sorted(each * -(-(len(one.prompt) + one.max_new) // SIZE) for one in requests)
     rows = max(each, min(each, 4) * ROWS)
