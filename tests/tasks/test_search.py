@@ -16,7 +16,7 @@ from PIL import Image
 import polyhead
 from polyhead import ArgumentError, CheckpointError, DataError
 from polyhead.tasks.load import Loaded
-from polyhead.tasks.picture_index import PictureIndex, vectors_of
+from polyhead.tasks.picture_index import PictureIndex, known, vectors_of
 from polyhead.tasks.search import Searcher, nearest
 from polyhead.tasks.space import Space
 from tests.tasks.clip import LINES, clip_in_folder, picture, pictures_in
@@ -172,6 +172,19 @@ def test_an_index_alone_is_searched_and_moves_with_its_images(world: Path, loade
     part = polyhead.search(LINES[0], tmp_path / "there" / "p" / "1.png", index=tmp_path / "there" / "kept", **how)
     assert [Path(hit.item).name for hit in part.hits] == ["1.png"]
     assert len(polyhead.search(LINES[0], index=tmp_path / "there" / "kept", **how).hits) == 4  # the others stay
+
+
+def test_an_index_behind_a_link_remembers(world: Path, loaded: Loaded, tmp_path: Path) -> None:
+    files = pictures_in(tmp_path / "p", 3)
+    (tmp_path / "far" / "away").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "away")
+    space, read = Space(loaded), list[int]()
+    for _ in range(2):
+        vectors_of(space, files, tmp_path / "link" / "kept", read.append)
+    index = PictureIndex.load(tmp_path / "link" / "kept", space.fingerprint())
+    index.forget()
+    assert [index.place(key).resolve() for key in index.entries] == [path.resolve() for path in files]
+    assert all(known(index, path) for path in files) and not index.changed
 
 
 def test_what_was_found_before_a_stop_is_kept(

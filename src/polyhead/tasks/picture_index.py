@@ -85,12 +85,17 @@ class PictureIndex:
         )  # fmt: skip
         self.changed = False
 
+    @property
+    def folder(self) -> Path:
+        """Where the file truly lies: a way up from a link's name is not one from the folder that it leads to."""
+        return self.path.parent.resolve()
+
     def key(self, path: Path) -> str:
-        return Path(os.path.relpath(path, self.path.parent)).as_posix()
+        return Path(os.path.relpath(path.parent.resolve() / path.name, self.folder)).as_posix()
 
     def place(self, key: str) -> Path:
         """Where an image is, from here."""
-        return Path(os.path.relpath(self.path.parent / key))
+        return Path(os.path.relpath(self.folder / key))
 
     def put(self, path: Path, there: os.stat_result, vector: NDArray[np.float32]) -> None:
         """Keep a vector beside what was known of the file before it was read, lest a change in between go unseen."""
@@ -102,7 +107,7 @@ class PictureIndex:
 
     def forget(self) -> None:
         """Drop images whose files are gone."""
-        gone = [key for key in self.entries if not (self.path.parent / key).is_file()]
+        gone = [key for key in self.entries if not (self.folder / key).is_file()]
         for key in gone:
             del self.entries[key]
         self.changed |= bool(gone)
