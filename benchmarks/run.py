@@ -24,6 +24,7 @@ ENGINES = (  # columns of the one table, as the pages call them; "fp32" is not s
     "CTranslate2 int8", "ONNX Runtime", "transformers Trainer", "transformers Trainer, bf16",
     "torch.nn.Transformer loop", "torch.nn.Transformer loop, bf16",
 )  # fmt: skip
+ANSWERS = ("translate", "latency", "encode", "decode", "hear")
 DRAWN = ENGINES[:8]  # whose ratios to transformers are one picture
 COLOURS = ("#1b6ca8", "#4f9bd0", "#8cc4ea", "#8a8a8a", "#bdbdbd", "#c8641e", "#e8a06a", "#5a8f3c")
 
@@ -78,26 +79,32 @@ def drawn(pages: Sequence[Path], path: Path) -> None:
 
     plots: list[tuple[str, list[tuple[str, float]]]] = []
     for page in pages:
-        for table in json.loads(page.read_text(encoding="utf-8"))["tables"] if page.stem != "train" else ():
+        for table in json.loads(page.read_text(encoding="utf-8"))["tables"] if page.stem in ANSWERS else ():
             place = table["head"].index("ratio")
             bars = [(row[0], float(row[place].removesuffix("x"))) for row in table["rows"] if row[0] in DRAWN]
             plots.append((f"{page.stem}: {table['title']}", bars))
-    count = sum(len(bars) + 1.6 for _, bars in plots)
-    figure, axes = plt.subplots(figsize=(9, 0.24 * count + 0.8), layout="constrained")
-    y = 0.0
-    for title, bars in plots:
-        axes.text(0, y, title, fontsize=9, weight="bold", va="center")
-        y += 1
-        for name, ratio in bars:
-            axes.barh(y, ratio, height=0.8, color=COLOURS[DRAWN.index(name)])
-            axes.text(ratio, y, f" {name} {ratio:.2f}x", fontsize=8, va="center")
-            y += 1
-        y += 0.6
-    axes.axvline(1, color="#8a8a8a", linewidth=0.8)
-    axes.set(ylim=(y - 0.4, -0.8), yticks=[], xlabel="times faster than transformers in float32")
-    axes.set_xlim(right=1.3 * axes.get_xlim()[1])
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    figure.savefig(path, dpi=110)
+    half = -(-len(plots) // 2)
+    sides = plots[:half], plots[half:]
+    lines = max(sum(len(bars) + 1.6 for _, bars in side) for side in sides)
+    most = max(ratio for _, bars in plots for _, ratio in bars)
+    figure, columns = plt.subplots(1, 2, figsize=(13, 0.22 * lines + 0.8), layout="constrained")
+    for axes, side in zip(columns, sides, strict=True):
+        y = 0.0
+        for title, bars in side:
+            axes.text(0, y, title, fontsize=9, weight="bold", va="center")
+            for y, (name, ratio) in enumerate(bars, round(y + 1)):
+                axes.barh(y, ratio, height=0.8, color=COLOURS[DRAWN.index(name)])
+                axes.text(ratio, y, f" {name} {ratio:.2f}x", fontsize=8, va="center")
+            y += 2
+        axes.axvline(1, color="#8a8a8a", linewidth=0.8)
+        axes.set(
+            xlim=(0, 1.35 * most),
+            ylim=(1.2 * lines, -0.8),
+            yticks=[],
+            xlabel="times faster than transformers in float32",
+        )
+        axes.spines[["top", "right", "left"]].set_visible(False)
+    figure.savefig(path, dpi=100)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
