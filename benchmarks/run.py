@@ -89,10 +89,11 @@ def drawn(pages: Sequence[Path], path: Path) -> None:
     most = max(ratio for _, bars in plots for _, ratio in bars)
     figure, columns = plt.subplots(1, 2, figsize=(13, 0.22 * lines + 0.8), layout="constrained")
     for axes, side in zip(columns, sides, strict=True):
-        y = 0.0
+        y = 0
         for title, bars in side:
             axes.text(0, y, title, fontsize=9, weight="bold", va="center")
-            for y, (name, ratio) in enumerate(bars, round(y + 1)):
+            for name, ratio in bars:
+                y += 1
                 axes.barh(y, ratio, height=0.8, color=COLOURS[DRAWN.index(name)])
                 axes.text(ratio, y, f" {name} {ratio:.2f}x", fontsize=8, va="center")
             y += 2
