@@ -62,6 +62,17 @@ def test_images_that_cannot_be_read_are_told_at_the_end(polyhead: Polyhead, worl
     ]
 
 
+def test_images_that_are_away_are_told_and_pruned_when_asked(polyhead: Polyhead, world: Path, tmp_path: Path) -> None:
+    files, index = pictures_in(tmp_path / "p", 3), tmp_path / "kept"
+    asked = ("search", "a cat", "-m", world / "model", "--index", index)
+    assert polyhead(*asked, tmp_path / "p").code == 0
+    files[1].unlink()
+    for prune, told in ((), "1.png) and is not searched; it keeps"), (("--prune",), "and is dropped from it"), ((), ""):
+        answer = polyhead(*asked, *prune)
+        assert answer.code == 0 and len(answer.lines) == 2 and told in answer.err
+        assert answer.err.count("\n") == bool(told)
+
+
 @pytest.mark.parametrize("ending", ["png", "html"])
 def test_a_sheet_shows_what_was_found(polyhead: Polyhead, world: Path, tmp_path: Path, ending: str) -> None:
     sheet = tmp_path / f"found.{ending}"
@@ -100,6 +111,8 @@ def test_what_cannot_be_is_one_sentence_and_no_file(polyhead: Polyhead, world: P
         (("--image", captions, photos, "-m", model), "captions.txt is not an image"),
         (("a cat", tmp_path, "-m", model), "holds no images"),
         (("a cat", "-m", model, "--index", tmp_path / "none"), "There is no index"),
+        (("a cat", photos, "-m", model, "--prune"), "--prune is of an index"),
+        ((photos, "-m", model, "--index", tmp_path / "i"), "is here, and is where to search; say before it what for"),
     ):
         answer = polyhead("search", *words)
         assert answer.code == 2 and answer.out == "" and answer.err.count("\n") == 1 and told in answer.err, answer.err

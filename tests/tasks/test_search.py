@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from pathlib import Path
@@ -12,13 +13,15 @@ import pytest
 import torch
 import transformers
 from PIL import Image
+from safetensors.numpy import load_file, save_file
 
 import polyhead
 from polyhead import ArgumentError, CheckpointError, DataError
 from polyhead.tasks.load import Loaded
-from polyhead.tasks.picture_index import PictureIndex, known, vectors_of
+from polyhead.tasks.picture_index import FORMAT, PictureIndex, known, vectors_of
 from polyhead.tasks.search import Searcher, nearest
 from polyhead.tasks.space import Space
+from tests.hostile import HOSTILE
 from tests.tasks.clip import LINES, clip_in_folder, picture, pictures_in
 from tests.tasks.words import in_folder
 
@@ -140,8 +143,9 @@ def test_an_index_gives_the_same_and_reads_only_what_is_new_or_changed(
     def looked() -> list[Path]:
         space.shown = []
         steps.clear()
-        paths, vectors, left = vectors_of(space, files, index, steps.append)
-        assert (paths, left, sum(steps)) == (files, [], len(files))
+        found = vectors_of(space, files, index, steps.append)
+        vectors = found.vectors
+        assert (found.paths, found.left_out, sum(steps)) == (files, [], len(files))
         assert np.allclose(vectors[[0, 1, 3, 4, 5]], plain[[0, 1, 3, 4, 5]], atol=1e-6)
         assert np.allclose(vectors, Space(loaded).images(files), atol=1e-6)
         return space.shown
@@ -166,12 +170,55 @@ def test_an_index_alone_is_searched_and_moves_with_its_images(world: Path, loade
         (Path(hit.item).name, hit.score) for hit in first.hits
     ]
     assert all(Path(hit.item).is_file() for hit in moved.hits)
-    (tmp_path / "there" / "p" / "0.png").unlink()
-    fewer = polyhead.search(LINES[0], index=tmp_path / "there" / "kept", **how)
-    assert len(fewer.hits) == 4
     part = polyhead.search(LINES[0], tmp_path / "there" / "p" / "1.png", index=tmp_path / "there" / "kept", **how)
     assert [Path(hit.item).name for hit in part.hits] == ["1.png"]
-    assert len(polyhead.search(LINES[0], index=tmp_path / "there" / "kept", **how).hits) == 4  # the others stay
+    assert len(polyhead.search(LINES[0], index=tmp_path / "there" / "kept", **how).hits) == 5  # the others stay
+
+
+def test_images_of_a_folder_that_is_away_stay_in_the_index_until_it_is_pruned(loaded: Loaded, tmp_path: Path) -> None:
+    files, index = pictures_in(tmp_path / "a", 2) + pictures_in(tmp_path / "drive", 3, start=2), tmp_path / "kept"
+    how: dict[str, Any] = {"model": loaded, "index": index, "top": 9}
+
+    def hits(**more: Any) -> dict[str, float]:
+        return {"/".join(Path(hit.item).parts[-2:]): hit.score for hit in polyhead.search(LINES[0], **how, **more).hits}
+
+    whole = hits(among=files)
+    (tmp_path / "drive").rename(tmp_path / "unmounted")
+    with pytest.warns(
+        UserWarning, match=r"3 images of .*kept are not there now \(.*drive/0\.png, \.\.\.\) and are not searched"
+    ):
+        assert hits() == {name: whole[name] for name in ("a/0.png", "a/1.png")}
+    assert hits(among=files[:1]) == pytest.approx({"a/0.png": whole["a/0.png"]})  # who asks for others hears nothing
+    with pytest.raises(DataError, match=r"0\.png cannot be read"):
+        hits(among=files)
+    with pytest.warns(UserWarning, match=r"0\.png cannot be read"):
+        assert len(hits(among=files[:3], skip=True)) == 2
+    (tmp_path / "unmounted").rename(tmp_path / "drive")
+    space = Counting(loaded)
+    space.shown = []
+    assert vectors_of(space, [], index).paths and space.shown == []
+    assert hits() == whole
+    (tmp_path / "drive").rename(tmp_path / "unmounted")
+    with pytest.warns(UserWarning, match="dropped from it"):
+        hits(prune=True)
+    assert hits() == {name: whole[name] for name in ("a/0.png", "a/1.png")}
+    (tmp_path / "a").rename(tmp_path / "b")
+    held = index.read_bytes()
+    for prune in (False, True):
+        with pytest.raises(DataError, match=r"None of the 2 images that .*kept holds is there now \(.*a/0\.png"):
+            hits(prune=prune)
+    assert index.read_bytes() == held
+
+
+def test_strings_in_a_list_are_files_where_they_are_named_like_images(world: Path, loaded: Loaded) -> None:
+    files = photos(world)[:3]
+    as_paths = polyhead.search(LINES[0], files, model=loaded)
+    assert polyhead.search(LINES[0], [str(file) for file in files], model=loaded) == as_paths
+    with pytest.raises(DataError, match=r"no\.JPG cannot be read"):
+        polyhead.search(LINES[0], [str(files[0]), "no.JPG"], model=loaded)
+    for other in (str(files[0]), files[0], picture(0)):
+        with pytest.raises(ArgumentError, match=r"found .* beside the text 'a cat'"):
+            polyhead.search(LINES[0], [other, "a cat"], model=loaded)
 
 
 def test_an_index_behind_a_link_remembers(world: Path, loaded: Loaded, tmp_path: Path) -> None:
@@ -181,10 +228,10 @@ def test_an_index_behind_a_link_remembers(world: Path, loaded: Loaded, tmp_path:
     space, read = Space(loaded), list[int]()
     for _ in range(2):
         vectors_of(space, files, tmp_path / "link" / "kept", read.append)
-    index = PictureIndex.load(tmp_path / "link" / "kept", space.fingerprint())
-    index.forget()
+    index = PictureIndex.load(tmp_path / "link" / "kept", space.fingerprint(), space.width)
+    assert index.absent() == []
     assert [index.place(key).resolve() for key in index.entries] == [path.resolve() for path in files]
-    assert all(known(index, path) for path in files) and not index.changed
+    assert all(known(index, path) for path in files)
 
 
 def test_what_was_found_before_a_stop_is_kept(
@@ -201,7 +248,7 @@ def test_what_was_found_before_a_stop_is_kept(
 
     with pytest.raises(KeyboardInterrupt):
         vectors_of(space, files, tmp_path / "kept", stop)
-    index = PictureIndex.load(tmp_path / "kept", space.fingerprint())
+    index = PictureIndex.load(tmp_path / "kept", space.fingerprint(), space.width)
     assert [*index.entries] == [f"p/{i}.png" for i in range(4)]
     assert heard == [2, 2] and not [thread for thread in {*threading.enumerate()} - before if "Pool" in thread.name]
 
@@ -219,7 +266,7 @@ def test_images_that_cannot_be_read_are_left_out_where_asked_and_forgotten(
         assert len(among.left_out) == 1 and "1.png is not an image" in among.left_out[0]
         with pytest.raises(DataError, match=r"1\.png is not an image"):
             find.images(files, index=kept)
-    assert "p/1.png" not in PictureIndex.load(index, find.space.fingerprint()).entries
+    assert "p/1.png" not in PictureIndex.load(index, find.space.fingerprint(), find.space.width).entries
     for file in files:
         file.write_bytes(b"")
     with pytest.raises(DataError, match=r"None of 4 images can be read. .*0\.png is empty"):
@@ -243,6 +290,40 @@ def test_an_index_of_another_model_and_a_damaged_one_are_refused(world: Path, lo
         polyhead.search("a", files, model=loaded, index=world / "model" / "model.safetensors")
 
 
+def test_an_index_from_anywhere_is_one_of_ours_or_one_sentence(loaded: Loaded, tmp_path: Path) -> None:
+    space, files, index = Space(loaded), pictures_in(tmp_path / "p", 2), tmp_path / "kept"
+    vectors_of(space, files, index)
+    held, head = load_file(index), {"kind": FORMAT, "model": space.fingerprint()}
+
+    def named(text: str) -> Any:
+        return {"names": np.frombuffer(text.encode(), np.uint8)}
+
+    n, width = held["vectors"].shape
+    for changed, told in (
+        (named('["a", 3]'), "its names are no list of texts"),
+        (named('{"a": 1, "b": 2}'), "its names are no list of texts"),
+        (named("[" * 100_000), "recursion"),
+        (named('["a"]'), r"its vectors are float32 \[2, \d+\], expected float32 \[1, \d+\]"),
+        ({"vectors": held["vectors"][:, :-1]}, "its vectors are"),
+        ({"vectors": held["vectors"][0]}, "its vectors are"),
+        ({"vectors": held["vectors"].astype(np.float64)}, "its vectors are float64"),
+        ({"vectors": np.full((n, width), np.nan, np.float32)}, "its vectors are no finite numbers"),
+        ({"files": held["files"].astype(np.float32)}, r"its files are float32 \[2, 2\], expected int64"),
+        ({"files": held["files"][:, :1]}, r"its files are int64 \[2, 1\]"),
+        ({"files": held["files"][0, 0]}, r"its files are int64 \[1\]"),
+    ):
+        save_file({name: np.ascontiguousarray(x) for name, x in (held | changed).items()}, index, head)
+        with pytest.raises(DataError, match=rf"kept is no index of images \(.*{told}.*\); delete it"):
+            polyhead.search("a", model=loaded, index=index)
+    for names in (HOSTILE, ["/dev/null", "../" * 99 + "etc/passwd"]):  # that name no image of anybody
+        save_file(
+            {**named(json.dumps(names)), "vectors": np.ones((len(names), width), np.float32),
+             "files": np.zeros((2, len(names)), np.int64)}, index, head,
+        )  # fmt: skip
+        with pytest.raises(DataError):
+            polyhead.search("a", model=loaded, index=index)
+
+
 # --- what cannot be ---------------------------------------------------------------------------------------------------
 
 
@@ -254,6 +335,7 @@ def test_what_cannot_be_is_one_sentence(world: Path, loaded: Loaded, tmp_path: P
         ({"text": "a", "among": LINES, "index": tmp_path / "k"}, "An index keeps vectors of images"),
         ({"text": "a", "among": [picture(0)], "index": tmp_path / "k"}, "An index keeps images by their files"),
         ({"text": "a", "among": LINES, "top": 0}, "top must be a whole number of at least 1, found 0"),
+        ({"text": "a", "among": [photos(world)[0]], "prune": True}, "Only an index is pruned"),
         ({"text": 3, "among": LINES}, "texts must be a text or an iterable of texts"),
     ]
     for given, told in cases:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -45,6 +46,9 @@ def search(
             help="Keep images' vectors here; next time only new and changed ones are read. Alone: search all of it.",
         ),
     ] = None,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Drop from the index the images that are not there now.")
+    ] = False,
     top: Annotated[int, typer.Option("--top", min=1, help="Show so many, the nearest first.")] = 10,
     shares: Annotated[
         bool,
@@ -83,13 +87,17 @@ def search(
     asked, places = ([], words) if named else (words[:1], words[1:])
     if not places and index is None:
         raise ArgumentError("Say what to search: folders of images, images, a file of texts, or --index FILE of some.")
+    if prune and index is None:
+        raise ArgumentError("--prune is of an index; give --index FILE.")
+    if not named and not places:
+        no_place(asked[0])
     for path in (index, sheet, output_file):
         if path is not None:
             needs_folder(path)
 
     from polyhead.inputs.sheet import check
     from polyhead.tasks.load import load
-    from polyhead.tasks.search import Searcher, gathered
+    from polyhead.tasks.search import Searcher, away, gathered
 
     if sheet is not None:
         check(sheet)
@@ -107,7 +115,7 @@ def search(
         if texts:
             among = find.texts(texts, tell)
         else:
-            among = find.images(pictures, index=index, skip=True, progress=tell)
+            among = find.images(pictures, index=index, prune=prune, skip=True, progress=tell)
     found = find(names, vectors, among, top=top, shares=shares)
     with output(output_file) as out:
         show = shower(out)
@@ -118,6 +126,17 @@ def search(
     if sheet is not None:
         draw(sheet, found)
     told(among.left_out)
+    for sentence in away(among.absent, index, prune=prune) if index is not None else ():
+        say(sentence)
+
+
+def no_place(text: str) -> None:
+    """Refuse a folder or a file in the place of what is searched for, which would be searched for by its name."""
+    if os.path.exists(text):
+        raise ArgumentError(
+            f"{text} is here, and is where to search; say before it what for. A text that is called so goes in a file,"
+            " with --input."
+        )
 
 
 def written(found: Found, several: bool, show: Callable[[str], str]) -> list[str]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,9 +48,9 @@ class PictureIndex:
     changed: bool = False
 
     @classmethod
-    def load(cls, path: Path, model: str) -> PictureIndex:
-        """What the file holds, or nothing where there is none yet. Raises DataError for a file that is no index, or is
-        one of another model."""
+    def load(cls, path: Path, model: str, width: int) -> PictureIndex:
+        """What the file holds, or nothing where there is none yet. width: of vectors. Raises DataError for a file that
+        is no index, or is one of another model."""
         if not path.exists():
             return cls(path, model, changed=True)
         try:
@@ -57,21 +58,19 @@ class PictureIndex:
                 told = file.metadata() or {}
                 if told.get("kind") != FORMAT:
                     raise ValueError(f"it says {told.get('kind')!r}, expected {FORMAT!r}")
-                names = json.loads(bytes(file.get_tensor("names")).decode())
+                names: Any = json.loads(bytes(file.get_tensor("names")).decode())
                 vectors, numbers = file.get_tensor("vectors"), file.get_tensor("files")
-            sizes, times = numbers.tolist()
-            rows = zip(names, sizes, times, vectors, strict=True)
-            entries = {name: Entry(size, time, vector) for name, size, time, vector in rows}
-        except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as wrong:
-            raise DataError(
-                f"{path} is no index of images ({wrong}); delete it, or name another file, and it is made anew."
-            ) from None
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as wrong:
+            raise no_index(path, str(wrong)) from None
         if told.get("model") != model:
             raise DataError(
                 f"{path} was made by another model, in another precision, or from images that were shown to it"
                 " otherwise; name another file, or delete it, and it is made anew."
             )
-        return cls(path, model, entries)
+        if (wrong := misshapen(names, vectors, numbers, width)) is not None:
+            raise no_index(path, wrong)
+        rows = zip(names, *numbers.tolist(), vectors, strict=True)
+        return cls(path, model, {name: Entry(size, time, vector) for name, size, time, vector in rows})
 
     def save(self) -> None:
         """Write the file, whole or not at all. Raises WriteError."""
@@ -103,14 +102,16 @@ class PictureIndex:
         self.changed = True
 
     def drop(self, path: Path) -> None:
-        self.changed |= self.entries.pop(self.key(path), None) is not None
+        self.prune([self.key(path)])
 
-    def forget(self) -> None:
-        """Drop images whose files are gone."""
-        gone = [key for key in self.entries if not (self.folder / key).is_file()]
-        for key in gone:
-            del self.entries[key]
-        self.changed |= bool(gone)
+    def prune(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            self.changed |= self.entries.pop(key, None) is not None
+
+    def absent(self) -> list[str]:
+        """Those whose files are not there now: deleted, or on a drive that is."""
+        folder = self.folder
+        return [key for key in self.entries if not os.path.isfile(folder / key)]  # which no broken drive makes raise
 
     @contextmanager
     def kept(self) -> Iterator[PictureIndex]:
@@ -122,22 +123,63 @@ class PictureIndex:
                 self.save()
 
 
+def no_index(path: Path, why: str) -> DataError:
+    return DataError(f"{path} is no index of images ({why}); delete it, or name another file, and it is made anew.")
+
+
+def misshapen(names: Any, vectors: NDArray[Any], numbers: NDArray[Any], width: int) -> str | None:
+    """What of a file's content is not as `save` writes it, or None: it may have come from anywhere."""
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return "its names are no list of texts"
+    n = len(names)
+    for what, found, kind, shape in (
+        ("vectors", vectors, np.float32, (n, width)),
+        ("files", numbers, np.int64, (2, n)),
+    ):
+        if (found.dtype, found.shape) != (kind, shape):
+            wanted = f"{np.dtype(kind)} {list(shape)}"
+            return f"its {what} are {found.dtype} {list(found.shape)}, expected {wanted}"
+    return None if np.isfinite(vectors).all() else "its vectors are no finite numbers"
+
+
+@dataclass(frozen=True, eq=False)
+class Looked:
+    """Files that were read or known, and their vectors [n, E]; why others cannot be read; and which an index holds that
+    are not there now."""
+
+    paths: list[Path]
+    vectors: NDArray[np.float32]
+    left_out: list[str]
+    absent: list[Path] = field(default_factory=list[Path])
+
+
 def vectors_of(
-    space: Space, paths: Sequence[Path], kept: Path | None, progress: Progress | None = None
-) -> tuple[list[Path], NDArray[np.float32], list[str]]:
-    """Those images that can be read, their vectors [n, E], and why the others cannot.
+    space: Space, paths: Sequence[Path], kept: Path | None, progress: Progress | None = None, *, prune: bool = False
+) -> Looked:
+    """The vectors of those images that can be read.
 
     kept: a file of vectors that were made before; images that it does not hold, or that have changed, are read, and it
-    is written again. No paths: all the images that it holds.
+    is written again. No paths: all the images that it holds and that are there. prune: whether it shall drop those that
+    are not; else it keeps them, since a drive that is away comes back.
     """
     if kept is None:
         vectors, wrong = space.readable(paths, progress)
-        return [path for place, path in enumerate(paths) if place not in wrong], vectors, [*wrong.values()]
+        return Looked([path for place, path in enumerate(paths) if place not in wrong], vectors, [*wrong.values()])
     if not paths and not kept.is_file():
         raise DataError(f"There is no index {kept} yet; say which images it shall hold.")
-    index = PictureIndex.load(kept, space.fingerprint())
-    index.forget()
-    paths = paths or [index.place(key) for key in index.entries]
+    index = PictureIndex.load(kept, space.fingerprint(), space.width)
+    away = index.absent() if prune or not paths else []
+    if not paths and away and len(away) == len(index.entries):
+        raise DataError(
+            f"None of the {len(away):,} images that {kept} holds is there now ({index.place(away[0])}, ...); bring back"
+            " the drive or the folder that they are on, or delete the index."
+        )
+    absent = [index.place(key) for key in away]
+    if not paths:
+        gone = set(away)
+        paths = [index.place(key) for key in index.entries if key not in gone]
+    if prune:
+        index.prune(away)
     new = [path for path in paths if not (path.is_file() and (old := known(index, path)) and old.fits(path))]
     if progress and len(paths) > len(new):
         progress(len(paths) - len(new))
@@ -146,13 +188,15 @@ def vectors_of(
         for places, vectors, wrong in space.batches(new, progress):
             left += wrong.values()
             for place in wrong:
-                index.drop(new[place])
+                if before[place] is not None:  # what is not there may be there again
+                    index.drop(new[place])
             for place, vector in zip(places, vectors, strict=True):
                 if (there := before[place]) is not None:
                     index.put(new[place], there, vector)
-    there = [path for path in paths if known(index, path)]
-    found = [index.entries[index.key(path)].vector for path in there]
-    return there, np.stack(found) if found else np.zeros((0, space.width), np.float32), left
+    missing = {path for path, there in zip(new, before, strict=True) if there is None}
+    found = [path for path in paths if path not in missing and known(index, path)]
+    rows = [index.entries[index.key(path)].vector for path in found]
+    return Looked(found, np.stack(rows) if rows else np.zeros((0, space.width), np.float32), left, absent)
 
 
 def known(index: PictureIndex, path: Path) -> Entry | None:

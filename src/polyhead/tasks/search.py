@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,12 +44,14 @@ class Found:
 
 @dataclass(frozen=True, eq=False)
 class Among:
-    """What is looked among: names, vectors [n, E], whether they are images, and which images could not be read."""
+    """What is looked among: names, vectors [n, E], whether they are images, why some could not be read, and which an
+    index holds that are not there now."""
 
     names: list[str]
     vectors: NDArray[np.float32]
     images: bool
     left_out: Sequence[str] = field(default_factory=list[str])
+    absent: Sequence[Path] = field(default_factory=list[Path])
 
 
 class Searcher:
@@ -64,22 +67,33 @@ class Searcher:
         return Among(list(texts), self.space.texts(texts, progress), images=False)
 
     def images(
-        self, images: Sequence[Any], *, index: Path | None = None, skip: bool = False, progress: Progress | None = None
+        self,
+        images: Sequence[Any],
+        *,
+        index: Path | None = None,
+        prune: bool = False,
+        skip: bool = False,
+        progress: Progress | None = None,
     ) -> Among:
-        """Images to look among. index: a file of vectors that is kept (see `picture_index`). skip: whether images that
-        cannot be read are left out; else they raise DataError, as does it when none can be read."""
+        """Images to look among. index, prune: a file of vectors that is kept, and whether it drops images that are gone
+        (see `picture_index`). skip: whether images that cannot be read are left out; else they raise DataError, as does
+        it when none can be read."""
+        if prune and index is None:
+            raise ArgumentError("Only an index is pruned; name one, or leave prune out.")
         if index is not None and not all(map(named, images)):
             raise ArgumentError("An index keeps images by their files; give paths, or leave the index out.")
+        absent: Sequence[Path] = []
         if all(map(named, images)):
-            paths, vectors, left = vectors_of(self.space, [Path(image) for image in images], index, progress)
-            names = [str(path) for path in paths]
+            looked = vectors_of(self.space, [Path(image) for image in images], index, progress, prune=prune)
+            vectors, left, absent = looked.vectors, looked.left_out, looked.absent
+            names = [str(path) for path in looked.paths]
         else:
             vectors, wrong = self.space.readable(images, progress)
             left = [*wrong.values()]
             names = [called(image, i) for i, image in enumerate(images) if i not in wrong]
         if left and not (skip and names):
             raise DataError(left[0] if not skip else f"None of {len(left):,} images can be read. {left[0]}")
-        return Among(names, vectors, images=True, left_out=left)
+        return Among(names, vectors, images=True, left_out=left, absent=absent)
 
     def __call__(
         self, names: Sequence[str], vectors: NDArray[np.float32], among: Among, *, top: int = TOP, shares: bool = False
@@ -110,6 +124,21 @@ def nearest(cosines: NDArray[np.float32], top: int) -> NDArray[np.int64]:
     least = np.partition(cosines, len(cosines) - top)[len(cosines) - top]
     some = np.flatnonzero(cosines >= least)
     return some[np.argsort(-cosines[some], kind="stable")][:top]
+
+
+def sorted_out(items: Sequence[Any]) -> tuple[list[Any], list[str]]:
+    """The images and the texts of a list, where a string is the file of an image if it is named like one.
+
+    Raises ArgumentError where it holds both.
+    """
+    texts = [isinstance(item, str) and Path(item).suffix.lower() not in ENDINGS for item in items]
+    if any(texts) and not all(texts):
+        text, image = items[texts.index(True)], items[texts.index(False)]
+        raise ArgumentError(
+            f"Search among images or among texts; found {image if named(image) else 'an image'} beside the text"
+            f" {text!r:.80}. Texts that end like names of images go in a file, one a line."
+        )
+    return ([], list(items)) if any(texts) else (list(items), [])
 
 
 def several(given: Any) -> list[Any]:
@@ -147,6 +176,16 @@ def gathered(paths: Sequence[str | Path]) -> tuple[list[Path], list[str]]:
     return list(dict.fromkeys(images)), texts
 
 
+def away(absent: Sequence[Path], index: Path, *, prune: bool) -> list[str]:
+    """What to say of images that an index holds and that are not there now."""
+    if not absent:
+        return []
+    n = len(absent)
+    those, verb, more = ("images", "are", ", ...") if n > 1 else ("image", "is", "")
+    then = "dropped from it" if prune else "not searched; it keeps what may come back, unless it is pruned"
+    return [f"{n:,} {those} of {index} {verb} not there now ({absent[0]}{more}) and {verb} {then}."]
+
+
 def search(
     text: str | Iterable[str] | None = None,
     among: Any = None,
@@ -156,20 +195,24 @@ def search(
     top: int = TOP,
     shares: bool = False,
     index: str | Path | None = None,
+    prune: bool = False,
+    skip: bool = False,
     device: Device = "auto",
     precision: Precision | None = None,
 ) -> Any:
     """Of many images or texts those that a text or an image goes with best: a `Found`; of several asked, a list.
 
     text, image  what is asked, one of the two: a text, or an image (a file, a PIL image or an array); or several.
-    among        a folder of images, an image's file or a file of texts, one a line; a list of images (Paths, PIL images
-                 or arrays) or of texts (str).
+    among        a folder of images, an image's file or a file of texts, one a line; a list of images (files, PIL images
+                 or arrays) or of texts. A string in a list is a file if it ends like an image's name.
     model        a folder of CLIP or SigLIP, or what `load` returned.
     top          how many of the nearest are given.
     shares       whether each gets the share that the model would give it among all, its softmax; of a model that judges
                  each pair by itself, its probability.
     index        a file in which images' vectors are kept; only new and changed images are read again. Without `among`,
-                 all its images are searched.
+                 all its images are searched, those left out, with a warning, that are not there now.
+    prune        whether the index drops what is not there now; else it keeps it.
+    skip         whether images that cannot be read are left out, with a warning; else they raise DataError.
     Raises ArgumentError, DataError for an image that cannot be read, CheckpointError and WriteError.
     """
     if (text is None) == (image is None):
@@ -183,20 +226,22 @@ def search(
     else:
         names = texts_of(cast(Any, text))
         vectors = find.texts(names).vectors
-    items: list[Any] = []
+    images: list[Any] = []
+    texts: list[str] = []
     if isinstance(among, str | Path):
         images, texts = gathered([among])
-        items = images or texts
     elif among is not None:
-        items = list(among)
-        if not items:
+        images, texts = sorted_out(list(among))
+        if not images and not texts:
             raise DataError("There is nothing to search; give images or texts to look among.")
     kept = None if index is None else Path(index)
-    if items and all(isinstance(item, str) for item in items):
+    if texts:
         if kept is not None:
             raise ArgumentError("An index keeps vectors of images, but texts are given; leave it out.")
-        there = find.texts(items)
+        there = find.texts(texts)
     else:
-        there = find.images(items, index=kept)
+        there = find.images(images, index=kept, prune=prune, skip=skip)
+        for sentence in (*there.left_out, *([] if kept is None else away(there.absent, kept, prune=prune))):
+            warnings.warn(sentence, stacklevel=2)
     found = find(names, vectors, there, top=top, shares=shares)
     return found if isinstance(image, list | tuple) or not isinstance(text, str | None) else found[0]
