@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from polyhead.cli.door import files_in, guarded, lines, output
+from polyhead.cli.door import guarded, lines, output
 from polyhead.errors import DataError, PolyheadError
 
 
@@ -171,17 +171,3 @@ def test_a_private_file_stays_private(tmp_path: Path):
         stream.write("new")
     assert stat.S_IMODE((tmp_path / "out.txt").stat().st_mode) == 0o600
     assert (tmp_path / "out.txt").read_text("utf-8") == "new"
-
-
-def test_images_and_sounds_are_found_in_a_folder_and_below(tmp_path: Path):
-    for name in ("b.PNG", "a/c.jpg", "a/d.wav", "e.flac", "f.txt"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    (tmp_path / "folder.png").mkdir()
-    assert files_in(tmp_path, "image") == [tmp_path / "a" / "c.jpg", tmp_path / "b.PNG"]
-    assert files_in(tmp_path, "sound") == [tmp_path / "a" / "d.wav", tmp_path / "e.flac"]
-    assert files_in(tmp_path / "f.txt", "image") == [tmp_path / "f.txt"]  # what somebody names is read
-    with pytest.raises(DataError, match=r"folder\.png holds no images"):
-        files_in(tmp_path / "folder.png", "image")
-    with pytest.raises(DataError, match=r"There is no .*none; give a file, or a folder of sounds"):
-        files_in(tmp_path / "none", "sound")

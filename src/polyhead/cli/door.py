@@ -104,28 +104,6 @@ def field_of(input_file: Path | None, field: str | None) -> str:
 WINDOW = 2000  # lines read, sorted by length and answered together
 
 
-def files_in(path: Path, reads: str) -> list[Path]:
-    """The images or sounds of a folder and of those in it, or the one file. Raises DataError."""
-    from polyhead.inputs import pictures, sound
-
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise DataError(f"There is no {path}; give a file, or a folder of {reads}s.")
-    endings = pictures.ENDINGS if reads == "image" else sound.ENDINGS
-    found = sorted(each for each in path.rglob("*") if each.suffix.lower() in endings and each.is_file())
-    if not found:
-        raise DataError(f"{path} holds no {reads}s ({', '.join(sorted(endings))}).")
-    return found
-
-
-def pictured(path: Path) -> bool:
-    """Whether a file's name is that of an image."""
-    from polyhead.inputs.pictures import ENDINGS
-
-    return path.suffix.lower() in ENDINGS
-
-
 def in_windows(
     given: Sequence[str] | None,
     input_file: Path | None,

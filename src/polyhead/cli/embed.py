@@ -10,9 +10,10 @@ from typing import Annotated, Any, Literal
 import typer
 
 from polyhead.cli import options
-from polyhead.cli.door import field_of, in_windows, output, pictured
+from polyhead.cli.door import field_of, in_windows, output
 from polyhead.cli.screen import to_json
 from polyhead.errors import ArgumentError
+from polyhead.inputs.listing import ends_like
 
 
 def embed(
@@ -78,4 +79,4 @@ def embed(
 def item(text: str) -> str | Path:
     """The file of an image, where a text names one that is there; else the text."""
     path = Path(text)
-    return path if pictured(path) and path.is_file() else text
+    return path if ends_like(path, "image") and path.is_file() else text

@@ -9,9 +9,10 @@ from typing import Annotated, Literal
 import typer
 
 from polyhead.cli import options
-from polyhead.cli.door import draw_into, figure_file, files_in, lines, output, pictured
+from polyhead.cli.door import draw_into, figure_file, lines, output
 from polyhead.cli.screen import share
 from polyhead.errors import ArgumentError
+from polyhead.inputs.listing import ends_like, files_in
 
 
 def heads(
@@ -98,7 +99,7 @@ def heads(
     if file is not None:
         reads = loaded.family.reads
         if loaded.family.towers:
-            reads = "image" if file.is_dir() or pictured(file) else "text"
+            reads = "image" if file.is_dir() or ends_like(file, "image") else "text"
         given = files_in(file, reads) if reads in ("image", "sound") else [line for line in lines(file) if line.strip()]
     with share("looking") as tell:
         found = look(

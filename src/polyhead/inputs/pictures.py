@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyhead.errors import ArgumentError, DataError
+from polyhead.inputs.listing import below
 from polyhead.inputs.readers import Column, OnError, Skipped, Source, read
 
 Format = Literal["table", "folder", "idx"]
-ENDINGS = {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 MOST_BYTES = 1 << 34  # of an IDX file, unpacked
 
 
@@ -100,8 +100,7 @@ def _folder(path: Path) -> Labelled:
         file
         for label in sorted(path.iterdir())
         if label.is_dir() and not label.name.startswith(".")
-        for file in sorted(label.rglob("*"))
-        if file.suffix.lower() in ENDINGS and file.is_file()
+        for file in below(label, "image")
     ]
     if not files:
         raise DataError(f"{path} holds no folders of pictures; expected {path / 'LABEL' / 'picture.png'}.")

@@ -27,7 +27,6 @@ from polyhead.errors import ArgumentError, CheckpointError, ConfigError, DataErr
 from polyhead.files import write_text
 
 # What a sound may be. Its header is asked first, so that nothing beyond these is ever read into memory.
-ENDINGS = {".wav", ".flac", ".ogg", ".mp3"}
 RATES = (1_000, 768_000)  # numbers a second
 MOST_CHANNELS = 64
 LONGEST = 6 * 3600  # seconds

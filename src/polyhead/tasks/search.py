@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyhead.errors import ArgumentError, DataError
-from polyhead.inputs.pictures import ENDINGS
+from polyhead.inputs.listing import ends_like, files_in
 from polyhead.inputs.readers import read_lines
 from polyhead.inputs.text import clean
 from polyhead.tasks.device import Device
@@ -131,7 +131,7 @@ def sorted_out(items: Sequence[Any]) -> tuple[list[Any], list[str]]:
 
     Raises ArgumentError where it holds both.
     """
-    texts = [isinstance(item, str) and Path(item).suffix.lower() not in ENDINGS for item in items]
+    texts = [isinstance(item, str) and not ends_like(item, "image") for item in items]
     if any(texts) and not all(texts):
         text, image = items[texts.index(True)], items[texts.index(False)]
         raise ArgumentError(
@@ -149,14 +149,9 @@ def images_in(path: str | Path) -> list[Path] | None:
     """The images of a folder and of those in it, or the one file if its name is that of an image; None for another
     file, whose lines are texts. Raises DataError."""
     path = Path(path)
-    if path.is_dir():
-        found = sorted(each for each in path.rglob("*") if each.suffix.lower() in ENDINGS and each.is_file())
-        if not found:
-            raise DataError(f"{path} holds no images ({', '.join(sorted(ENDINGS))}); give another folder.")
-        return found
-    if not path.is_file():
+    if not path.exists():
         raise DataError(f"There is no {path}; give a folder of images, an image, or a file of texts, a line each.")
-    return [path] if path.suffix.lower() in ENDINGS else None
+    return files_in(path, "image") if path.is_dir() or ends_like(path, "image") else None
 
 
 def gathered(paths: Sequence[str | Path]) -> tuple[list[Path], list[str]]:

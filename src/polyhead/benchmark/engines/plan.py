@@ -17,9 +17,8 @@ from polyhead.families import Family, family
 from polyhead.families.count import changed
 from polyhead.families.sizes import SIZES, USUAL
 from polyhead.generation import Beam, sorted_batches
-from polyhead.inputs import pictures
-from polyhead.inputs import sound as sounds
 from polyhead.inputs.everyday import ENGLISH, OURS
+from polyhead.inputs.listing import files_in
 from polyhead.inputs.pair import Pair
 from polyhead.inputs.readers import read_lines
 from polyhead.inputs.text import clean
@@ -111,7 +110,7 @@ def looks(loaded: Loaded, data: str | None, most: int, scratch: str) -> Job:
         sides = (*loaded.config.image_size, 3)
         some: Sequence[Any] = [draw.integers(0, 256, sides, dtype=np.uint8) for _ in range(min(most, MADE_UP))]
     else:
-        some = among(files(Path(data), pictures.ENDINGS, "images"), most)
+        some = among(files_in(Path(data), "image"), most)
     pixels = loaded.images.pixels(*some).numpy()
     batches = [list(range(len(some)))[n : n + IMAGES] for n in range(0, len(some), IMAGES)]
     at = kept(scratch, pixels)
@@ -123,7 +122,7 @@ def hears(loaded: Loaded, data: str | None, most: int, scratch: str) -> Job:
     if data is None:
         raise ArgumentError("A model of speech needs something to hear; give --data, a sound or a folder of sounds")
     assert loaded.sounds is not None
-    some = [loaded.sounds.read(file) for file in among(files(Path(data), sounds.ENDINGS, "sounds"), most)]
+    some = [loaded.sounds.read(file) for file in among(files_in(Path(data), "sound"), most)]
     room = loaded.sounds.chunk_length * loaded.sounds.sampling_rate
     some = [samples[:room] for samples in some]
     heard = Transcriber(loaded, doubt=None)
@@ -180,14 +179,6 @@ def texts(loaded: Loaded, data: str | None, most: int) -> Sequence[str]:
     if not path.is_file():
         raise DataError(f"There is no file {path}; give a text file, a line for each text, with --data")
     return among([line for line in read_lines(path) if line.strip()], most, path)
-
-
-def files(path: Path, endings: Any, what: str) -> list[Path]:
-    """The images or sounds of a folder, or the one file."""
-    found = [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.suffix.lower() in endings)
-    if not found:
-        raise DataError(f"{path} holds no {what}; give a file or a folder of {what} with --data")
-    return found
 
 
 def among(some: Sequence[Any], most: int, path: Path | None = None) -> Sequence[Any]:
