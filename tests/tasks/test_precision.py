@@ -14,8 +14,9 @@ from polyhead.core.packed import Int8Linear, PackedLinear, packable, why_not_int
 from polyhead.errors import ArgumentError
 from polyhead.lens.watch import watch
 from polyhead.tasks.embed import embed
-from polyhead.tasks.load import load, ready
+from polyhead.tasks.load import load, ready, save
 from polyhead.tasks.translator import translate
+from tests.tasks.clip import clip_in_folder
 from tests.tasks.words import in_folder
 
 LINES = ["我爱吃苹果。", "他昨天没来。", "虽然下雨，但我很开心。"]
@@ -61,13 +62,38 @@ def test_another_precision_shares_the_weights_where_their_type_stays() -> None:
     assert any(isinstance(m, Int8Linear) for m in whole.packed.modules())
     assert not any(isinstance(m, Int8Linear) for m in loaded.packed.modules())
     assert any(isinstance(m, PackedLinear) for m in half.packed.modules()) == packable(half.model)
-    back = ready(half, precision="int8")
-    assert {p.dtype for p in back.model.parameters()} == {torch.float32}
     assert ready(loaded) is loaded and ready(loaded, precision="fp32") is loaded
     assert ready(loaded, precision="int8") is whole and ready(loaded, precision="bf16") is half  # made once
     with torch.no_grad():
         next(loaded.model.parameters()).add_(1.0)
     assert ready(loaded, precision="bf16") is not half  # but not of other weights
+
+
+def test_weights_that_were_rounded_say_so_in_a_finer_precision(tmp_path: Path) -> None:
+    half = load("zh-en", precision="bf16")
+    with pytest.warns(
+        UserWarning, match=r"rounded to bfloat16 when .*zh-en was loaded, .* with precision='fp32'"
+    ) as told:
+        back = ready(half, precision="fp32")
+        assert ready(half, precision="fp32") is back
+    assert len(told) == 1
+    for rounded, held in zip(back.model.parameters(), half.model.parameters(), strict=True):
+        assert rounded.dtype == torch.float32 and torch.equal(rounded, held.float())
+    save(half, tmp_path / "half", dtype=torch.bfloat16)
+    exact = load(tmp_path / "half", precision="fp32")
+    again = ready(load(tmp_path / "half", precision="bf16"), precision="fp32")  # nothing was lost: no warning
+    for a, b in zip(again.model.parameters(), exact.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_tower_in_another_precision_is_a_part_of_that_whole(tmp_path: Path) -> None:
+    clip_in_folder(tmp_path)
+    loaded = load(tmp_path)
+    for reads in ("text", "image"):
+        half, int8 = (loaded.tower(reads).at(precision) for precision in ("bf16", "int8"))
+        assert half.under == int8.under == f"{reads}."
+        assert half.named.get_submodule(reads) is half.model and int8.named is loaded.model
+        assert {p.dtype for p in half.named.parameters()} == {torch.bfloat16}
 
 
 def test_a_precision_that_there_is_not_is_one_sentence() -> None:

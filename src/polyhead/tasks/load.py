@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import warnings
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
@@ -104,13 +105,21 @@ class Loaded:
 
     def at(self, precision: Precision) -> Loaded:
         """The same model in another precision: of the same weights where their type stays, else of a copy. It is made
-        once, and anew where weights have changed."""
+        once, and anew where weights have changed. Warns where weights that bfloat16 has rounded stay so in a finer one.
+        """
         dtype, now = dtype_of(precision), [marks(x) for x in self.tensors]
         then, made = self.__dict__.setdefault("others", {}).get(precision, (None, None))
         if now != then:
             same = all(x.dtype == dtype for x in self.tensors if x.is_floating_point())
-            model = self.model if same else copy.deepcopy(self.model).to(dtype)
-            made = replace(self, model=model, precision=precision)
+            if not same and self.precision == "bf16" and not self.held_in_bf16:
+                warnings.warn(
+                    f"The weights were rounded to bfloat16 when {self.folder or 'the model'} was loaded, and stay so in"
+                    f" {precision}; for its own, load it with precision='{precision}'.",
+                    stacklevel=2,
+                )
+            whole = self.named if same else copy.deepcopy(self.named).to(dtype)
+            model = whole.get_submodule(self.under.removesuffix("."))
+            made = replace(self, model=model, whole=None if self.whole is None else whole, precision=precision)
             self.__dict__["others"][precision] = now, made
         return made
 
@@ -121,6 +130,11 @@ class Loaded:
             return self
         own = family(self.family.towers[reads])
         return replace(self, model=getattr(self.model, reads), family=own, whole=self.model)
+    @property
+    def held_in_bf16(self) -> bool:
+        """Whether config.json says that the files' own numbers are bfloat16, which a model in bf16 has as they are."""
+        return "bfloat16" in (self.raw.get("dtype"), self.raw.get("torch_dtype"))
+
 
     @property
     def named(self) -> nn.Module:
