@@ -123,6 +123,11 @@ class Loaded:
             self.__dict__["others"][precision] = now, made
         return made
 
+    @property
+    def held_in_bf16(self) -> bool:
+        """Whether config.json says that the files' own numbers are bfloat16, which a model in bf16 has as they are."""
+        return "bfloat16" in (self.raw.get("dtype"), self.raw.get("torch_dtype"))
+
     def tower(self, reads: str) -> Loaded:
         """The tower that reads "text" or "image" as a model of its own, of the same weights; the model itself where it
         has no towers."""
@@ -130,11 +135,6 @@ class Loaded:
             return self
         own = family(self.family.towers[reads])
         return replace(self, model=getattr(self.model, reads), family=own, whole=self.model)
-    @property
-    def held_in_bf16(self) -> bool:
-        """Whether config.json says that the files' own numbers are bfloat16, which a model in bf16 has as they are."""
-        return "bfloat16" in (self.raw.get("dtype"), self.raw.get("torch_dtype"))
-
 
     @property
     def named(self) -> nn.Module:
