@@ -132,6 +132,22 @@ def test_cuts_of_draws_in_any_company(seed: int, how: dict[str, Any], least: int
     same(scores if names is None else whole.scatter(1, names, scores), expected)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_ends_that_grow_for_long_stay_numbers(dtype: torch.dtype) -> None:
+    """Beyond what a number holds, and beyond what a power of Python holds."""
+    scores = torch.tensor([[-3.0, 0.0, -math.inf, 2.0]], dtype=dtype)
+    for length in (20, 500, 30_000):
+        grown = EndsGrow(5, 2.0, [0, 1, 2])(scores, torch.zeros(1, length, dtype=torch.long))
+        assert grown[0, 0].isfinite() and grown[0, 0] > 1000 and grown[0, 1:].tolist() == scores[0, 1:].tolist()
+        assert grown.log_softmax(-1)[0, 0] == 0
+
+
+def test_log_probabilities_of_nothing_are_none() -> None:
+    scores = torch.tensor([[1.0, -math.inf, 2.0], [-math.inf] * 3])
+    made = Normalize()(scores, torch.zeros(2, 1, dtype=torch.long))
+    assert made[0, [0, 2]].exp().sum() == pytest.approx(1) and made.isneginf().sum() == 4
+
+
 def test_batch_mates_change_nothing_of_a_source_and_padding_is_no_token_of_it() -> None:
     scores, tokens = case(5, rows=6)
     ids = torch.tensor([[1, 2, 3, 1], [2, 2, 0, 0], [3, 0, 1, 0]])

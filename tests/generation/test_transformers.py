@@ -23,6 +23,7 @@ from transformers.modeling_outputs import BaseModelOutput, CausalLMOutputWithPas
 
 from polyhead.generation import (
     Beam,
+    EndsGrow,
     EndToken,
     Forbid,
     ForcedAt,
@@ -141,6 +142,7 @@ def rules_for(case, length):
         ({"min_length": start + length // 2}, [MinLength(start + length // 2, [EOS])]),
         ({"no_repeat_ngram_size": 2}, [NoRepeatNgram(2)]),
         ({"repetition_penalty": 1.8}, [RepetitionPenalty(1.8)]),
+        ({"exponential_decay_length_penalty": (1, 1.2)}, [EndsGrow(start + 1, 1.2, [EOS])]),
         ({"forced_eos_token_id": EOS}, [ForcedAt(start + length, [EOS])]),
         (
             {
@@ -167,7 +169,8 @@ def test_greedy_gives_transformers_tokens(case, length):
     assert_same(theirs(case, max_new_tokens=length), case[3], ours(case, Beam(1), max_new=length))
     for settings, rules in rules_for(case, length):
         reference = theirs(case, max_new_tokens=length, **settings)
-        assert_same(reference, case[3], ours(case, Greedy(), rules=rules, max_new=length))
+        for search in (Greedy(), Beam(1)):
+            assert_same(reference, case[3], ours(case, search, rules=rules, max_new=length))
 
 
 @pytest.mark.parametrize("early_stopping", [False, True, "never"])
@@ -188,7 +191,7 @@ def test_beam_gives_transformers_tokens(case, width, length_penalty, early_stopp
 
 
 @pytest.mark.parametrize("early_stopping", [False, True, "never"])
-@pytest.mark.parametrize("rule", range(6))
+@pytest.mark.parametrize("rule", range(7))
 def test_beam_with_rules_gives_transformers_tokens(case, rule, early_stopping):
     settings, rules = rules_for(case, 8)[rule]
     reference = theirs(

@@ -16,6 +16,7 @@ from polyhead.tasks.decoding import chosen_search, decoding
 from polyhead.tasks.load import load, save
 from polyhead.tasks.translator import Translator, translate
 from tests.tasks.contrasted import contrastive
+from tests.tasks.words import asked_in_folder
 
 
 @pytest.fixture
@@ -87,6 +88,29 @@ def test_what_a_folder_asks_for_gives_the_words_of_transformers(folder: Path, se
         expected = theirs.generate(torch.tensor([row]))[0].tolist()[1:]
         ends = [0, 1, *(settings.get("eos_token_id") or [])]  # the first end, or padding behind it
         assert found[0].tokens == expected[: next((n for n, x in enumerate(expected) if x in ends), len(expected))]
+
+
+def test_ends_count_once_and_those_beyond_the_vocabulary_do_not(wild: Path) -> None:
+    rules = {"min_new_tokens": 3, "exponential_decay_length_penalty": [4, 1.3], "max_new_tokens": 12, "num_beams": 3}
+    rows = ["我我我我天天天天", "山水火木。", "好"]
+    plain = translate(rows, model=load(asking(wild, eos_token_id=[1, 51], **rules)))
+    again = translate(rows, model=load(asking(wild, eos_token_id=[1, 51, 99999, 1, 51], **rules)))
+    assert again == plain
+
+
+@pytest.mark.parity
+def test_a_model_may_end_by_its_padding(tmp_path: Path) -> None:
+    theirs = asked_in_folder(tmp_path, "MarianMTModel")
+    theirs.final_logits_bias[0, 0] += 7.0
+    theirs.generation_config.eos_token_id, theirs.generation_config.bad_words_ids = 0, None
+    theirs.save_pretrained(tmp_path)
+    translator, ended = Translator(load(tmp_path), search=Beam(3), max_new=12), 0
+    for row in [[40, 8, 60, 1], [5, 1], [70, 33, 12, 21, 45, 1]]:
+        expected = theirs.generate(torch.tensor([row]), num_beams=3, max_new_tokens=12, forced_eos_token_id=None)
+        expected = expected[0, 1:].tolist()
+        assert translator.batch([row])[0][0].tokens == expected[: expected.index(0) if 0 in expected else 12]
+        ended += 0 in expected
+    assert ended
 
 
 @pytest.mark.parity

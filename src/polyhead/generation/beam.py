@@ -30,8 +30,8 @@ class Beam:
     An answer's score is its log-probability divided by length ** length_penalty; the length counts the end token, not
     the prompt. `early_stopping` says when a source is done: True, as soon as `width` answers are complete; False, when
     its best open row, were it complete now, would not enter the full pool; "never", when it would not even if it lost
-    nothing more up to the limit. Logit rules see log-probabilities. A beam of one row is greedy search. Fewer than
-    `n_best` answers come back only where the rules leave no more.
+    nothing more up to the limit. Logit rules see log-probabilities. A beam of one row is greedy search, whose rules see
+    logits. Fewer than `n_best` answers come back only where the rules leave no more.
     """
 
     width: int = 4
@@ -50,7 +50,7 @@ class Beam:
             raise ArgumentError(f'early_stopping is {self.early_stopping!r}, but must be True, False or "never".')
 
     def begin(self, call: Call) -> State:
-        return BeamState(self, call)
+        return BeamState(self, call) if self.width > 1 else OneRowState(self, call)
 
 
 class BeamState:
@@ -133,6 +133,18 @@ class BeamState:
     def keep(self, sources: Tensor) -> None:
         self.sources, self.total, self.worst = self.sources[sources], self.total[sources], self.worst[sources]
         self.pools = [self.pools[source] for source in as_list(sources)]
+
+
+class OneRowState(BeamState):
+    """A beam of one row, which takes what `Greedy` takes: rules see logits, and what they leave makes the score."""
+
+    def scores(self, logits: Tensor) -> Tensor:
+        return logits.float()
+
+    def candidates(self, scores: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        value, row, token = super().candidates(scores.log_softmax(-1), tokens)
+        own = scores.gather(1, token)
+        return value.where(own.isfinite(), own), row, token  # where rules leave nothing, there is no share of it
 
 
 def best(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:

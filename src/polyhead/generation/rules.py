@@ -97,7 +97,8 @@ class SequenceBias:
 
 @dataclass(frozen=True)
 class EndsGrow:
-    """The tokens `ends` gain, once a row has more than `length` tokens, |score| * (factor ** how many more - 1)."""
+    """The tokens `ends`, each once, gain |score| * (factor ** how many more - 1) once a row has more than `length`
+    tokens; no more than leaves the sum a number."""
 
     length: int
     factor: float
@@ -112,8 +113,9 @@ class EndsGrow:
         if more <= 0:
             return scores
         ends = torch.tensor(self.ends, dtype=torch.long, device=scores.device)
-        now = scores[:, ends]
-        gain = (now.abs() * (self.factor**more - 1)).where(now.isfinite(), 0.0)
+        now, most = scores[:, ends], torch.finfo(scores.dtype).max / 2
+        growth = min(self.factor, most ** (1 / more)) ** more - 1
+        gain = (now.abs() * growth).clamp(max=most).where(now.isfinite(), 0.0)
         return scores.index_add(1, ends, gain)
 
 
@@ -122,7 +124,8 @@ class Normalize:
     """Scores become log-probabilities again, after rules that took tokens out: a beam then compares like with like."""
 
     def __call__(self, scores: Tensor, tokens: Tensor) -> Tensor:
-        return scores.log_softmax(-1)
+        made = scores.log_softmax(-1)
+        return made.masked_fill(scores.isneginf(), -math.inf)  # also of a row where nothing is left, which has no share
 
 
 @dataclass(frozen=True)

@@ -337,7 +337,7 @@ def ways(loaded: Loaded) -> Ways:
     """What generation_config.json asks for, checked; warns of what `transformers` would obey and polyhead does not."""
     read = Settings(loaded, loaded.generation, "generation_config.json")
     search, _ = search_of(read, loaded.config.words, 1)
-    rules = token_rules(read, loaded.config.words, ends_of(read, loaded.config.eos_id))
+    rules = token_rules(read, loaded.config.words, ends_of(read, loaded.config.eos_id, loaded.config.words))
     most = read.whole("max_new_tokens", 1, 1) if "max_new_tokens" in read.asked else None
     longest = read.whole("max_length", 1, 1) if "max_length" in read.asked and most is None else None
     guidance = read.number("guidance_scale", 1.0, "a number", lambda _: True)

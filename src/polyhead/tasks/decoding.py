@@ -60,7 +60,8 @@ def decoding(loaded: Loaded, task: Mapping[str, Any] | None = None) -> Decoding:
     longest = read.whole("max_length", config.max_len, 2)
     longest = min(config.max_len, read.whole("max_new_tokens", longest - 1, 1) + 1)
     search, beam = search_of(read, config.words, 4)
-    rules = token_rules(read, config.words, ends_of(read, config.eos_id), never=[config.pad_id])
+    ends = ends_of(read, config.eos_id, config.words)
+    rules = token_rules(read, config.words, ends, never={config.pad_id} - {*ends})  # some models end by their padding
     limited = "max_length" in read.asked or "max_new_tokens" in read.asked
     search = beam if isinstance(search, Greedy) else search  # a beam of one row, which tells its score
     unheeded = (*read.asks(UNHEEDED | GUIDED), *unmarried(search, rules))

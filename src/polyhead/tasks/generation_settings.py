@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
@@ -193,7 +193,7 @@ class TokenRules:
         return [rule for rule in found if rule is not None]
 
 
-def token_rules(read: Settings, words: float, ends: Sequence[int], never: Sequence[int] = ()) -> TokenRules:
+def token_rules(read: Settings, words: float, ends: Sequence[int], never: Collection[int] = ()) -> TokenRules:
     """What settings ask of tokens, of a vocabulary of so many words; `ends` end an answer, `never` may not be said."""
     bad = read.get("bad_words_ids", [], "a list of lists of token ids", lambda rows: are_ids(rows, words))
     bias = read.get("sequence_bias", [], "a list of [token ids, number]", lambda pairs: are_biases(pairs, words))
@@ -223,10 +223,11 @@ def token_rules(read: Settings, words: float, ends: Sequence[int], never: Sequen
     )
 
 
-def ends_of(read: Settings, usual: int | None) -> list[int]:
-    """The tokens that end an answer; one that the model has not ends none."""
+def ends_of(read: Settings, usual: int | None, words: float) -> list[int]:
+    """The tokens that end an answer, each once; one beyond the model's vocabulary ends none, and is left out."""
     what, none = "a token id or a list of them", [] if usual is None else usual
-    return listed(read.get("eos_token_id", none, what, lambda ids: ids == [] or are_ids([listed(ids)], math.inf)))
+    ids = read.get("eos_token_id", none, what, lambda ids: ids == [] or are_ids([listed(ids)], math.inf))
+    return [token for token in dict.fromkeys(listed(ids)) if token < words]
 
 
 def stops_of(read: Settings) -> tuple[str, ...]:
