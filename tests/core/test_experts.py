@@ -22,7 +22,7 @@ from transformers.models.switch_transformers.modeling_switch_transformers import
 from polyhead.core import Recipe, Run, Stack
 from polyhead.core.experts import Mixture, Router, Routes, balance_loss, routing, z_loss
 from polyhead.core.init import initialise
-from polyhead.core.packed import PackedLinear, packable, packed
+from polyhead.core.packed import Int8Linear, PackedLinear, packable, packed, why_not_int8
 from polyhead.core.recipe import Experts
 from polyhead.errors import ArgumentError
 from polyhead.lens.watch import watch
@@ -311,10 +311,12 @@ def test_who_edits_a_score_sends_words_elsewhere_also_from_behind_another() -> N
         assert routes.routes[0].chosen.tolist() == [[[2]] * 5]
 
 
-def test_experts_are_packed_and_their_router_is_not() -> None:
+PACKED = pytest.mark.skipif(not packable(nn.Linear(2, 2)), reason="this PyTorch has no packed products")
+
+
+@PACKED
+def test_experts_are_packed_in_the_models_product_and_their_router_in_floating_point() -> None:
     stack: Any = Stack(replace(SMALL, experts=Experts(n=3, per_token=2, exact=True))).eval()
-    if not packable(stack):
-        pytest.skip("this PyTorch has no packed products")
     twin: Any = packed(stack)
     mlp = twin.blocks[1].mlp
     assert all(isinstance(expert.up, PackedLinear) and expert.up.after == "relu" for expert in mlp.experts)
@@ -322,6 +324,26 @@ def test_experts_are_packed_and_their_router_is_not() -> None:
     x = torch.randn(2, 5, 12)
     with torch.no_grad():
         torch.testing.assert_close(twin(x, Run()), stack(x, Run()))
+    if why_not_int8(stack) is None:
+        coarse: Any = packed(stack, Int8Linear)
+        scores, wanted = (each.blocks[1].mlp.router(x) for each in (coarse, stack))
+        torch.testing.assert_close(scores, wanted)
+
+
+@PACKED
+@pytest.mark.parametrize("n", [2, 8, 60])
+@pytest.mark.parametrize(("exact", "dtype"), [(False, torch.float32), (True, torch.float32), (True, torch.bfloat16)])
+def test_a_packed_router_sends_a_word_where_it_goes_beside_others(n: int, exact: bool, dtype: torch.dtype) -> None:
+    """Near a tie rounding decides, and would by the number of rows."""
+    how = Experts(n=n, per_token=2, bias=True, exact=exact)
+    made: Any = packed(Mixture(replace(SMALL, d_model=512, n_heads=4), how).to(dtype))
+    x = torch.randn(1, 40, 512, dtype=dtype)
+    with torch.inference_mode():
+        scores, whole = made.router(x), made(x, Run())
+        for rows in (1, 2, 3, 5, 33):
+            assert torch.equal(made.router(x[:, :rows]), scores[:, :rows])
+            assert torch.equal(made(x[:, :rows], Run()), whole[:, :rows])
+    assert scores.dtype == torch.float32
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,8 @@ sketched: ContextVar[bool] = ContextVar("sketched", default=False)
 
 
 class Router(nn.Module):
-    """Scores of every expert: x W^T + b. No nn.Linear, since packing would take it into the model's type."""
+    """Scores of every expert: x W^T + b. No nn.Linear, since whole numbers of 8 bits would send words elsewhere: it
+    is packed in the type that it scores in, so that a word has its experts whatever is beside it."""
 
     def __init__(self, d_model: int, experts: Experts):
         super().__init__()
@@ -40,10 +41,18 @@ class Router(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # [B, T, D] -> [B, T, E]
         if not self.exact:
-            return F.linear(x, self.weight, self.bias)
-        bias = None if self.bias is None else wide(self.bias)
+            return self.product(x)
         with torch.autocast(x.device.type, enabled=False):  # Fedus et al. 2021, section 2.4, selective precision
-            return F.linear(wide(x), wide(self.weight), bias)
+            return self.product(wide(x))
+
+    def product(self, x: Tensor) -> Tensor:
+        return F.linear(x, *self.numbers())
+
+    def numbers(self) -> tuple[Tensor, Tensor | None]:
+        """The weight and the bias, in the type that it scores in."""
+        if not self.exact:
+            return self.weight, self.bias
+        return wide(self.weight), None if self.bias is None else wide(self.bias)
 
 
 class Mixture(nn.Module):

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from polyhead.core.attention import SelfAttention
+from polyhead.core.experts import Router
 from polyhead.core.mlp import MLP
 from polyhead.core.position import Position
 from polyhead.errors import ArgumentError
@@ -151,6 +152,8 @@ def pack(module: nn.Module, product: Product) -> None:
     if type(module) is MLP and module.bend is F.relu:
         up, module.bend = linear.pop("up"), nn.Identity()
         setattr(module, "up", product(up.weight, up.bias, "relu"))  # noqa: B010
+    if isinstance(module, Router) and packable(module):
+        module.__dict__["product"] = PackedLinear(*module.numbers())
     for name, child in linear.items():
         biases = {**dict(child.named_parameters()), **dict(child.named_buffers())}
         bias = biases.get("bias", biases.get("fixed_bias"))
