@@ -39,7 +39,6 @@ def test_a_key_leads_into_the_stations_and_another_one_back(look: Look):
     seen.press("3")
     assert seen.page.locator(".follow table.sum").count() == 1
     seen.press("Escape")
-    seen.settle()
     assert seen.selection() == before
     assert seen.page.locator(".follow").is_hidden() and seen.page.locator("canvas.map").is_visible()
     assert seen.page.evaluate("document.activeElement.className") == "map"
@@ -130,9 +129,24 @@ def test_where_one_goes_there_is_where_one_is(look: Look):
     seen.settle()
     assert seen.selection() | {"head": "3", "query": "5", "key": "0"} == seen.selection()
     seen.press("Control+z")
-    seen.settle()
     assert seen.selection()["query"] == "3"
     assert seen.page.locator(".follow .top .chip").nth(3).get_attribute("aria-pressed") == "true"
+
+
+def test_a_key_right_after_an_address_leads_nobody_back(look: Look):
+    """Between the two there is no frame in which the stations could hear where the address has led."""
+    seen = opened(look)
+    seen.page.evaluate(
+        """async () => {
+        const led = new Promise((done) => addEventListener('hashchange', () => {
+            done(document.dispatchEvent(new KeyboardEvent('keydown', { key: '2' })));
+        }, { once: true }));
+        location.hash = location.hash.replace('station=1', 'station=6');
+        await led; }"""
+    )
+    seen.settle()
+    assert seen.selection()["station"] == "6"
+    assert seen.text(".learn .station .count") == "6 / 9" and seen.page.locator(".follow table.numbers td.pin").count()
 
 
 def test_the_address_leads_there_in_the_other_language(look: Look):
@@ -171,6 +185,5 @@ def test_axe_finds_no_fault_there(look: Look, how: dict[str, Any], theme: str):
     for station in (1, 2, 6, 8):
         seen.page.evaluate(f"location.hash = location.hash.replace(/station=\\d/, 'station={station}')")
         seen.press(str(station % 3 + 1))
-        seen.settle()
         assert faults(seen) == [], station
         assert seen.page.evaluate("document.querySelector('.follow').scrollWidth <= innerWidth")

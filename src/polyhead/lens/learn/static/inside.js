@@ -77,7 +77,7 @@ export function follow(host, style, { app, get, pin, state, say, language, partN
     ({ places } = lesson);
     const { rows: of } = scene.calls[cell.call], [rows] = scene.axes(cell.call), { length } = lesson.readings[0].rows, put = (n) => places ? places[n] : n;
     if (of === "chosen") await rows.load(put(0), put(length - 1));
-    if (mine !== turn) return;
+    if (mine !== turn || scene !== app.shown() || cell.call !== state.call) return; // in which case show() comes in this frame
     lesson.written = of === "chosen" ? Array.from({ length }, (_, n) => filled(SAID.writes[language()], { word: plain(rows.label(put(n))) })) : null;
     known = lesson;
     tops();
@@ -86,10 +86,14 @@ export function follow(host, style, { app, get, pin, state, say, language, partN
     fill(frame.attachShadow({ mode: "open" }), sheet, inner, foot);
     fill(room, frame);
     ribbon = mount(inner, lesson, { lang: language(), at: { ...selection(), zoom } });
+    const pinned = ({ station, head, row, column }) => ({ station, head, query: places ? places[row] : row, key: places ? places[column] : column });
+    let last = pinned(ribbon.state);
     ribbon.onchange = (now) => {
       zoom = now.zoom;
       fill(foot, notes(lesson, now));
-      pin({ station: now.station, head: now.head, query: places ? places[now.row] : now.row, key: places ? places[now.column] : now.column });
+      const next = pinned(now), moved = Object.entries(next).filter(([name, value]) => value !== last[name]);
+      last = next;
+      pin(Object.fromEntries(moved)); // of the rest, the page may know better until the next frame
     };
     fill(foot, notes(lesson, ribbon.state));
   }
