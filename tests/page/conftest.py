@@ -21,7 +21,33 @@ else:
     from tests.page import scenes
 
 HOME = ("http://127.0.0.1:", "data:", "blob:http://127.0.0.1:", "blob:null", "file://")
+# Wait until nothing stirs: for some turns in a row, each of a timer and a frame, no answer was on its way and neither
+# the document nor a shadow in it changed; false where that takes longer than so many milliseconds.
+STILL = """async (most) => {
+    const until = performance.now() + most, watcher = new MutationObserver(() => { stirred = true; });
+    const watch = (root) => {
+        watcher.observe(root, { attributes: true, characterData: true, childList: true, subtree: true });
+        for (const { shadowRoot } of root.querySelectorAll('*')) if (shadowRoot) watch(shadowRoot);
+    };
+    let still = 0, stirred = true;
+    while (still < 5 && performance.now() < until) {
+        if (stirred) watch(document);
+        stirred = false;
+        await new Promise((done) => setTimeout(done, 40));
+        await new Promise((done) => requestAnimationFrame(done));
+        if (still === 4) await new Promise((done) => requestIdleCallback(done, { timeout: 500 }));
+        still = stirred || Number(document.documentElement.dataset.asked ?? 0) ? 0 : still + 1;
+    }
+    watcher.disconnect();
+    return still >= 5;
+}"""
+FRAME = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
 LAPTOP, PHONE = {"width": 1280, "height": 720}, {"width": 390, "height": 844}
+
+
+def settle(page: Any, most: float = 20_000) -> None:
+    """Wait until a page, or a frame, has done all that it was asked for, however slow the machine is."""
+    assert page.evaluate(STILL, most), f"the page still stirs after {most / 1000:.0f} s"
 
 
 @dataclass
@@ -47,7 +73,8 @@ class Opened:
     def press(self, *keys: str) -> None:
         for key in keys:
             self.page.keyboard.press(key)
-            self.page.wait_for_timeout(60)
+            self.page.evaluate(FRAME)
+        self.settle()
 
     def selection(self) -> dict[str, str]:
         """What the address says."""
@@ -55,7 +82,7 @@ class Opened:
         return dict(pair.split("=", 1) for pair in fragment.split("&") if pair)
 
     def settle(self) -> None:
-        self.page.wait_for_timeout(350)
+        settle(self.page)
 
 
 @pytest.fixture(scope="session")

@@ -40,6 +40,7 @@ def test_no_region_has_a_fault_in_chinese(region: str, size: dict[str, int], loo
     seen = look("text", "call=6&head=2&query=3&key=1", size=size, language="zh-CN")
     if size is PHONE:
         seen.page.locator(".narrow button").nth(["Where", "Picture", "Numbers"].index(region)).click()
+        seen.settle()
     assert faults(seen) == []
 
 

@@ -74,6 +74,7 @@ def test_a_file_of_coarse_tiles_keeps_those_that_it_opens_with(look: Look, tmp_p
     seen = look(file, "sinks=1")  # which cannot be had from these
     assert "Not kept in this file" in seen.text(".empty")
     seen.page.get_by_text("Where the numbers come from").click()
+    seen.settle()
     assert "signs hidden" in seen.text(".about")
     bare = written(answers, tmp_path / "bare.html", ("tile/0/0/1/",), most=few)
     assert look(bare).page.locator(".empty").is_visible()  # rather than plain weights under another name
@@ -160,7 +161,6 @@ def table_of(seen: Opened) -> list[list[float]]:
     seen.page.wait_for_selector(".learn .station h2")
     seen.page.evaluate("location.hash = location.hash.replace(/station=\\d/, 'station=6')")
     seen.press("2")
-    seen.settle()
     return seen.page.locator(".follow table.numbers tbody tr").evaluate_all(
         "rows => rows.map(row => [...row.querySelectorAll('td')].map(cell => Number(cell.textContent)))"
     )

@@ -55,15 +55,13 @@ def test_a_word_and_a_head_are_found_by_name(look: Look):
     seen = look("text", "call=1&head=2&view=map")
     seen.press("/")
     seen.page.keyboard.type("雨")
-    seen.page.wait_for_timeout(400)
-    seen.press("Enter")
     seen.settle()
+    seen.press("Enter")
     assert "雨" in seen.text(".readout .said")
     seen.press("/")
     seen.page.keyboard.type("L2 H5")
-    seen.page.wait_for_timeout(400)
-    seen.press("ArrowDown", "Enter")
     seen.settle()
+    seen.press("ArrowDown", "Enter")
     assert (seen.selection()["call"], seen.selection()["head"]) == ("2", "5")
 
 

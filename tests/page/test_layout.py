@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tests.page.conftest import PHONE, Opened
+from tests.page.conftest import FRAME, PHONE, Opened
 
 Look = Callable[..., Opened]
 
@@ -60,6 +60,7 @@ def test_the_ends_of_an_axis_are_told_apart(look: Look):
     for n in range(names):
         for at in (0, 1):
             seen.page.locator("details .row select").nth(at).select_option(index=n)
+        seen.page.evaluate(FRAME)
         if not seen.page.locator(".scatter").count():
             assert "—" in seen.text(".table-pane details")  # none has both; another may still be chosen
             continue
@@ -74,12 +75,12 @@ def test_what_enter_finds_is_marked_wherever_the_pointer_rests(look: Look):
     seen.settle()
     assert seen.page.locator(".found button").count() == 3
     seen.page.locator(".found button").nth(2).hover()
+    seen.settle()
     paint: list[Any] = seen.page.locator(".found button").evaluate_all(
         "all => all.map(one => getComputedStyle(one).backgroundColor)"
     )
     assert paint[0] != paint[1] == paint[2]
     seen.press("Enter")
-    seen.settle()
     assert seen.selection() | {"call": "2", "head": "3"} == seen.selection()
 
 
@@ -92,6 +93,5 @@ def test_numbers_stay_in_cells_when_the_sentence_is_longer(look: Look):
     )
     lines = seen.page.evaluate("document.querySelector('#sentence').clientHeight")
     seen.press("s")
-    seen.settle()
     assert seen.page.evaluate("document.querySelector('#sentence').clientHeight") > lines
     assert len([text for text in seen.page.evaluate("window.written") if text.isdecimal()]) > 12

@@ -14,6 +14,7 @@ from polyhead.lens.learn.lesson import Lesson, learn, swapped
 from polyhead.lens.learn.working import Breaks, Working, work
 from tests.hostile import HOSTILE
 from tests.lens.learn.worlds import PARTS, text_of
+from tests.page.conftest import FRAME
 
 Browser = Any
 Page = Any
@@ -170,8 +171,7 @@ def test_the_slider_moves_through_the_stations(show: Any):
     page.locator(".ribbon input").evaluate("(s) => { s.value = 5.4; s.dispatchEvent(new Event('input')); }")
     assert page.evaluate("lesson.state.at") == pytest.approx(5.4)
     page.locator(".ribbon input").evaluate("(s) => s.dispatchEvent(new Event('change'))")
-    page.wait_for_timeout(700)
-    assert page.evaluate("lesson.state.at") == 5
+    page.wait_for_function("lesson.state.at === 5")  # by itself, to a whole one
 
 
 @pytest.mark.parametrize("width", [390, 768, 1280])
@@ -210,6 +210,6 @@ def test_axe_finds_no_fault_at_any_station(show: Any, scheme: str, lang: str, wi
     for station in range(1, 10):
         zoom = ("picture", "numbers", "sum")[(station + width) % 3]
         page.evaluate(f"lesson.set({{ station: {station}, zoom: '{zoom}', scale: {str(station % 2 == 0).lower()} }})")
-        page.wait_for_timeout(30)
+        page.evaluate(FRAME)
         faults = Axe().run(page).response["violations"]
         assert [(f["id"], [n["html"][:120] for n in f["nodes"]][:3]) for f in faults] == [], (station, zoom)

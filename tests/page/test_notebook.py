@@ -18,7 +18,7 @@ from polyhead.lens.notebook.show import View
 from polyhead.lens.page import answers as answering
 from polyhead.lens.rulers import Words
 from tests.hostile import HOSTILE
-from tests.page.conftest import Opened
+from tests.page.conftest import Opened, settle
 from tests.page.scenes import drawn, translated
 
 ADDRESS = "http://127.0.0.1:9/notebook"
@@ -46,6 +46,14 @@ RUN = """async ([esm, traits, saved]) => {
   window.end = await widget.render({ model, el: cell });
   window.heard = heard;
 }"""
+# How far the window is scrolled when it no longer moves.
+RESTED = """async () => {
+  for (let still = 0, last = -1; still < 12; last = scrollY) {
+    await new Promise(requestAnimationFrame);
+    still = scrollY === last ? still + 1 : 0;
+  }
+  return scrollY;
+}"""
 
 
 @dataclass
@@ -65,6 +73,18 @@ class Cell:
         assert inside is not None
         inside.wait_for_selector("#page[data-ready]")
         return inside
+
+    def settle(self) -> None:
+        settle(self.page)
+        settle(self.window)
+
+    def renew(self, act: str, theme: str) -> None:
+        """Do what the window answers with the page loaded anew, and wait for that one."""
+        self.page.evaluate("document.documentElement.dataset.old = ''")
+        self.window.evaluate(act)
+        new = self.window.frame_locator("iframe").locator(f"html[data-theme={theme}]:not([data-old]) #page[data-ready]")
+        new.wait_for(state="attached")
+        self.settle()
 
     def text(self, css: str) -> str:
         return self.page.locator(css).first.inner_text()
@@ -133,7 +153,7 @@ def test_a_cell_shows_the_page_and_a_click_changes_its_picture(run: Callable[...
     cell.page.locator(".head[data-call='1'][data-head='3']").click()
     cell.page.locator(".views [data-view='table']").click()
     cell.page.locator("[data-weighting='0']").click()
-    cell.window.wait_for_timeout(500)
+    cell.settle()
     assert cell.text("#sentence") != before and "Encoder layer 1 head 3" in cell.text("#sentence")
     cells = cell.page.locator(".matrix tbody tr").evaluate_all(
         "rows => rows.map(row => [...row.querySelectorAll('td')].map(cell => parseFloat(cell.textContent)))"
@@ -145,7 +165,7 @@ def test_a_cell_shows_the_page_and_a_click_changes_its_picture(run: Callable[...
 def test_what_is_said_is_what_a_server_would_say(run: Callable[..., Cell], look: Callable[..., Opened]):
     served, cell = look("text", "call=6&head=2"), run(view())
     cell.page.locator(".head[data-call='6'][data-head='2']").click()
-    cell.window.wait_for_timeout(500)
+    cell.settle()
     for css in ("#sentence", ".links", ".views"):
         assert cell.text(css) == served.text(css), css
 
@@ -154,33 +174,31 @@ def test_the_page_wears_the_theme_round_it_and_stays_where_it_was_left(run: Call
     cell = run(view())
     assert cell.page.evaluate("document.documentElement.dataset.theme") == "light"
     cell.page.locator(".head[data-call='1'][data-head='3']").click()
-    cell.window.wait_for_timeout(300)
+    cell.settle()
     left = cell.text("#sentence")
-    cell.window.evaluate("document.body.style.background = '#111'")  # the notebook becomes dark
-    cell.window.wait_for_timeout(800)
-    assert cell.page.evaluate("document.documentElement.dataset.theme") == "dark" and cell.text("#sentence") == left
-    cell.window.evaluate("document.body.append(document.querySelector('#cell'))")  # the cell is moved
-    cell.window.wait_for_timeout(300)
-    assert cell.page.evaluate("document.documentElement.dataset.theme") == "dark" and cell.text("#sentence") == left
-    cell.window.evaluate("document.body.style.background = '#fff'")
-    cell.window.wait_for_timeout(800)
-    assert cell.page.evaluate("document.documentElement.dataset.theme") == "light" and cell.text("#sentence") == left
+    for act, theme in (
+        ("document.body.style.background = '#111'", "dark"),
+        ("document.body.append(document.querySelector('#cell'))", "dark"),  # the cell is moved
+        ("document.body.style.background = '#fff'", "light"),
+    ):
+        cell.renew(act, theme)
+        assert cell.text("#sentence") == left
 
 
 def test_the_wheel_scrolls_the_notebook_until_somebody_clicks_on_the_map(run: Callable[..., Cell]):
     cell = run(view(600))
     cell.window.evaluate("document.body.style.height = '3000px'")
     cell.page.locator(".views [data-view='map']").evaluate("tab => tab.click()")
-    cell.window.wait_for_timeout(300)
+    cell.settle()
     cell.window.mouse.move(600, 400)
     cell.window.mouse.wheel(0, 120)
-    cell.window.wait_for_timeout(400)
-    scrolled = cell.window.evaluate("scrollY")
-    assert scrolled > 0
+    cell.window.wait_for_function("scrollY > 0")
+    scrolled = cell.window.evaluate(RESTED)
     cell.window.mouse.click(600, 400)
+    cell.page.evaluate("addEventListener('wheel', () => { document.body.dataset.turned = ''; }, { capture: true })")
     cell.window.mouse.wheel(0, -60)
-    cell.window.wait_for_timeout(400)
-    assert cell.window.evaluate("scrollY") == scrolled
+    cell.page.wait_for_selector("body[data-turned]")
+    assert cell.window.evaluate(RESTED) == scrolled
 
 
 def test_hostile_words_stay_words_in_a_cell(run: Callable[..., Cell]):
@@ -190,7 +208,7 @@ def test_hostile_words_stay_words_in_a_cell(run: Callable[..., Cell]):
     assert cell.window.evaluate("document.querySelectorAll('script, b, a').length") == 0
     for name in ("map", "lines", "text", "table"):
         cell.page.locator(f".views [data-view='{name}']").click()
-        cell.window.wait_for_timeout(250)
+        cell.settle()
         assert cell.page.evaluate("document.querySelectorAll('img, iframe, .middle b').length") == 0
     heads = cell.page.locator(".matrix tbody th").all_inner_texts()
     assert "</script>" in heads and "‹ESC›[2J" in heads
@@ -216,14 +234,14 @@ def test_the_page_may_neither_ask_a_network_nor_touch_the_notebook(run: Callable
 def test_without_its_python_the_picture_stands_and_a_late_one_is_told(run: Callable[..., Cell]):
     shown = view()
     cell = run(shown, answers=False)
-    cell.window.wait_for_timeout(300)
+    settle(cell.window)
+    assert cell.asked == [""]
     assert cell.window.locator("iframe").count() == 0 and cell.window.locator("#saved img").is_visible()
     live = run(shown)
     assert live.page and not live.window.locator("p[role=status]").is_visible()
     live.window.evaluate("window.askPython = async () => []")  # another cell runs
     live.page.locator(".head[data-call='2'][data-head='1']").click()
-    live.window.wait_for_timeout(4500)
-    assert "Waiting for Python" in live.window.locator("p[role=status]").inner_text()
+    live.window.get_by_role("status").get_by_text("Waiting for Python").wait_for()
     live.window.evaluate("end()")
     assert live.window.evaluate("heard.size") == 0 and live.window.locator("#saved img").is_visible()
 
@@ -241,7 +259,7 @@ def test_a_failure_in_python_is_told_on_the_page(run: Callable[..., Cell], monke
     monkeypatch.setattr(answering.Answers, "get", get)
     cell.page.locator(".views [data-view='map']").click()
     cell.page.locator(".head[data-call='2'][data-head='1']").click()
-    cell.window.wait_for_timeout(500)
+    cell.settle()
     assert "the disk was taken out" in cell.text(".empty")
     assert [said for said in cell.complaints if "the disk was taken out" not in said] == []
     cell.complaints.clear()

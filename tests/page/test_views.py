@@ -77,11 +77,9 @@ def test_the_switch_keeps_the_place_and_can_be_undone(look: Look):
     assert (chosen["by"], chosen["query"], chosen["key"]) == ("words", "4", "2")
     assert "unbelievably" in seen.text("#readout") and "playground" in seen.text("#readout")
     seen.press("j")
-    seen.settle()
     chosen = seen.selection()
     assert "by" not in chosen and (chosen["query"], chosen["key"]) == ("5", "2")  # the first piece of each
-    seen.page.keyboard.press("Control+z")
-    seen.settle()
+    seen.press("Control+z")
     assert seen.selection()["by"] == "words"
 
 
@@ -101,6 +99,7 @@ def test_where_there_is_nothing_to_join_the_switch_says_why(look: Look):
         switch = seen.page.get_by_label("whole words")
         assert switch.get_attribute("aria-disabled") == "true" and not switch.is_checked()
         switch.click(force=True)  # which says why, where others are dead
+        seen.settle()
         assert why in seen.text(".toast") and not switch.is_checked()
         assert "pieces of a word joined" not in seen.text("#sentence")
     assert look("image").page.get_by_label("whole words").count() == 0 or not (
@@ -153,7 +152,6 @@ def test_a_long_band_is_of_some_exact_rows_and_says_so(look: Look):
     seen.page.on("request", lambda request: asked.append(request.url))
     assert seen.text(".sampled") == "256 of 3\u202f000 rows · from 32 on a cell adds up several weights · in 256 steps"
     seen.press("]")
-    seen.page.wait_for_timeout(900)
     assert any("/band/1/1/0.bin" in url for url in asked)
 
 
@@ -186,6 +184,7 @@ def test_entropies_are_those_of_the_rows(look: Look, tmp_path: Path):
     assert f"{due[9]:.2f} bits" in seen.text(".spark")
     assert f"{2 ** due[9]:.1f} words" in seen.text(".spark")
     seen.page.locator(".spark summary").click()
+    seen.settle()
     rows = seen.page.locator(".spark tbody tr").evaluate_all("rows => rows.map(row => row.cells[2].textContent)")
     np.testing.assert_allclose([float(x) for x in rows], due, atol=6e-3)
     box = seen.page.locator(".entropy").bounding_box()
@@ -367,7 +366,6 @@ def test_the_heads_are_said_to_be_heads_and_escape_leads_back(look: Look):
     assert seen.text(".sampled") == ""
     assert seen.page.locator(".views button[aria-pressed=true]").all_inner_texts() == ["heads"]
     seen.press("Escape")
-    seen.settle()
     assert seen.selection()["view"] == "text" and seen.selection()["query"] == "2"
     assert seen.page.locator(".views button[aria-pressed=true]").all_inner_texts() == ["text"]
 
@@ -430,18 +428,19 @@ def test_every_sequence_of_a_batch_can_be_looked_at(look: Look, tmp_path: Path):
     seen = look("several", f"{HERE}&view=table&weighting=0")
     np.testing.assert_allclose(table(seen)[2], p[0], atol=1.6e-3)
     seen.page.locator(".top select").select_option(index=2)
-    seen.page.wait_for_timeout(900)
+    seen.settle()
     assert seen.selection()["row"] == "2"
     assert seen.page.evaluate("document.activeElement.ariaLabel") == "sequence"
     np.testing.assert_allclose(table(seen)[2], p[2], atol=1.6e-3)
     np.testing.assert_allclose(table(look("several", f"{HERE}&view=table&weighting=0&row=1"))[2], p[1], atol=1.6e-3)
     seen.page.get_by_role("button", name="Undo").click()
-    seen.page.wait_for_timeout(900)
+    seen.settle()
     np.testing.assert_allclose(table(seen)[2], p[0], atol=1.6e-3)
     export(scenes.several(tmp_path), tmp_path / "seen.html", page=page)
     alone = look(tmp_path / "seen.html", f"{HERE}&view=table")
     assert not alone.page.locator(".top select").count()
     alone.page.get_by_text("Where the numbers come from").click()
+    alone.settle()
     assert "all sequences but the first" in alone.text(".about")
 
 

@@ -31,8 +31,20 @@ const PORT = document.querySelector('meta[name="answers"][content="port"]') && n
 // The window round a notebook's page keeps where it was left, for when it is loaded anew.
 export const remember = async (selection) => (await PORT)?.port.postMessage({ selection });
 
-// The bytes of an answer; null where there is none.
+let asked = 0;
+
+// The bytes of an answer; null where there is none. `data-asked` of the document says how many are on their way.
 export async function get(path, signal) {
+  const { dataset } = document.documentElement;
+  dataset.asked = ++asked;
+  try {
+    return await bytesOf(path, signal);
+  } finally {
+    dataset.asked = --asked;
+  }
+}
+
+async function bytesOf(path, signal) {
   if (ANSWERS) {
     if (!Object.hasOwn(ANSWERS, path)) return null;
     return unpacked(ANSWERS[path]);
