@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 
 import polyhead as library
+from polyhead.cli.screen import one_line
+from polyhead.tasks.complete import Completer
 from tests.cli.conftest import Polyhead, refused
 from tests.tasks.words import decoder_in_folder, in_folder
 
@@ -161,6 +164,42 @@ def test_a_continuation_is_written_behind_its_prompt(polyhead: Polyhead, folders
     stop = wanted.text[3:5].replace("\n", "\\n")
     cut = polyhead("complete", "-m", folders["complete"], "the cat", "--max-new", 10, "--stop", stop)
     assert cut.out == "the cat" + wanted.text[: wanted.text.index(wanted.text[3:5])] + "\n"
+
+
+def test_a_width_and_groups_keep_what_the_folder_says_of_its_beam(
+    polyhead: Polyhead, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "writer"
+    shutil.copytree(folders["complete"], folder)
+    said = {"num_beams": 3, "length_penalty": -2.0, "early_stopping": True, "eos_token_id": list(range(100, 140))}
+    (folder / "generation_config.json").write_text(json.dumps(said), "utf-8")
+    ask, model = ("complete", "-m", folder, "the cat", "--max-new", 9), library.load(folder)
+
+    def given(search: library.Beam) -> list[str]:
+        completer = Completer(model, search=search, max_new=9)
+        found = completer.batch([completer.read("the cat")], ["the cat"], numbers=[0])[0]
+        return [f"1\t{each.score:.4f}\t{one_line(each.prompt + each.text)}" for each in found]
+
+    how: dict[str, Any] = {"length_penalty": -2.0, "early_stopping": True}
+    three = library.Beam(3, n_best=3, **how)
+    assert polyhead(*ask, "--nbest", 3).lines == given(three) != given(library.Beam(3, n_best=3))
+    assert polyhead(*ask, "--beam", 5, "--nbest", 2).lines == given(library.Beam(5, n_best=2, **how))
+    groups = library.DiverseBeam(4, n_best=4, groups=2, **how)
+    assert polyhead(*ask, "--groups", 2, "--nbest", 4).lines == given(groups)
+    wide, *_ = polyhead(*ask, "--beam", 5, "--json").lines
+    assert (
+        json.loads(wide)["text"]
+        == library.complete("the cat", model=model, max_new=9, search=library.Beam(5, **how)).text
+    )
+    both = json.loads(polyhead(*ask, "--nbest", 3, "--json").out)
+    assert [f"1\t{each['score']:.4f}\t{one_line('the cat' + each['text'])}" for each in both["candidates"]] == given(
+        three
+    )
+    refused(polyhead(*ask, "--contrastive", 0.5, "--nbest", 2), "--contrastive finds one answer; leave out --nbest")
+
+
+def test_one_reply_is_not_searched_in_groups(polyhead: Polyhead, folders: dict[str, Path]) -> None:
+    refused(polyhead("chat", "-m", folders["complete"], "--once", "a", "--groups", 2), "--groups")
 
 
 def test_a_prompt_that_is_refused_is_not_shown(polyhead: Polyhead, folders: dict[str, Path]) -> None:

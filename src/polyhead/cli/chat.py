@@ -37,7 +37,7 @@ HELP = {
 }
 
 
-@choice.asks
+@choice.asks_for_one
 def chat(
     model: options.NeededModel = "",
     once: Annotated[
@@ -91,14 +91,15 @@ def chat(
         raise ArgumentError(
             "--json and --output are for --once, --input and pipes; in a conversation, /save FILE writes."
         )
-    how = {"search": by.search, "max_new": max_new, "stop": by.stop, "template": template, "draft": by.draft}
-    how |= {"guidance": by.guidance}
+    how = {"max_new": max_new, "stop": by.stop, "template": template, "draft": by.draft, "guidance": by.guidance}
     values = dict(setting(each) for each in settings or [])
 
     from polyhead.tasks.chat import Chatter, Conversation
-    from polyhead.tasks.load import load
+    from polyhead.tasks.load import able, load
 
     loaded = load(model, device=device, precision=precision)
+    able(loaded, ("next word",), "chat", reads=("text",))
+    how["search"] = by.search(loaded)
     if input_file is not None:
         chatter = Chatter(loaded, values=values, **how)
         with output(output_file) as out:

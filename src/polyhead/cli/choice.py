@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from polyhead.generation import Beam as Beam_
     from polyhead.generation import Search
     from polyhead.generation.speculative import Lookup
+    from polyhead.tasks.load import Loaded
 
 choosing = functools.partial(typer.Option, rich_help_panel="How words are chosen")
 
@@ -148,13 +149,19 @@ def listing(names: list[str]) -> str:
 
 @dataclass(frozen=True)
 class Choice:
-    """What the options come to: a beam, a draw, or None, as the model's folder says; the texts to end before; and who
-    proposes, if anybody does."""
+    """What the options come to: how to search; the texts to end before; and who proposes, if anybody does."""
 
-    search: Search | None = None
+    by: Wanted = ANY
     stop: tuple[str, ...] = ()
     draft: str | Lookup | None = None
     guidance: float | None = None
+
+    def search(self, loaded: Loaded, *, n_best: int = 1) -> Search:
+        """The search that was asked for; what was not said of it is as the model's folder says."""
+        from polyhead.tasks.decoder import search_as_wide, searching
+
+        _, like = searching(loaded)
+        return self.by.search(n_best=n_best, like=like) or search_as_wide(loaded, self.by.beam, n_best)
 
 
 USUAL = Choice()
@@ -175,11 +182,7 @@ def asked(
     stop: Stop = None, draft: Draft = None, lookup: LookingUp = False, guidance: Guidance = None, **how: Any
 ) -> Choice:
     """All options, those of searching among them."""
-    from polyhead.generation import Beam, Greedy
-
-    by = wanted(**how)
-    width = None if by.beam is None else Greedy() if by.beam == 1 else Beam(by.beam)
-    return Choice(by.search() or width, plain(stop or []), proposing(draft, lookup), guidance)
+    return Choice(wanted(**how), plain(stop or []), proposing(draft, lookup), guidance)
 
 
 def shown(options: Callable[..., Any]) -> list[inspect.Parameter]:
@@ -189,9 +192,12 @@ def shown(options: Callable[..., Any]) -> list[inspect.Parameter]:
     return own if len(own) == len(named) else [*shown(wanted), *own]
 
 
-def taking(options: Callable[..., Any], verb: Callable[..., None]) -> Callable[..., None]:
-    """Give a verb these options in the place of its parameter `by`, which gets what they come to."""
-    theirs, own = shown(options), inspect.signature(verb, eval_str=True)
+def taking(
+    options: Callable[..., Any], verb: Callable[..., None], *, without: tuple[str, ...] = ()
+) -> Callable[..., None]:
+    """Give a verb these options, but some, in the place of its parameter `by`, which gets what they come to."""
+    theirs = [each for each in shown(options) if each.name not in without]
+    own = inspect.signature(verb, eval_str=True)
 
     @functools.wraps(verb)
     def run(**given: Any) -> None:
@@ -205,6 +211,7 @@ def taking(options: Callable[..., Any], verb: Callable[..., None]) -> Callable[.
 
 
 asks = functools.partial(taking, asked)
+asks_for_one = functools.partial(taking, asked, without=("groups", "diversity"))  # which make several answers differ
 searches = functools.partial(taking, wanted)
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from polyhead.cli import choice, options
 from polyhead.cli.door import field_of, in_windows, output
 from polyhead.cli.screen import one_line, say, shower, teller, to_json
+
+if TYPE_CHECKING:
+    from polyhead.tasks.complete import Completion
 
 
 @choice.asks
@@ -22,6 +26,10 @@ def complete(
         int | None,
         typer.Option("--max-new", min=1, show_default="the model's, or 128", help="The most tokens that are added."),
     ] = None,
+    nbest: Annotated[
+        int,
+        typer.Option("--nbest", min=1, max=1000, help="Continuations of each prompt: its number, the score, both."),
+    ] = 1,
     by: choice.Choice = choice.USUAL,
     device: options.Device = "auto",
     precision: options.Precision = "fp32",
@@ -31,26 +39,30 @@ def complete(
     """Continue texts.
 
     A single prompt is continued on the screen as it is written; many, or with --json, one line each. Unless told
-    otherwise, tokens are chosen as the model's generation_config.json says.
+    otherwise, tokens are chosen as the model's generation_config.json says. Scores are log-probabilities; a beam's are
+    divided by the length.
 
     **Examples**
 
         polyhead complete -m gpt2 "Once upon a time" --temperature 0.8 --seed 1
         polyhead complete -m my-coder "def area(r):" --stop "\\n\\n" --max-new 60
         polyhead complete -m gpt2 -i beginnings.txt -o whole.txt
+        polyhead complete -m gpt2 "Once upon a time" --nbest 4 --groups 4
         polyhead complete -m gpt2-xl "Once upon a time" --draft gpt2
     """
     options.needed(model)
     field = field_of(input_file, field)
 
     from polyhead.tasks.complete import Completer
-    from polyhead.tasks.load import load
+    from polyhead.tasks.load import able, load
 
+    loaded = load(model, device=device, precision=precision)
+    able(loaded, ("next word",), "complete", reads=("text",))
     completer = Completer(
-        load(model, device=device, precision=precision), search=by.search, max_new=max_new, stop=by.stop,
-        draft=by.draft, guidance=by.guidance,
+        loaded, search=by.search(loaded, n_best=nbest), max_new=max_new, stop=by.stop, draft=by.draft,
+        guidance=by.guidance,
     )  # fmt: skip
-    if prompts and len(prompts) == 1 and input_file is None and output_file is None and not as_json:
+    if prompts and len(prompts) == 1 and input_file is None and output_file is None and nbest == 1 and not as_json:
         tell = teller()
         ids = completer.read(prompts[0])  # what cannot be continued is not shown either
         tell(prompts[0])
@@ -68,9 +80,29 @@ def complete(
 
     with output(output_file) as out:
         show = shower(out)
-        for _, found in in_windows(prompts, input_file, output_file, "continuing", continued, field=field):
-            for each in (answers[0] for answers in found):
-                told: dict[str, Any] = {"prompt": each.prompt, "text": each.text, "finished": each.finished}
-                told |= {"stop": each.stop} | ({} if each.drafted is None else {"drafted": asdict(each.drafted)})
-                out.write((to_json(told) if as_json else show(one_line(each.prompt + each.text))) + "\n")
+        for some, found in in_windows(prompts, input_file, output_file, "continuing", continued, field=field):
+            for number, answers in enumerate(found, done - len(some) + 1):
+                rows = [record(answers, nbest)] if as_json else written(answers, number, nbest, show)
+                out.writelines(row + "\n" for row in rows)
             out.flush()
+
+
+def written(answers: Sequence[Completion], number: int, nbest: int, show: Callable[[str], str]) -> Iterator[str]:
+    """The continuations of one prompt as the lines that are printed."""
+    if nbest == 1:
+        yield show(one_line(answers[0].prompt + answers[0].text))
+    else:
+        for each in answers:
+            yield f"{number}\t{each.score:.4f}\t{show(one_line(each.prompt + each.text))}"
+
+
+def record(answers: Sequence[Completion], nbest: int) -> str:
+    """The continuations of one prompt as a line of JSON: the best, and all of them where several were asked for."""
+    best = answers[0]
+    told: dict[str, Any] = {"prompt": best.prompt, "text": best.text, "finished": best.finished, "stop": best.stop}
+    told |= {} if best.drafted is None else {"drafted": asdict(best.drafted)}
+    if nbest > 1:
+        told["candidates"] = [
+            {"text": each.text, "score": each.score, "finished": each.finished, "stop": each.stop} for each in answers
+        ]
+    return to_json(told)

@@ -13,6 +13,7 @@ from torch import Tensor
 from polyhead.core import Run
 from polyhead.errors import ArgumentError, DataError
 from polyhead.generation import (
+    Beam,
     EndToken,
     Greedy,
     Guided,
@@ -29,7 +30,7 @@ from polyhead.generation.speculative import Drafted, Proposer, speculable, specu
 from polyhead.generation.stop import AnyOf
 from polyhead.inputs.tokenizer import Tokenizer
 from polyhead.operator import Cache, Dense
-from polyhead.tasks.decoding import UNHEEDED, unmarried
+from polyhead.tasks.decoding import UNHEEDED, as_wide, unmarried
 from polyhead.tasks.generation_settings import (
     Settings,
     TokenRules,
@@ -320,6 +321,18 @@ class Telling:
             self.told = text
 
 
+def searching(loaded: Loaded) -> tuple[Search, Beam]:
+    """How a folder wants its texts continued, and the beam that it would search by, of 4 rows unless it says."""
+    read, words = Settings(loaded, loaded.generation, "generation_config.json"), loaded.config.words
+    return search_of(read, words, 1)[0], search_of(read, words, 4)[1]
+
+
+def search_as_wide(loaded: Loaded, beam: int | None, n_best: int = 1) -> Search:
+    """A folder's search, made as wide as was asked for; with one row, the greedy one, which tells what it writes."""
+    found = as_wide(*searching(loaded), beam, n_best)
+    return Greedy() if type(found) is Beam and found.width == 1 else found
+
+
 @dataclass(frozen=True)
 class Ways:
     """How a folder wants its continuations made: at most `most` new tokens, `longest` tokens in a row, prompt included.
@@ -336,7 +349,7 @@ class Ways:
 def ways(loaded: Loaded) -> Ways:
     """What generation_config.json asks for, checked; warns of what `transformers` would obey and polyhead does not."""
     read = Settings(loaded, loaded.generation, "generation_config.json")
-    search, _ = search_of(read, loaded.config.words, 1)
+    search, _ = searching(loaded)
     rules = token_rules(read, loaded.config.words, ends_of(read, loaded.config.eos_id, loaded.config.words))
     most = read.whole("max_new_tokens", 1, 1) if "max_new_tokens" in read.asked else None
     longest = read.whole("max_length", 1, 1) if "max_length" in read.asked and most is None else None

@@ -98,16 +98,21 @@ def chosen_search(
         if value is not None and not (is_whole(value) and 1 <= value <= WIDEST):
             raise ArgumentError(f"{name} is {value!r}, but must be a whole number from 1 to {WIDEST}.")
     if search is None:
-        how, answers = decoding(loaded, task), n_best or 1
-        if beam is None and isinstance(how.search, Sample):
-            return replace(how.search, n_best=answers, scored=answers > 1)
-        if beam is None and answers == 1 and not isinstance(how.search, Beam):
-            return how.search
-        usual = how.search if isinstance(how.search, Beam) else how.beam
-        return replace(usual, width=widened(usual, answers) if beam is None else beam, n_best=answers)
+        how = decoding(loaded, task)
+        return as_wide(how.search, how.beam, beam, n_best or 1)
     if beam is not None or n_best is not None:
         raise ArgumentError(f"beam and n_best are Beam's, but search is {search}; leave them out, or give search=Beam.")
     return search
+
+
+def as_wide(search: Search, usual: Beam, beam: int | None, answers: int) -> Search:
+    """A folder's search, as wide as was asked for and for as many answers; `usual`: the beam where it has none."""
+    if beam is None and isinstance(search, Sample):
+        return replace(search, n_best=answers, scored=answers > 1)
+    if beam is None and answers == 1 and not isinstance(search, Beam):
+        return search
+    usual = search if isinstance(search, Beam) else usual
+    return replace(usual, width=widened(usual, answers) if beam is None else beam, n_best=answers)
 
 
 def widened(beam: Beam, answers: int) -> int:
