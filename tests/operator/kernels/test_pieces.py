@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from polyhead.operator import Alibi, Buckets, Prefix, attend, attention, explain
-from polyhead.operator.kernels import fused
+from polyhead.operator import Alibi, Buckets, Observe, Prefix, attend, attention, explain
+from polyhead.operator.kernels import compiled, fused
 from polyhead.operator.kernels.pieces import pieces
 from polyhead.operator.request import ask
 from polyhead.operator.rules import Dense, Segments
@@ -72,6 +72,48 @@ def test_damage_in_one_document_stays_there() -> None:
     value[:, :, 1] = float("nan")
     out = attention(query, key, value, segments=ids)
     assert out[:, :, :3].isnan().all() and out[:, :, 3:].isfinite().all()
+
+
+@pytest.mark.parametrize("how", ["plain", "causal"])
+def test_a_long_document_sends_none_beside_it_to_another_kernel(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "SCORES", 2 * 40 * 40)
+    sizes = [3, 40, 7, 5, 41]
+    (query, key, value), ids = packed(sizes)
+    out, record = attend(query, key, value, segments=ids, **HOW[how])
+    told = explain(query, key, value, segments=ids, **HOW[how])
+    assert record.kernel == told.chosen == "compiled + fused" and str(told).count("-> ") == 2
+    assert torch.equal(out, attention(query, key, value, segments=ids, **HOW[how]))
+    start = 0
+    for size in sizes:
+        own = [x[:, :, start : start + size] for x in (query, key, value)]
+        alone, level = attend(*own, **HOW[how])
+        assert level.kernel == ("compiled" if size >= 40 else "fused")
+        assert torch.equal(out[:, :, start : start + size], alone)
+        assert torch.equal(record.lse[:, :, start : start + size], level.lse)
+        start += size
+    seen, observed = attend(query, key, value, segments=ids, observe=Observe(links=2), **HOW[how])
+    whole = attend(query, key, value, segments=ids, observe=Observe(links=2), kernel="reference", **HOW[how])[1]
+    assert torch.equal(seen, out)
+    torch.testing.assert_close(observed.weights(), whole.weights(), rtol=1e-5, atol=1e-6)
+    links = observed.statistics.links, whole.statistics.links
+    assert links[0] is not None and links[1] is not None
+    torch.testing.assert_close(links[0].weights, links[1].weights, rtol=1e-5, atol=1e-6)
+    learning = [x.clone().requires_grad_() for x in (query, key, value)]
+    ours, theirs = (
+        torch.autograd.grad(attention(*learning, segments=ids, kernel=kernel, **HOW[how]).square().sum(), learning)
+        for kernel in ("auto", "reference")
+    )
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_a_damaged_document_sends_none_beside_it_to_another_kernel() -> None:
+    (query, key, value), ids = packed([3, 4])
+    value[:, :, 1] = float("nan")
+    out, record = attend(query, key, value, segments=ids, causal=True)
+    assert "fused" in record.kernel and record.kernel != "fused"
+    alone = attention(*(x[:, :, 3:] for x in (query, key, value)), causal=True)
+    assert torch.equal(out[:, :, 3:], alone)
+    assert out[:, :, 0].isfinite().all() and out[:, :, 1:3].isnan().all()
 
 
 def test_documents_of_any_number_need_no_mask_of_all_pairs() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import cast
 
@@ -13,6 +13,7 @@ from polyhead.errors import ArgumentError, did_you_mean
 from polyhead.operator.answers import Sums
 from polyhead.operator.kernels import blockwise, compiled, explicit, flex, fused, reference
 from polyhead.operator.kernels.cost import Cost, cost
+from polyhead.operator.kernels.pieces import piece_of, pieces, together
 from polyhead.operator.observe import Observe
 from polyhead.operator.request import Request
 
@@ -38,6 +39,7 @@ KERNELS = (
     Kernel("reference", reference.can, reference.run, reference.room, reference.slower),
 )
 BY_NAME = {kernel.name: kernel for kernel in KERNELS}
+AND = " + "  # between the names of several
 
 # What each kernel can do, at a glance; a test holds the table against the kernels. "small": while the scores or the
 # mask that it would write out are within its bound (SCORES of explicit, fused, flex and reference, PLANE of fused).
@@ -70,7 +72,7 @@ TABLE = {
 @dataclass(frozen=True)
 class Explanation:
     """Which kernels would serve a request (None) or why not, in the order of the table, which one would run, and what
-    it costs.
+    it costs. Of packed documents several may run: "compiled + fused".
 
     cost  pairs that may look at each other, floating-point operations of both products, bytes in and out.
     room  of each kernel, about how many bytes it needs besides inputs and output, forward.
@@ -84,7 +86,7 @@ class Explanation:
     def __str__(self) -> str:
         rows: list[str] = []
         for name, reason in self.kernels.items():
-            arrow, room = "->" if name == self.chosen else "  ", told(self.room[name], "B")
+            arrow, room = "->" if name in (self.chosen or "").split(AND) else "  ", told(self.room[name], "B")
             rows.append(f"{arrow} {name:<10} {room:>8}  {reason or 'can serve'}")
         pairs, flops, traffic = told(self.cost.pairs, ""), told(self.cost.flops, "FLOP"), told(self.cost.traffic, "B")
         return "\n".join(
@@ -152,9 +154,29 @@ def run(request: Request, name: str, *, lse: bool, observe: Observe | None = Non
         with torch.autocast(device, enabled=False):
             return run(request, name, lse=lse, observe=observe)
     kernel, reasons = choose(request, name)
+    if parts := apart(request, name, kernel):
+        outs, levels = zip(*(own.run(part, lse) for own, part in parts), strict=True)
+        batch = len(request.query)
+        level = together(levels, batch) if lse else None
+        return Ran(together(outs, batch), level, None, joined(own for own, _ in parts), reasons)
     if observe is not None and kernel.see is not None:
         return Ran(*kernel.see(request, observe), kernel.name, reasons)
     return Ran(*kernel.run(request, lse), None, kernel.name, reasons)
+
+
+def apart(request: Request, name: str, kernel: Kernel) -> list[tuple[Kernel, Request]] | None:
+    """Packed documents, each with the kernel that it would have alone, where these differ: a long or a damaged one
+    sends none beside it to another. None where one kernel serves all; SDPA's takes them one by one itself."""
+    documents = None if name != "auto" or kernel.name == "fused" else pieces(request)
+    parts = [piece_of(request, each) for each in documents or ()]
+    own = [choose(part, name)[0] for part in parts]
+    return list(zip(own, parts, strict=True)) if len(set(own)) > 1 else None
+
+
+def joined(some: Iterable[Kernel]) -> str:
+    """Their names, each once, in the order of the table."""
+    names = {kernel.name for kernel in some}
+    return AND.join(name for name in BY_NAME if name in names)
 
 
 def explain(request: Request, name: str) -> Explanation:
@@ -162,7 +184,9 @@ def explain(request: Request, name: str) -> Explanation:
     room = {kernel.name: kernel.room(request) for kernel in KERNELS}
     if name == "auto":
         found = {kernel.name: kernel.slower(request) or kernel.can(request) for kernel in KERNELS}
-        chosen = next((name for name, reason in found.items() if reason is None), None)
+        first = next((name for name, reason in found.items() if reason is None), None)
+        parts = None if first is None else apart(request, name, BY_NAME[first])
+        chosen = first if parts is None else joined(kernel for kernel, _ in parts)
     else:
         found = {kernel.name: kernel.can(request) for kernel in KERNELS}
         chosen = name if found[named(name).name] is None else None
