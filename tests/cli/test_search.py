@@ -99,6 +99,8 @@ def test_words_on_a_sheet_are_words_and_no_markup(polyhead: Polyhead, world: Pat
 
 def test_what_cannot_be_is_one_sentence_and_no_file(polyhead: Polyhead, world: Path, tmp_path: Path) -> None:
     model, photos, captions = world / "model", world / "photos", world / "captions.txt"
+    many = world / "many.txt"
+    many.write_text("a cat\n" * 2001, "utf-8")
     for words, told in (
         (("a cat", photos), "Give the folder of a model"),
         (("-m", model), "Give a text to search for"),
@@ -107,6 +109,7 @@ def test_what_cannot_be_is_one_sentence_and_no_file(polyhead: Polyhead, world: P
         (("a cat", captions, "-m", model, "--sheet", tmp_path / "s.png"), "--index and --sheet are for images"),
         (("a cat", photos, "-m", model, "--sheet", tmp_path / "s.pdf"), "A sheet is a file that ends in"),
         (("a cat", photos, "-m", model, "--sheet", tmp_path / "no" / "s.png"), "There is no folder"),
+        (("-i", many, photos, "-m", model, "--sheet", tmp_path / "s.png"), "A sheet holds at most 2,000 images"),
         (("--image", photos / "0.png", "-i", captions, photos, "-m", model), "Give --image or --input, not both"),
         (("--image", captions, photos, "-m", model), "captions.txt is not an image"),
         (("a cat", tmp_path, "-m", model), "holds no images"),

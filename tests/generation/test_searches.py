@@ -313,7 +313,8 @@ def drawn(plain: Plain, search: SampledBeam, limit: int, number: int) -> list[Sc
             names = torch.arange(scores.shape[1])[None] if names is None else names
             pairs = zip(names[0].tolist(), scores[0].tolist(), strict=True)
             options += [(total + score, [*row, token]) for token, score in pairs]
-        luck = np.random.default_rng([search.draw.seed, number, length - 1]).gumbel(size=len(options))
+        noise = np.random.default_rng([search.draw.seed, number, length - 1])
+        luck = noise.gumbel(size=(len(options) // len(beam), len(beam))).T.ravel()  # a token's of all rows together
         order = sorted(range(len(options)), key=lambda i: -(options[i][0] + luck[i]))
         chosen = [options[i] for i in order if options[i][0] > -math.inf][: 2 * W]
         for total, row in chosen[:W]:
@@ -407,6 +408,8 @@ def test_rules_of_a_source_stay_with_it_when_others_leave(toy):
         (lambda: ConstrainedBeam(4, forced=[[[1], []]]), "no phrase may be empty"),
         (lambda: Contrastive(1.5), "alpha is 1.5, but must be from 0 to 1"),
         (lambda: Contrastive(0.5, 0), "top_k is 0"),
+        (lambda: Contrastive(0.5, 1001), "top_k is 1001, but must be from 1 to 1000, for all of them are tried"),
+        (lambda: ConstrainedBeam(10**9, forced=[[[1]]]), "width is 1000000000, but must be from 1 to 1000"),
         (lambda: SampledBeam(4, draw=Sample(n_best=2)), "draw has n_best 2"),
     ],
 )

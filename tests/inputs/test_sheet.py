@@ -66,6 +66,8 @@ def test_the_ending_says_what_is_written_and_nothing_else_is(tmp_path: Path) -> 
     assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG" and (tmp_path / "a.HTML").read_text("utf-8")[:2] == "<!"
     with pytest.raises(ArgumentError, match=r"ends in \.png or \.html; found a\.jpg"):
         save_sheet(tmp_path / "a.jpg", [Row("a", images(1), ["b"])])
+    with pytest.raises(ArgumentError, match="at most 2,000 images, but would get 2,001; show fewer of each"):
+        save_sheet(tmp_path / "a.png", [Row("a", ["none.png"] * 2001, ["b"] * 2001)])
     with pytest.raises(DataError, match=r"none\.png cannot be read"):
         save_sheet(tmp_path / "b.png", [Row("a", [str(tmp_path / "none.png")], ["b"])])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.HTML", "a.png"]

@@ -240,6 +240,19 @@ def test_settings_of_the_folder_are_obeyed_as_by_the_reference(
     assert completer.decoder([ids[0].tolist()])[0][0].tokens == wanted
 
 
+def test_a_search_of_many_rows_takes_fewer_prompts_at_once(llama: Path) -> None:
+    loaded, lengths = load(llama), [5] * 100
+    for search, most in (
+        (Greedy(), 32),
+        (Beam(4), 32),
+        (Beam(10), 12),
+        (Contrastive(0.5, 500), 1),
+        (Sample(n_best=64), 2),
+    ):
+        batches = Completer(loaded, search=search).decoder.batches(lengths)
+        assert max(map(len, batches)) == most and sorted(i for batch in batches for i in batch) == [*range(100)]
+
+
 def test_a_folders_limit_holds_for_each_prompt_of_a_batch(llama: Path, tmp_path: Path) -> None:
     """As for each alone by the reference; a prompt that leaves no place is named before anything is written."""
     folder, words = (

@@ -90,6 +90,13 @@ def test_what_a_folder_asks_for_gives_the_words_of_transformers(folder: Path, se
         assert found[0].tokens == expected[: next((n for n, x in enumerate(expected) if x in ends), len(expected))]
 
 
+def test_a_contrastive_search_tries_no_more_than_fit(folder: Path) -> None:
+    asking(folder, penalty_alpha=0.5, num_beams=None, top_k=5000)
+    with pytest.raises(ConfigError, match="top_k is 5000, but must be a whole number of at least 0 and at most 1000"):
+        translate("天", model=folder)
+    assert decoding(load(asking(folder, penalty_alpha=None, do_sample=True))).search == Sample(1.0, 5000)
+
+
 def test_ends_count_once_and_those_beyond_the_vocabulary_do_not(wild: Path) -> None:
     rules = {"min_new_tokens": 3, "exponential_decay_length_penalty": [4, 1.3], "max_new_tokens": 12, "num_beams": 3}
     rows = ["我我我我天天天天", "山水火木。", "好"]

@@ -108,6 +108,8 @@ def search(
         asked = [line for line in lines(input_file) if line.strip()]
         if not asked:
             raise ArgumentError(f"{input_file} holds no text to search for.")
+    if sheet is not None and pictures:  # before they are read, for hours; of an index alone, nobody knows yet
+        check(sheet, len(image or asked) * min(top, len(pictures)))
     find = Searcher(load(model, device=device, precision=precision))
     names = list(map(str, image or asked))
     vectors = find.space.images(list(image)) if image else find.texts(asked).vectors

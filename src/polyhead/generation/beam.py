@@ -18,7 +18,17 @@ import torch
 from torch import Tensor
 
 from polyhead.errors import ArgumentError
-from polyhead.generation.search import Call, Choice, Hypothesis, State, as_list, nothing_to_choose, true_places, widest
+from polyhead.generation.search import (
+    WIDEST,
+    Call,
+    Choice,
+    Hypothesis,
+    State,
+    as_list,
+    nothing_to_choose,
+    true_places,
+    widest,
+)
 
 GROUP = 128  # scores whose maximum is looked at first
 
@@ -40,8 +50,8 @@ class Beam:
     early_stopping: bool | Literal["never"] = False
 
     def __post_init__(self) -> None:
-        if self.width < 1:
-            raise ArgumentError(f"width is {self.width}, but must be at least 1.")
+        if not 1 <= self.width <= WIDEST:
+            raise ArgumentError(f"width is {self.width}, but must be from 1 to {WIDEST}.")
         if not 1 <= self.n_best <= self.width:
             raise ArgumentError(f"n_best is {self.n_best}, but must be from 1 to the beam's width, {self.width}.")
         if not math.isfinite(self.length_penalty):

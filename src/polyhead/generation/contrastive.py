@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from polyhead.errors import ArgumentError
-from polyhead.generation.search import Call, Choice, Hypothesis, State, as_list, nothing_to_choose, true_places
+from polyhead.generation.search import WIDEST, Call, Choice, Hypothesis, State, as_list, nothing_to_choose, true_places
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Contrastive:
     def __post_init__(self) -> None:
         if not 0 <= self.alpha <= 1:
             raise ArgumentError(f"alpha is {self.alpha}, but must be from 0 to 1; 0 takes the likeliest token.")
-        if self.top_k < 1:
-            raise ArgumentError(f"top_k is {self.top_k}, but must be at least 1.")
+        if not 1 <= self.top_k <= WIDEST:
+            raise ArgumentError(f"top_k is {self.top_k}, but must be from 1 to {WIDEST}, for all of them are tried.")
 
     def begin(self, call: Call) -> State:
         return ContrastiveState(self, call)

@@ -20,6 +20,8 @@ from polyhead.errors import ArgumentError
 from polyhead.generation import cuts
 from polyhead.generation.stop import StopRule
 
+WIDEST = 1000  # rows of one source; a beam of more asks for memory and finds nothing
+
 
 @dataclass(frozen=True)
 class Hypothesis:

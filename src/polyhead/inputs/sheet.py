@@ -23,6 +23,7 @@ SIDE = 200  # pixels of the longest side of an image on the sheet
 GAP = 12  # pixels between two
 LINE = 16  # pixels of a line of words
 MOST_COLUMNS = 5
+MOST = 2000  # images of one sheet, of which a picture takes some 300 MB of memory
 ENDINGS = (".png", ".html")
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -47,16 +48,18 @@ class Row:
     lines: Sequence[str]
 
 
-def check(path: Path) -> None:
-    """Refuse a name whose ending is none of a sheet's."""
+def check(path: Path, images: int = 0) -> None:
+    """Refuse a name whose ending is none of a sheet's, and more images than one holds."""
     if path.suffix.lower() not in ENDINGS:
         raise ArgumentError(f"A sheet is a file that ends in {' or '.join(ENDINGS)}; found {path.name}")
+    if images > MOST:
+        raise ArgumentError(f"A sheet holds at most {MOST:,} images, but would get {images:,}; show fewer of each.")
 
 
 def save_sheet(path: Path, rows: Sequence[Row]) -> None:
     """Write a sheet, as its ending says, whole or not at all. Raises DataError for an image that cannot be read, and
     WriteError."""
-    check(path)
+    check(path, sum(len(row.images) for row in rows))
     if path.suffix.lower() == ".html":
         write_text(path, page(rows))
     else:

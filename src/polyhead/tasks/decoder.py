@@ -14,6 +14,7 @@ from polyhead.core import Run
 from polyhead.errors import ArgumentError, DataError
 from polyhead.generation import (
     Beam,
+    Contrastive,
     EndToken,
     Greedy,
     Guided,
@@ -47,6 +48,7 @@ from polyhead.tasks.load import Loaded, able
 
 BATCH_TOKENS = 2048  # of prompts, padding included, in one batch
 ROWS = 32  # prompts in one batch
+MOST_ROWS = 128  # of their answers, of which a search may keep many for each prompt
 NEW = 128  # most new tokens unless somebody says how many
 
 
@@ -198,10 +200,11 @@ class Decoder:
         by itself where somebody proposes."""
         if self.proposer is not None:
             return [[i] for i in range(len(lengths))]
+        most = max(1, min(ROWS, MOST_ROWS // rows_each(self.search)))
         if not self.rules.look:
-            return sorted_batches(lengths, budget=BATCH_TOKENS, rows=ROWS)
+            return sorted_batches(lengths, budget=BATCH_TOKENS, rows=most)
         alike = [[i for i, length in enumerate(lengths) if length == n] for n in sorted(set(lengths))]
-        return [some[start : start + ROWS] for some in alike for start in range(0, len(some), ROWS)]
+        return [some[start : start + most] for some in alike for start in range(0, len(some), most)]
 
     def ended(self, answer: Hypothesis, limit: int) -> bool:
         """Whether an answer of at most so many tokens ended by itself; not where the folder's end was put there."""
@@ -214,6 +217,13 @@ class Decoder:
         text = self.tokenizer.decode(tokens)
         text, string = before(text, self.stop)
         return Written(tokens, text, finished, string, score, drafted)
+
+
+def rows_each(search: Search) -> int:
+    """How many rows of one prompt a search keeps at once."""
+    if isinstance(search, Contrastive):
+        return search.top_k
+    return search.n_best if isinstance(search, Sample) else search.width if isinstance(search, Beam) else 1
 
 
 def before(text: str, strings: Sequence[str]) -> tuple[str, str | None]:

@@ -9,8 +9,8 @@ from typing import Any
 
 from polyhead.errors import ArgumentError
 from polyhead.generation import Beam, DiverseBeam, Greedy, Sample, SampledBeam, Search
+from polyhead.generation.search import WIDEST
 from polyhead.tasks.generation_settings import (
-    WIDEST,
     Settings,
     TokenRules,
     ends_of,

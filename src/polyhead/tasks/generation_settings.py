@@ -33,10 +33,9 @@ from polyhead.generation import (
     SourceNoRepeatNgram,
     SourceReward,
 )
+from polyhead.generation.search import WIDEST
 from polyhead.inputs.tokenizer import Tokenizer
 from polyhead.tasks.load import Loaded
-
-WIDEST = 1000  # rows of one source; a beam of more asks for memory and finds nothing
 
 
 class Settings:
@@ -88,7 +87,7 @@ def search_of(read: Settings, words: float, usual_width: int) -> tuple[Search, B
     )  # fmt: skip
     penalty = read.number("diversity_penalty", 0.0, "a number of at least 0", lambda x: x >= 0)
     forced = read.get("force_words_ids", [], "a list of lists of token ids", lambda rows: are_forced(rows, words))
-    top_k = read.whole("top_k", 50, 0)
+    top_k = read.whole("top_k", 50, 0, WIDEST if alpha and not drawn else math.inf)
     beam = Beam(width, length_penalty=power, early_stopping=early)
     if forced:
         whole = [[phrase] if is_whole(phrase[0]) else phrase for phrase in forced]
