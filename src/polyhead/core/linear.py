@@ -31,6 +31,15 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return F.linear(x, weight, bias)
 
 
+def made_of(weight: Tensor, bias: Tensor | None) -> Linear:
+    """The layer of these numbers, as they are, for inference only."""
+    made = Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
+    made.weight = nn.Parameter(weight, requires_grad=False)
+    if bias is not None:
+        made.bias = nn.Parameter(bias, requires_grad=False)
+    return made
+
+
 def able(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
     """Whether oneDNN may take it: float32 on a CPU, as it is, and nobody traces, maps, casts or differentiates forward.
 

@@ -52,10 +52,11 @@ class SampledBeamState(BeamState):
         return value.gather(1, place), row, token
 
     def luck(self, added: int, K: int) -> Tensor:
-        """Gumbel noise for the token after so many were added, [B, R, K]: the first for the best row, and so on."""
+        """Gumbel noise for the token after so many were added, [B, R, K]: the first for the best row, and so on; that
+        of a token among the K does not change with K."""
         numbers = [self.call.numbers[int(source)] for source in self.sources]
-        size = self.total.shape[1], K
-        noise = [np.random.default_rng([self.draw.seed, number, added]).gumbel(size=size) for number in numbers]
+        size = K, self.total.shape[1]
+        noise = [np.random.default_rng([self.draw.seed, number, added]).gumbel(size=size).T for number in numbers]
         rank = self.total.sort(descending=True, stable=True).indices.sort().indices  # [B, R]
         return (
             torch.tensor(np.array(noise))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -17,6 +20,15 @@ class Words(Linear):
         if tied is not None:
             self.weight = tied.weight
 
+    @property
+    def offsets(self) -> Tensor | None:
+        """b [V]."""
+        return self.bias
+
+    def some(self, ids: Tensor, product: Callable[[Tensor, Tensor | None], nn.Module]) -> nn.Module:
+        """The scores of these words alone, LongTensor [C]: a product made of their rows, [..., D] -> [..., C]."""
+        return product(self.weight[ids], None if self.offsets is None else self.offsets[ids])
+
 
 class FixedBiasWords(Words):
     """The same with a buffer [1, V] in the place of b, which some files carry; training leaves it alone."""
@@ -26,6 +38,10 @@ class FixedBiasWords(Words):
     def __init__(self, width: int, n_words: int, *, tied: nn.Embedding | None = None):
         super().__init__(width, n_words, tied=tied)
         self.register_buffer("fixed_bias", torch.zeros(1, n_words))
+
+    @property
+    def offsets(self) -> Tensor:
+        return self.fixed_bias[0]
 
     def forward(self, x: Tensor) -> Tensor:
         return linear(x, self.weight, self.fixed_bias[0])
@@ -38,6 +54,12 @@ class ScaledWords(nn.Module):
         super().__init__()
         self.words = Words(tokens.embedding_dim, tokens.num_embeddings, tied=tokens if tied else None)
         self.scale = tokens.embedding_dim**-0.5 if scaled else 1.0
+
+    def some(self, ids: Tensor, product: Callable[[Tensor, Tensor | None], nn.Module]) -> nn.Module:
+        """The scores of these words alone, as of `Words`."""
+        twin = copy.copy(self)
+        twin._modules = {"words": self.words.some(ids, product)}
+        return twin
 
     def forward(self, x: Tensor) -> Tensor:
         return self.words(x * self.scale)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeGuard
 
 from polyhead.errors import ConfigError
@@ -33,6 +33,7 @@ from polyhead.generation import (
     SourceNoRepeatNgram,
     SourceReward,
 )
+from polyhead.generation.candidates import Candidates
 from polyhead.generation.search import WIDEST
 from polyhead.inputs.tokenizer import Tokenizer
 from polyhead.tasks.load import Loaded
@@ -165,6 +166,26 @@ class TokenRules:
         several = any(len(ids) > 1 for ids in (*self.bad, *(ids for ids, _ in self.biases)))
         return (
             self.penalty != 1 or bool(self.repeat or self.min_length or self.last) or self.first is not None or several
+        )
+
+    @property
+    def wanted(self) -> tuple[int, ...]:
+        """Tokens that must be there to be said: ends, what is forced, and what is to gain."""
+        forced = () if self.first is None else (self.first,)
+        return (*self.ends, *forced, *self.last, *(token for ids, gain in self.biases if gain > 0 for token in ids))
+
+    def among(self, candidates: Candidates) -> TokenRules:
+        """The same in the candidates' numbers; what is asked of others falls away."""
+        biases = ((candidates.run(ids), gain) for ids, gain in self.biases)
+        return replace(
+            self,
+            ends=candidates.those(self.ends),
+            biases=tuple((run, gain) for run, gain in biases if run),
+            bad=tuple(run for ids in self.bad if (run := candidates.run(ids))),
+            first=None if self.first is None else candidates.those([self.first])[0],
+            last=candidates.those(self.last),
+            never=candidates.those(self.never),
+            never_first=candidates.those(self.never_first),
         )
 
     def rules(self, start: int, *, limit: int, source: Source | None = None) -> list[LogitRule]:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from polyhead.core.init import Unfilled
+from polyhead.core.linear import made_of
 from polyhead.core.packed import Int8Linear, PackedLinear, Product, packed
 from polyhead.errors import ArgumentError, CheckpointError, ConfigError, did_you_mean
 from polyhead.families import Family, family, family_of
@@ -86,6 +87,12 @@ class Loaded:
             held = [x.untyped_storage() for x in self.tensors]  # so that no other tensor comes to lie where they do
             self.__dict__["twin"] = now, twin, held
         return twin
+
+    def head_of(self, ids: Tensor) -> nn.Module:
+        """The packed model's head of some words alone, LongTensor [C]: vectors [..., D] -> scores [..., C], which round
+        as those of all words do from two words on."""
+        product = made_of if self.packed is self.model else PRECISIONS[self.precision][1]
+        return cast(Any, self.model).head.some(ids, product)
 
     def __getstate__(self) -> dict[str, Any]:
         """All but what is laid out, which a copy lays out for itself."""
