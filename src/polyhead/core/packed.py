@@ -40,10 +40,16 @@ class PackedLinear(nn.Module):
         self.deep = weight.shape[1] > DEPTH
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.deep and x.numel() == x.shape[-1]:  # a row alone would be added up in another order
-            rows = x.reshape(1, -1).repeat(2, 1)
-            return self.product(rows)[:1].reshape(*x.shape[:-1], -1)
-        return self.product(x)
+        if x.requires_grad and torch.is_grad_enabled():
+            return cast(Any, Answered).apply(x, self)
+        try:
+            if self.deep and x.numel() == x.shape[-1]:  # a row alone would be added up in another order
+                rows = x.reshape(1, -1).repeat(2, 1)
+                return self.product(rows)[:1].reshape(*x.shape[:-1], -1)
+            return self.product(x)
+        except RuntimeError:
+            check_type(x, self.weight.dtype)
+            raise
 
     def product(self, x: Tensor) -> Tensor:
         return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, self.after, [], "")
@@ -69,11 +75,38 @@ class Int8Linear(nn.Module):
         self.bias = None if bias is None else bias.detach().float()
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.requires_grad and torch.is_grad_enabled():
+            return cast(Any, Answered).apply(x, self)
+        check_type(x, torch.float32)
         top = x.abs().amax(-1, keepdim=True).clamp_min_(TINY)  # [..., 1]
         product = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32
         x = product(x / top, 1 / self.steps, self.steps + 1, self.weight)  # from 1 to 127, or to 255
-        x = x.mul_(top) if self.bias is None else torch.addcmul(self.bias, x, top)
-        return x.relu_() if self.after == "relu" else x
+        return x.mul_(top) if self.bias is None else torch.addcmul(self.bias, x, top)
+
+
+class Answered(torch.autograd.Function):
+    """What a packed product makes of an x that wants gradients: a clear end of them, where oneDNN would end in
+    silence."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, product: nn.Module) -> Tensor:
+        return product(x)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        raise ArgumentError(
+            "A packed model answers and has no gradients; take them of the model itself: loaded.model, not"
+            " loaded.packed."
+        )
+
+
+def check_type(x: Tensor, dtype: torch.dtype) -> None:
+    if x.dtype != dtype:
+        given, wanted = (str(each).removeprefix("torch.") for each in (x.dtype, dtype))
+        raise ArgumentError(
+            f"A packed model of {wanted} was given {given} in between, as under autocast; leave autocast and load the"
+            " model in another precision, or take the model itself: loaded.model, not loaded.packed."
+        )
 
 
 def steps() -> int:
