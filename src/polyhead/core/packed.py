@@ -81,7 +81,8 @@ class Int8Linear(nn.Module):
         top = x.abs().amax(-1, keepdim=True).clamp_min_(TINY)  # [..., 1]
         product = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32
         x = product(x / top, 1 / self.steps, self.steps + 1, self.weight)  # from 1 to 127, or to 255
-        return x.mul_(top) if self.bias is None else torch.addcmul(self.bias, x, top)
+        x = x.mul_(top) if self.bias is None else torch.addcmul(self.bias, x, top)
+        return x.relu_() if self.after == "relu" else x
 
 
 class Answered(torch.autograd.Function):
