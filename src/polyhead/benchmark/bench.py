@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -14,7 +15,7 @@ from typing import Any
 from polyhead.benchmark import machine
 from polyhead.benchmark.job import Job
 from polyhead.benchmark.processes import Engine, interleaved
-from polyhead.benchmark.result import Comparison, Line, Measured, agreement
+from polyhead.benchmark.result import Comparison, Line, Measured, Parts, agreement
 from polyhead.errors import ArgumentError, CheckpointError, PolyheadError, did_you_mean
 
 LEAST = 0.25  # seconds that a measurement takes at least; what is shorter is done again and again
@@ -25,6 +26,7 @@ ENGINES = {  # by their names: the file in engines/, and the precisions that are
     "onnxruntime": ("by_onnxruntime", ("fp32",)),
 }
 GET = {name: f"pip install {name}" for name in ENGINES} | {"onnxruntime": "pip install onnxruntime 'polyhead[onnx]'"}
+TORCH = ("polyhead", "transformers")  # whom PyTorch's profiler sees
 PACKAGES = ("polyhead", "torch", "transformers", "ctranslate2", "onnxruntime")
 
 
@@ -36,6 +38,7 @@ class Settings:
     threads: int
     rounds: int
     quick: bool
+    profile: bool
     scratch: str
     tell: Callable[[str], None]
 
@@ -68,6 +71,7 @@ def bench(
     threads: int | None = None,
     rounds: int = 5,
     quick: bool = False,
+    profile: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> Measured:
     """How fast this machine's engines do a model's work: polyhead beside the peers that are installed.
@@ -77,7 +81,8 @@ def bench(
     greedy; unless given, the folder's. sizes: an encoder and a decoder of usual sizes with random weights too. engines:
     some of "polyhead", "transformers", "ctranslate2" and "onnxruntime"; all unless given. threads: of each engine, as
     many as there are CPUs unless given. rounds: how often each is measured, after a round that warms up. quick: a smoke
-    run. progress: hears what is being done.
+    run. profile: tell of polyhead and of transformers, from one more round of each, how much of their time goes into
+    matrix products, into attention and into the rest (`Line.parts`). progress: hears what is being done.
 
     All are given the same weights and the same rows, already tokenised, run on the CPU, and take turns. Peers are
     imported in their own processes only; nothing is fetched, and nothing is left on the disk. Raises ArgumentError, and
@@ -97,7 +102,7 @@ def bench(
     tell = progress or (lambda line: None)
     missing: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="polyhead-bench-") as scratch:
-        how = Settings(chosen, many, 1 if quick else rounds, quick, scratch, tell)
+        how = Settings(chosen, many, 1 if quick else rounds, quick, profile, scratch, tell)
         jobs = planned(how, str(model), None if data is None else str(data), beam, sizes)
         found = tuple(compared(job, how, missing) for job in jobs)
     return Measured(
@@ -155,21 +160,38 @@ def compared(job: Job, how: Settings, missing: dict[str, str]) -> Comparison:
             for (name, precision), process in ready.items()
         }
         answers = interleaved(asks, rounds=how.rounds, say=shown, tell=how.tell)
+        parts = apart(ready, answers, shown, how.tell) if how.profile else {}
     first = next((key for key in ready if key[0] == "transformers"), next(iter(ready)))
     base = answers[" ".join(first)][-1]["rows"]
     lines = [
-        line_of(job, name, precision, answers.get(f"{name} {precision}"), base, refused.get((name, precision), ""))
+        line_of(job, name, precision, answers.get(f"{name} {precision}"), base, refused.get((name, precision), ""),
+                parts.get(f"{name} {precision}"))
         for name in how.engines if name not in missing for precision in ENGINES[name][1]
     ]  # fmt: skip
     rows = len(job.rows) or sum(map(len, job.batches))
     return Comparison(job.model, job.kind, job.unit, rows, job.beams, job.new, tuple(lines))
 
 
-def line_of(job: Job, name: str, precision: str, answers: list[Any] | None, base: list[Any], why: str) -> Line:
+def apart(
+    ready: dict[tuple[str, str], Process], answers: dict[str, list[Any]], shown: str, tell: Callable[[str], None]
+) -> dict[str, Parts]:
+    """Where the time of the median round goes in each engine that PyTorch runs."""
+    found: dict[str, Parts] = {}
+    for (engine, precision), process in ready.items():
+        if engine in TORCH:
+            name = f"{engine} {precision}"
+            tell(f"{shown}: where the time goes in {name}")
+            found[name] = Parts.of(statistics.median(each["seconds"] for each in answers[name]), **process.ask("parts"))
+    return found
+
+
+def line_of(
+    job: Job, name: str, precision: str, answers: list[Any] | None, base: list[Any], why: str, parts: Parts | None
+) -> Line:
     if answers is None:
         return Line(name, precision, why=why)
     agrees = agreement(answers[-1]["rows"], base, written=job.writes)
-    return Line(name, precision, tuple(map(job.speed, answers)), agrees)
+    return Line(name, precision, tuple(map(job.speed, answers)), agrees, parts=parts)
 
 
 def how_to_get(name: str, lacks: str, why: str) -> str:

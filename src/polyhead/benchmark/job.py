@@ -74,9 +74,7 @@ class Bench:
         """The answers in the rows' order, and the mean seconds of as many times as take `least` seconds together."""
         start, times = time.perf_counter(), 0
         while True:
-            found = [
-                (i, answer) for batch in self.job.batches for i, answer in zip(batch, self.work(batch), strict=True)
-            ]
+            found = self.once()
             times += 1
             if (seconds := time.perf_counter() - start) >= least:
                 return {
@@ -84,8 +82,17 @@ class Bench:
                     "rows": [answer for _, answer in sorted(found, key=lambda one: one[0])],
                 }
 
+    def once(self) -> list[tuple[int, Any]]:
+        return [(i, answer) for batch in self.job.batches for i, answer in zip(batch, self.work(batch), strict=True)]
+
+    def parts(self) -> dict[str, float]:
+        """The seconds in products and in attention, where PyTorch does the work."""
+        from polyhead.benchmark.parts import looked_at
+
+        return looked_at(self.once)
+
 
 def verbs(load: Callable[..., Callable[[Sequence[int]], Sequence[Any]]]) -> dict[str, Callable[..., Any]]:
     """What an engine serves. load(job, precision=, threads=, scratch=) gives what answers the rows of a batch."""
     bench = Bench(load)
-    return {"open": bench.open, "run": bench.run}
+    return {"open": bench.open, "run": bench.run, "parts": bench.parts}

@@ -44,6 +44,7 @@ class Engine:
                 "HF_HUB_OFFLINE": "1",
                 "HF_HUB_DISABLE_PROGRESS_BARS": "1",
                 "TRANSFORMERS_VERBOSITY": "error",
+                "KINETO_LOG_LEVEL": "99",  # of PyTorch's profiler, which says when it begins and ends
                 **environment,
             },
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, bufsize=1, encoding="utf-8",

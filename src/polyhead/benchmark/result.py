@@ -16,7 +16,29 @@ from polyhead.benchmark.speeds import ratios
 
 Work = Literal["translate", "complete", "embed", "classify", "look", "hear"]
 COLUMNS = ("model", "work", "unit", "engine", "precision", "median", "low", "high", "ratio", "ratio_low", "ratio_high",
-           "agrees", "why")  # fmt: skip
+           "agrees", "why", "products", "attention", "rest")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Where the seconds of a piece of work go."""
+
+    products: float
+    attention: float
+    rest: float
+
+    @classmethod
+    def of(cls, whole: float, products: float, attention: float) -> Parts:
+        """The parts of so many seconds. Where the profiler saw more than there were, on a machine that others use,
+        both are cut alike."""
+        cut = min(1.0, whole / max(products + attention, 1e-12))
+        products, attention = cut * products, cut * attention
+        return cls(products, attention, max(0.0, whole - products - attention))
+
+    @property
+    def shares(self) -> tuple[float, float, float]:
+        whole = self.products + self.attention + self.rest
+        return self.products / whole, self.attention / whole, self.rest / whole
 
 
 @dataclass(frozen=True)
@@ -25,7 +47,7 @@ class Line:
 
     speeds: one a round, in the comparison's unit a second; none where it did not run, and `why` says why. agrees: with
     the answers of the base: the share of rows that are equal where tokens are written, else the smallest cosine between
-    two vectors.
+    two vectors. parts: where the time of the median round goes, if that was asked for and the engine is PyTorch's.
     """
 
     engine: str
@@ -33,6 +55,7 @@ class Line:
     speeds: tuple[float, ...] = ()
     agrees: float | None = None
     why: str = ""
+    parts: Parts | None = None
 
     @property
     def name(self) -> str:
@@ -104,8 +127,9 @@ class Measured:
                 figures: list[float | None] = [None] * 6
                 if line.speeds:
                     figures = [line.median, min(line.speeds), max(line.speeds), *each.ratios(line)]
+                shares = line.parts.shares if line.parts else [None] * 3
                 found.append((each.model, each.work, each.unit, line.engine, line.precision, *figures, line.agrees,
-                              line.why))  # fmt: skip
+                              line.why, *shares))  # fmt: skip
         return found
 
     @property

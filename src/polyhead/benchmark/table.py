@@ -38,6 +38,31 @@ def table(
                 continue
             bar = drawn(each.ratios(line)[0] / most * room, room, blocks=blocks)
             laid(text, some, widths, Text(bar, OURS if line.engine == "polyhead" else PEERS))
+        if any(line.parts for line in each.lines):
+            text.append("\n")
+            text.append_text(parted(each, widths[0], room, language, blocks=blocks))
+    return text
+
+
+def parted(of: Comparison, width: int, room: int, language: Language, *, blocks: bool) -> Text:
+    """Where the time goes in engines that tell: three shares of each, and one bar that is cut into them."""
+    names = ("products", "attention", "rest")
+    widths = [width, *(max(4, cell_len(said(name, language))) for name in names)]
+    text = Text()
+    laid(
+        text,
+        [said("parts", language), *(said(name, language) for name in names), ""],
+        [*widths, 0],
+        Text(),
+        "bright_black",
+    )
+    for line in of.lines:
+        if line.parts:
+            ends = [round(room * sum(line.parts.shares[:n])) for n in range(4)]
+            signs = "█▓░" if blocks else "#=."
+            bar = "".join(sign * (end - start) for sign, start, end in zip(signs, ends[:-1], ends[1:], strict=True))
+            cells = [line.name, *(f"{share:.0%}" for share in line.parts.shares), ""]
+            laid(text, cells, [*widths, 0], Text(bar, OURS if line.engine == "polyhead" else PEERS))
     return text
 
 

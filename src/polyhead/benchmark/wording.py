@@ -26,6 +26,17 @@ SAID: dict[str, tuple[str, str]] = {
     "ratio": ("ratio", "倍数"),
     "same": ("same", "相同"),
     "cosine": ("cosine", "余弦"),
+    "parts": ("of its time", "时间分布"),
+    "products": ("products", "矩阵乘"),
+    "attention": ("attention", "注意力"),
+    "rest": ("the rest", "其余"),
+    "parts long": (
+        "products, attention, the rest: where the time goes in what PyTorch runs: matrix products and convolutions;"
+        " scores, softmax and weighted sum; and norms, activations, caches, rounding, the search and Python. The first"
+        " two are seen by PyTorch's profiler in one more round.",
+        "矩阵乘、注意力、其余：PyTorch 运行的引擎把时间花在哪里：矩阵乘和卷积；分数、softmax 和加权和；归一化、激活、"
+        "缓存、舍入、搜索和 Python。前两项由 PyTorch 的性能分析器在另一轮里看到。",
+    ),
     "title": ("How many times as fast as {base}", "速度是 {base} 的几倍"),
     "ratios": (
         "ratio: how many times as fast as {base}, the median of the rounds' own ratios. spread: from the slowest to the"
@@ -70,6 +81,8 @@ def notes(found: Measured, language: Language) -> list[str]:
     base = found.comparisons[0].base.name
     rounds = said("rounds", language, found.rounds) if found.rounds > 1 else said("round", language)
     kinds = dict.fromkeys("same long" if writes(each) else "cosine long" for each in found.comparisons)
+    if any(line.parts for each in found.comparisons for line in each.lines):
+        kinds["parts long"] = None
     gap = "" if language == "zh" else " "
     meaning = gap.join(
         [said("ratios", language, base=base, rounds=rounds), *(said(k, language, base=base) for k in kinds)]

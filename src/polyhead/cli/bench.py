@@ -49,6 +49,9 @@ def bench(
     quick: Annotated[
         bool, typer.Option("--quick", help="A smoke run: little work, figures that mean nothing.")
     ] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Tell where the time goes: products, attention, the rest.")
+    ] = False,
     plot: Annotated[
         Path | None, typer.Option("--plot", metavar="FILE", help="Draw the ratios as bars besides: .png, .svg, .tsv.")
     ] = None,
@@ -67,6 +70,7 @@ def bench(
         polyhead bench zh-en
         polyhead bench runs/mine --data sentences.txt --beam 1
         polyhead bench --sizes --plot speeds.png
+        polyhead bench my-model --profile --engine polyhead --engine transformers
         polyhead bench my-encoder --engine polyhead --threads 1 --json
     """
     if json and tsv:
@@ -81,7 +85,7 @@ def bench(
     with telling() as tell:
         found = run(
             model, data=data, beam=beam, sizes=sizes, engines=engine, threads=threads, rounds=rounds, quick=quick,
-            progress=tell,
+            profile=profile, progress=tell,
         )  # fmt: skip
     told = lang or spoken("")
     if json or tsv:
