@@ -10,24 +10,28 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 from unicodedata import east_asian_width
 
 from polyhead.benchmark import machine, processes
 from polyhead.benchmark.machine import QUIET, Neighbours, hardware
-from polyhead.benchmark.processes import serve
+from polyhead.benchmark.processes import serve as answer
+from polyhead.benchmark.result import Parts
 from polyhead.benchmark.speeds import percentile, ratio, spread
 
 __all__ = [
-    "HERE", "Engine", "Neighbours", "Report", "Table", "hardware", "interleaved", "needs", "parsed", "parser_of",
-    "percentile", "progress", "ratio", "serve", "serve_translator", "spread", "stop", "versions",
+    "APART", "HERE", "PARTS", "Engine", "Neighbours", "Report", "Table", "apart", "hardware", "interleaved", "needs",
+    "parsed", "parser_of", "percentile", "progress", "ratio", "serve", "serve_translator", "shares", "spread", "stop",
+    "told", "versions",
 ]  # fmt: skip
 
 HERE = Path(__file__).resolve().parent
@@ -49,6 +53,17 @@ class Engine(processes.Engine):
         stop(f"{why}; what it said is above (the peers need the extra `bench`)")
 
 
+def serve(verbs: Mapping[str, Callable[..., Any]]) -> None:
+    """Serve an engine; one that PyTorch runs can also be asked for the `parts` of what it does at a verb."""
+
+    def parts(of: str, **how: Any) -> dict[str, float]:
+        from polyhead.benchmark.parts import looked_at
+
+        return looked_at(partial(verbs[of], **how))
+
+    answer({**verbs, "parts": parts})
+
+
 def serve_translator(load: Callable[..., Any], translate: Callable[..., list[list[int]]]) -> None:
     """Serve an engine that turns rows of source ids into rows of target ids: all of them, or one at a time."""
 
@@ -68,6 +83,47 @@ def interleaved(
 ) -> dict[str, list[T]]:
     """A B C A B C ...: the answers of each, one a round; a first round, not kept, warms up."""
     return processes.interleaved(engines, rounds=rounds, say=say, warm=warm, tell=progress)
+
+
+# --- where the time goes ---------------------------------------------------------------------------------------------
+
+PARTS = ("products", "attention", "the rest")  # columns of a table
+APART = (
+    "Products, attention, the rest: where the time of a measurement goes, in engines that PyTorch runs. Products are "
+    "those of matrices and convolutions, with their gradients; attention is scores, softmax and weighted sum; the rest "
+    "is norms, activations, caches, rounding to 8 bits, the search and Python. The first two are as PyTorch's profiler "
+    "sees them in one more round, whose whole is not used, for the profiler takes time itself; the rest is what they "
+    "leave of the median of all rounds."
+)
+
+
+def apart(
+    asks: Mapping[str, Callable[[], Any]], answers: Mapping[str, Sequence[Any]], *, say: str = ""
+) -> dict[str, Parts]:
+    """The parts of what each engine that PyTorch runs does in the median of its rounds; an ask is a partial of its.
+
+    Workers are processes of their own, of which the profiler sees one; nothing is told of them.
+    """
+    found: dict[str, Parts] = {}
+    for name, ask in asks.items():
+        if name.startswith(("polyhead", "transformers", "torch")) and not name.endswith("workers"):
+            progress(f"{say}: where the time goes in {name}")
+            assert isinstance(ask, partial)
+            seen = ask.func("parts", of=ask.args[0], **ask.keywords)
+            found[name] = Parts.of(statistics.median(each["seconds"] for each in answers[name]), **seen)
+    return found
+
+
+def shares(parts: Mapping[str, Parts], name: str) -> list[str]:
+    """The cells of a row under `PARTS`: a dash for an engine that does not tell, nothing for a bound."""
+    if name not in parts:
+        return [""] * 3 if name.startswith(("bound", "floor")) else ["–"] * 3
+    return [f"{share:.0%}" for share in parts[name].shares]
+
+
+def told(parts: Mapping[str, Parts]) -> dict[str, Any]:
+    """The seconds, for the JSON of a report."""
+    return {name: asdict(each) for name, each in parts.items()}
 
 
 # --- the machine -----------------------------------------------------------------------------------------------------

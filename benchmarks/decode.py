@@ -9,8 +9,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from common import Engine, Report, Table, interleaved, parsed, parser_of, ratio, spread
+from common import (
+    APART,
+    PARTS,
+    Engine,
+    Report,
+    Table,
+    apart,
+    interleaved,
+    parsed,
+    parser_of,
+    ratio,
+    shares,
+    spread,
+    told,
+)
 from workloads import made_up
+
+from polyhead.benchmark.result import Parts
 
 EXAMPLES = """\
   python benchmarks/decode.py                       one prompt, then 16 at once; ten minutes on two cores
@@ -35,6 +51,7 @@ NOTES = (
     "the highest as a share of it. The ratio is to transformers, the median of the rounds' own ratios.",
     "The bound is that of one prompt: every matrix in float32 is read once for each token, at the speed at which this "
     "machine's memory is read in the same run.",
+    APART,
 )
 
 
@@ -72,14 +89,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if count == 1:
             asks["bound"] = partial(reader.ask, "read", times=3)
         answers = interleaved(asks, rounds=options.rounds, say=f"{count} prompts")
-        report.tables.append(table(options, count, answers))
-        report.raw[report.tables[-1].title] = {k: [each["seconds"] for each in v] for k, v in answers.items()}
+        parts = apart(asks, answers, say=f"{count} prompts")
+        report.tables.append(table(options, count, answers, parts))
+        seconds = {name: [each["seconds"] for each in found] for name, found in answers.items()}
+        report.raw[report.tables[-1].title] = {"seconds": seconds, "parts": told(parts)}
     for engine in (*running.values(), reader):
         engine.close()
     report.finish(*NOTES)
 
 
-def table(options: Any, count: int, answers: dict[str, list[Any]]) -> Table:
+def table(options: Any, count: int, answers: dict[str, list[Any]], parts: dict[str, Parts]) -> Table:
     base = "transformers" if "transformers" in answers else next(iter(answers))
     work = {"bound": 1}
     speeds = {
@@ -93,11 +112,10 @@ def table(options: Any, count: int, answers: dict[str, list[Any]]) -> Table:
         assert rows is None or {len(row) for row in rows} == {options.new}, f"{name} did not do the same work"
         differ = "" if rows is None else str(sum(a != b for a, b in zip(rows, wanted, strict=True)))
         share = ratio(speed, speeds["bound"]) if "bound" in speeds else ""
-        lines.append(
-            [name, f"{statistics.median(speed):,.1f}", spread(speed), ratio(speed, speeds[base]), share, differ]
-        )
+        figures = [f"{statistics.median(speed):,.1f}", spread(speed), ratio(speed, speeds[base]), share, differ]
+        lines.append([name, *figures, *shares(parts, name)])
     title = f"{count} prompt{'s' * (count > 1)} of {options.prompt} tokens, {options.new} tokens out, greedy"
-    return Table(title, ("engine", "tokens/s", "spread", "ratio", "of the bound", "rows that differ"), lines)
+    return Table(title, ("engine", "tokens/s", "spread", "ratio", "of the bound", "rows that differ", *PARTS), lines)
 
 
 if __name__ == "__main__":

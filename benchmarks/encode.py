@@ -10,9 +10,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from common import Engine, Report, Table, interleaved, parsed, parser_of, ratio, spread
+from common import (
+    APART,
+    PARTS,
+    Engine,
+    Report,
+    Table,
+    apart,
+    interleaved,
+    parsed,
+    parser_of,
+    ratio,
+    shares,
+    spread,
+    told,
+)
 from workloads import log_uniform, made_up
 
+from polyhead.benchmark.result import Parts
 from polyhead.generation import sorted_batches
 from polyhead.tasks.windows import BATCH_TOKENS, PACKED, batches_of
 
@@ -42,6 +57,7 @@ NOTES = (
     f" batches of {BATCH_TOKENS:,} tokens with their padding. 'file order' is transformers with 32 texts a batch as"
     " they come.",
     "The bound is the time of the matrix products alone, for the tokens without padding.",
+    APART,
 )
 
 
@@ -61,16 +77,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         maker = Engine("random_folder", threads=options.threads)
         maker.ask("write", folder=folder, kind="bert", vocab_size=words, max_position_embeddings=512, **sizes)
         maker.close()
-        answers = measured(options, folder, rows, names, sizes)
-    report.tables.append(table(rows, answers))
+        answers, parts = measured(options, folder, rows, names, sizes)
+    report.tables.append(table(rows, answers, parts))
+    report.raw["parts"] = told(parts)
     report.raw["seconds"] = {name: [each["seconds"] for each in found] for name, found in answers.items()}
     report.finish(*NOTES)
 
 
 def measured(
     options: argparse.Namespace, folder: str, rows: list[list[int]], names: Sequence[str], sizes: dict[str, int]
-) -> dict[str, list[Any]]:
-    """The answers of every engine, one a round."""
+) -> tuple[dict[str, list[Any]], dict[str, Parts]]:
+    """The answers of every engine, one a round; and where its time goes."""
     lengths = [len(row) for row in rows]
     batches = sorted_batches(lengths, budget=BATCH_TOKENS, rows=64)
     running: dict[str, Engine] = {}
@@ -93,12 +110,13 @@ def measured(
     for name, kind in {"bound: F.linear": "plain", "bound: prepacked": "packed"}.items():
         asks[name] = partial(floor.ask, "encode", rows=counts, kind=kind)
     found = interleaved(asks, rounds=options.rounds, say="encoding")
+    parts = apart(asks, found, say="encoding")
     for engine in (*running.values(), floor):
         engine.close()
-    return found
+    return found, parts
 
 
-def table(rows: Sequence[Sequence[int]], answers: dict[str, list[Any]]) -> Table:
+def table(rows: Sequence[Sequence[int]], answers: dict[str, list[Any]], parts: dict[str, Parts]) -> Table:
     tokens = sum(map(len, rows))
     speeds = {name: [tokens / each["seconds"] for each in found] for name, found in answers.items()}
     base = "transformers" if "transformers" in answers else "polyhead"
@@ -107,10 +125,11 @@ def table(rows: Sequence[Sequence[int]], answers: dict[str, list[Any]]) -> Table
     for name, speed in speeds.items():
         vectors = answers[name][-1].get("vectors")
         off = "" if vectors is None else f"{far(vectors, wanted):.0e}"
-        lines.append([name, f"{statistics.median(speed):,.0f}", spread(speed), ratio(speed, speeds[base]), off])
+        figures = [f"{statistics.median(speed):,.0f}", spread(speed), ratio(speed, speeds[base]), off]
+        lines.append([name, *figures, *shares(parts, name)])
     lengths = [len(row) for row in rows]
     title = f"{len(rows)} texts of {min(lengths)} to {max(lengths)} tokens, {tokens:,} in all"
-    return Table(title, ("engine", "tokens/s", "spread", "ratio", "off"), lines)
+    return Table(title, ("engine", "tokens/s", "spread", "ratio", "off", *PARTS), lines)
 
 
 def far(mine: Sequence[Sequence[float]], theirs: Sequence[Sequence[float]]) -> float:

@@ -11,7 +11,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import Engine, Report, Table, interleaved, parsed, parser_of, ratio, spread
+from common import (
+    APART,
+    PARTS,
+    Engine,
+    Report,
+    Table,
+    apart,
+    interleaved,
+    parsed,
+    parser_of,
+    ratio,
+    shares,
+    spread,
+    told,
+)
+
+from polyhead.benchmark.result import Parts
 
 EXAMPLES = """\
   python benchmarks/hear.py                         greedy, then with a beam of 5; ten minutes on two cores
@@ -39,6 +55,7 @@ NOTES = (
     "Seconds from the picture of the sound (80 bands, 3,000 frames of noise) to the tokens, all engines writing as"
     " many; the median of all rounds, and from the lowest to the highest as a share of it. The ratio is transformers'"
     " time to this one's, the median of the rounds' own ratios.",
+    APART,
 )
 
 
@@ -73,14 +90,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 name: partial(engine.ask, "hear", beams=beams, **how) for name, engine in running.items()
             }
             answers = interleaved(asks, rounds=options.rounds, say=f"{beams} beams")
-            report.tables.append(table(options, beams, answers))
-            report.raw[report.tables[-1].title] = {k: [each["seconds"] for each in v] for k, v in answers.items()}
+            parts = apart(asks, answers, say=f"{beams} beams")
+            report.tables.append(table(options, beams, answers, parts))
+            seconds = {name: [each["seconds"] for each in found] for name, found in answers.items()}
+            report.raw[report.tables[-1].title] = {"seconds": seconds, "parts": told(parts)}
     for engine in running.values():
         engine.close()
     report.finish(*NOTES)
 
 
-def table(options: Any, beams: int, answers: dict[str, list[Any]]) -> Table:
+def table(options: Any, beams: int, answers: dict[str, list[Any]], parts: dict[str, Parts]) -> Table:
     base = "transformers" if "transformers" in answers else next(iter(answers))
     speeds = {name: [30 / each["seconds"] for each in found] for name, found in answers.items()}
     wanted = answers[base][-1]["rows"]
@@ -91,9 +110,10 @@ def table(options: Any, beams: int, answers: dict[str, list[Any]]) -> Table:
         seconds = statistics.median(30 / each for each in speed)
         same = "yes" if rows == wanted else "no"
         times = f"{statistics.median(speed):,.1f}x"
-        lines.append([name, f"{seconds:,.2f}", times, spread(speed), ratio(speed, speeds[base]), same])
+        figures = [f"{seconds:,.2f}", times, spread(speed), ratio(speed, speeds[base]), same]
+        lines.append([name, *figures, *shares(parts, name)])
     title = f"30 seconds of sound, {options.new} tokens, {'greedy' if beams == 1 else f'a beam of {beams}'}"
-    return Table(title, ("engine", "seconds", "of real time", "spread", "ratio", "same tokens"), lines)
+    return Table(title, ("engine", "seconds", "of real time", "spread", "ratio", "same tokens", *PARTS), lines)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,11 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from common import HERE, Report, Table, parsed, parser_of, stop
+from common import HERE, PARTS, Report, Table, parsed, parser_of, stop
 
 EXAMPLES = """\
   make bench                                          all of it, about two hours on two cores
@@ -27,6 +28,7 @@ ENGINES = (  # columns of the one table, as the pages call them; "fp32" is not s
 ANSWERS = ("translate", "latency", "encode", "decode", "hear")
 DRAWN = ENGINES[:8]  # whose ratios to transformers are one picture
 COLOURS = ("#1b6ca8", "#4f9bd0", "#8cc4ea", "#8a8a8a", "#bdbdbd", "#c8641e", "#e8a06a", "#5a8f3c")
+SHADES: dict[str, str] = dict(zip(PARTS, ("#1b6ca8", "#e8a06a", "#cfcfcf"), strict=True))
 
 
 def commands(options: argparse.Namespace) -> Iterator[tuple[str, list[str]]]:
@@ -70,42 +72,97 @@ def summary(pages: Sequence[Path]) -> Table:
     )
 
 
-def drawn(pages: Sequence[Path], path: Path) -> None:
-    """How many times faster than transformers each engine is at each thing, as bars."""
+@dataclass(frozen=True)
+class Bar:
+    """A bar of one or more pieces, one after the other: their lengths and colours."""
+
+    name: str
+    pieces: Sequence[tuple[float, str]]
+    label: str
+
+    @property
+    def length(self) -> float:
+        return sum(length for length, _ in self.pieces)
+
+
+def tables(pages: Sequence[Path]) -> Iterator[tuple[str, str, list[dict[str, str]]]]:
+    """The page, the title and the rows of every table; a row's cells by the names of their columns."""
+    for page in pages:
+        for table in json.loads(page.read_text(encoding="utf-8"))["tables"]:
+            rows = [dict(zip(table["head"], row, strict=True)) for row in table["rows"]]
+            yield page.stem, f"{page.stem}: {table['title']}", rows
+
+
+def speeds(pages: Sequence[Path]) -> list[tuple[str, list[Bar]]]:
+    """How many times faster than transformers each engine is at each thing."""
+    found: list[tuple[str, list[Bar]]] = []
+    for page, title, rows in tables(pages):
+        if page in ANSWERS:
+            ratios = [(row["engine"], float(row["ratio"].removesuffix("x"))) for row in rows if row["engine"] in DRAWN]
+            found.append((title, [Bar(n, [(x, COLOURS[DRAWN.index(n)])], f"{n} {x:.2f}x") for n, x in ratios]))
+    return found
+
+
+def times(pages: Sequence[Path]) -> list[tuple[str, list[Bar]]]:
+    """The time of each engine that tells where it goes, in its parts; 1 is that of whom the page compares with."""
+    found: list[tuple[str, list[Bar]]] = []
+    for _, title, rows in tables(pages):
+        bars: list[Bar] = []
+        for row in rows:
+            if row.get(PARTS[0], "").endswith("%") and "file order" not in row["engine"]:
+                whole = 1 / max(float(row["ratio"].removesuffix("x")), 0.01)
+                shares = [float(row[part].removesuffix("%")) / 100 for part in PARTS]
+                pieces = [(whole * share, SHADES[part]) for part, share in zip(PARTS, shares, strict=True)]
+                bars.append(Bar(row["engine"], pieces, f"{row['engine']}, {' + '.join(row[part] for part in PARTS)}"))
+        if bars:
+            found.append((title, bars))
+    return found
+
+
+def drawn(
+    plots: Sequence[tuple[str, list[Bar]]], path: Path, says: str, legend: Mapping[str, str] | None = None
+) -> None:
+    """Groups of bars under their titles, in two columns."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.patches import Patch
 
-    plots: list[tuple[str, list[tuple[str, float]]]] = []
-    for page in pages:
-        for table in json.loads(page.read_text(encoding="utf-8"))["tables"] if page.stem in ANSWERS else ():
-            place = table["head"].index("ratio")
-            bars = [(row[0], float(row[place].removesuffix("x"))) for row in table["rows"] if row[0] in DRAWN]
-            plots.append((f"{page.stem}: {table['title']}", bars))
     half = -(-len(plots) // 2)
     sides = plots[:half], plots[half:]
-    lines = max(sum(len(bars) + 1.6 for _, bars in side) for side in sides)
-    most = max(ratio for _, bars in plots for _, ratio in bars)
-    figure, columns = plt.subplots(1, 2, figsize=(13, 0.22 * lines + 0.8), layout="constrained")
+    lines = max(sum(len(bars) + 2 for _, bars in side) for side in sides)
+    most = max(bar.length for _, bars in plots for bar in bars)
+    figure, columns = plt.subplots(1, 2, figsize=(13, 0.19 * lines + 0.8), layout="constrained")
     for axes, side in zip(columns, sides, strict=True):
         y = 0
         for title, bars in side:
             axes.text(0, y, title, fontsize=9, weight="bold", va="center")
-            for name, ratio in bars:
-                y += 1
-                axes.barh(y, ratio, height=0.8, color=COLOURS[DRAWN.index(name)])
-                axes.text(ratio, y, f" {name} {ratio:.2f}x", fontsize=8, va="center")
+            for bar in bars:
+                y, start = y + 1, 0.0
+                for length, colour in bar.pieces:
+                    axes.barh(y, length, left=start, height=0.8, color=colour)
+                    start += length
+                axes.text(start, y, f" {bar.label}", fontsize=8, va="center")
             y += 2
         axes.axvline(1, color="#8a8a8a", linewidth=0.8)
-        axes.set(
-            xlim=(0, 1.35 * most),
-            ylim=(1.2 * lines, -0.8),
-            yticks=[],
-            xlabel="times faster than transformers in float32",
-        )
+        axes.set(xlim=(0, (1.6 if legend else 1.35) * most), ylim=(lines - 1, -0.8), yticks=[], xlabel=says)
         axes.spines[["top", "right", "left"]].set_visible(False)
+    if legend:
+        patches = [Patch(color=colour, label=name) for name, colour in legend.items()]
+        figure.legend(handles=patches, loc="outside upper center", ncols=len(patches), frameon=False)
     figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+def pictures(pages: Sequence[Path], out: Path) -> None:
+    """speed.png and parts.png beside the page."""
+    if plots := speeds(pages):
+        drawn(plots, out.with_suffix(".png"), "times faster than transformers in float32")
+    if plots := times(pages):
+        drawn(
+            plots, out.with_name("parts.png"), "time; 1 is transformers in float32, in training the plain loop", SHADES
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -127,7 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             pages.append(page.with_suffix(".json"))
         report.tables.append(summary(pages))
         if options.out:
-            drawn(pages, options.out.with_suffix(".png"))
+            pictures(pages, options.out)
     report.finish("Figures with their ratios; what they mean stands on the page of each benchmark.")
 
 

@@ -13,7 +13,23 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from common import HERE, Engine, Report, Table, interleaved, needs, parsed, parser_of, ratio, spread
+from common import (
+    APART,
+    HERE,
+    PARTS,
+    Engine,
+    Report,
+    Table,
+    apart,
+    interleaved,
+    needs,
+    parsed,
+    parser_of,
+    ratio,
+    shares,
+    spread,
+    told,
+)
 
 EXAMPLES = """\
   python benchmarks/train.py --data ../shared/data
@@ -25,6 +41,7 @@ NOTES = (
     "highest as a share of it. The ratio is to the plain loop in fp32.",
     "The plain loop is pre-norm and computes its loss on every position, as most loops do. All use AdamW, dropout, "
     "label smoothing and clipping; bf16 is autocast, weights stay in float32.",
+    APART + " In training, the rest has the loss and AdamW too.",
 )
 ENGINES = {
     "polyhead": "train_polyhead", "torch.nn.Transformer loop": "train_torch", "transformers Trainer": "train_trainer"
@@ -55,14 +72,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         running, tokens = engines(options, Path(folder), steps)
         asks = {name: partial(engine.ask, "learn", count=steps) for name, engine in running.items()}
         answers = interleaved(asks, rounds=options.rounds, say=f"{steps} steps")
+        parts = apart(asks, answers, say=f"{steps} steps")
         for engine in running.values():
             engine.close()
     speeds = {name: [tokens / answer["seconds"] for answer in each] for name, each in answers.items()}
     base = speeds.get(BASE) or next(iter(speeds.values()))
-    rows = [[name, f"{statistics.median(s):,.0f}", spread(s), ratio(s, base)] for name, s in speeds.items()]
+    rows = [
+        [name, f"{statistics.median(s):,.0f}", spread(s), ratio(s, base), *shares(parts, name)]
+        for name, s in speeds.items()
+    ]
     title = f"{options.recipe.stem}: {steps} batches of {tokens // steps:,} tokens"
-    report.tables.append(Table(title, ("engine", "tokens/s", "spread", "ratio"), rows))
-    report.raw |= {"tokens/s": speeds, "loss": {name: [a["loss"] for a in each] for name, each in answers.items()}}
+    report.tables.append(Table(title, ("engine", "tokens/s", "spread", "ratio", *PARTS), rows))
+    report.raw |= {
+        "parts": told(parts),
+        "tokens/s": speeds,
+        "loss": {name: [a["loss"] for a in each] for name, each in answers.items()},
+    }
     report.finish(*NOTES)
 
 

@@ -14,7 +14,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from common import Engine, Report, Table, interleaved, parsed, parser_of, ratio, spread
+from common import (
+    APART,
+    PARTS,
+    Engine,
+    Report,
+    Table,
+    apart,
+    interleaved,
+    parsed,
+    parser_of,
+    ratio,
+    shares,
+    spread,
+    told,
+)
 from workloads import (
     SEARCHES,
     SHAPE,
@@ -30,6 +44,7 @@ from workloads import (
     write_random_model,
 )
 
+from polyhead.benchmark.result import Parts
 from polyhead.tasks.text_to_text import BATCH_TOKENS, ROWS
 
 EXAMPLES = """\
@@ -46,6 +61,7 @@ NOTES = (
     "transformers as most scripts call it: 32 sentences a batch, as they come.",
     "With the model's own ends, the engines may stop a beam by different rules; look at the rows that differ.",
     "The floor is the time of the matrix products alone, in plain `F.linear` and with weights laid out for oneDNN.",
+    APART,
 )
 
 
@@ -62,8 +78,10 @@ def random_workloads(words: int, quick: bool, sentences: int) -> list[Workload]:
     ]
 
 
-def measure(workload: Workload, beams: int, running: dict[str, Engine], floor: Engine | None, rounds: int) -> Any:
-    """Answers of every engine, one a round: seconds, and rows of words (none from the floor)."""
+def measure(
+    workload: Workload, beams: int, running: dict[str, Engine], floor: Engine | None, rounds: int, *, warm: bool
+) -> tuple[dict[str, list[Any]], dict[str, Parts]]:
+    """Answers of every engine, one a round: seconds, and rows of words (none from the floor); and where time goes."""
     how = {"beams": beams, "new": workload.new}
     asks: dict[str, Callable[[], Any]] = {}
     for name, engine in running.items():
@@ -77,10 +95,14 @@ def measure(workload: Workload, beams: int, running: dict[str, Engine], floor: E
         lengths = [[len(workload.sources[i]) for i in batch] for batch in workload.batches]
         for name, kind in {"floor: F.linear": "plain", "floor: prepacked": "packed"}.items():
             asks[name] = partial(floor.ask, "measure", batches=lengths, kind=kind, **how)
-    return interleaved(asks, rounds=rounds, say=f"{workload.name}, {beams} beams")
+    say = f"{workload.name}, {beams} beams"
+    answers = interleaved(asks, rounds=rounds, say=say, warm=warm)
+    return answers, apart(asks, answers, say=say)
 
 
-def table(workload: Workload, search: str, answers: dict[str, list[Any]]) -> tuple[Table, dict[str, Any]]:
+def table(
+    workload: Workload, search: str, answers: dict[str, list[Any]], parts: dict[str, Parts]
+) -> tuple[Table, dict[str, Any]]:
     """Speeds, their ratios to transformers, and how many rows of words are not as transformers has them."""
     words = {name: rounds[-1].get("rows") for name, rounds in answers.items()}
     tokens = {name: sum(map(len, rows)) for name, rows in words.items() if rows}
@@ -94,21 +116,30 @@ def table(workload: Workload, search: str, answers: dict[str, list[Any]]) -> tup
             assert {len(row) for row in words[name]} == {workload.new}, f"{name} did not do the same work"
         differ = sum(a != b for a, b in zip(words[name], words["transformers"], strict=True)) if words[name] else ""
         median = f"{statistics.median(speed):,.0f}"
-        rows.append([name, median, spread(speed), ratio(speed, speeds["transformers"]), str(differ)])
-    found = Table(f"{workload}, {search}", ("engine", "tokens/s", "spread", "ratio", "rows that differ"), rows)
-    return found, {"tokens/s": speeds, "tokens": tokens, "differ": {row[0]: row[-1] for row in rows}}
+        figures = [median, spread(speed), ratio(speed, speeds["transformers"]), str(differ)]
+        rows.append([name, *figures, *shares(parts, name)])
+    head = ("engine", "tokens/s", "spread", "ratio", "rows that differ")
+    raw = {"tokens/s": speeds, "tokens": tokens, "differ": {row[0]: row[4] for row in rows}, "parts": told(parts)}
+    return Table(f"{workload}, {search}", (*head, *PARTS), rows), raw
+
+
+def rounds_of(workload: Workload, options: argparse.Namespace) -> int:
+    """A short one is measured three times as often, one of many random words, which is long, half as often."""
+    if options.quick or not workload.new:
+        return options.rounds
+    return max(2, (options.rounds + 1) // 2) if workload.ragged else 3 * options.rounds
 
 
 def run(
     report: Report, model: Path, workloads: Sequence[Workload], floor: Engine | None, options: argparse.Namespace
 ) -> None:
-    """Every workload by every search, into the report."""
+    """Every workload by every search, into the report; the first of them warms the engines up."""
     running = engines(model, options.threads)
     for workload in workloads:
         for search in options.searches.split(","):
-            rounds = options.rounds if workload.ragged or options.quick else 3 * options.rounds  # some are short
-            answers = measure(workload, SEARCHES[search], running, floor, rounds)
-            found, raw = table(workload, search, answers)
+            rounds, warm = rounds_of(workload, options), workload is workloads[0]
+            answers, parts = measure(workload, SEARCHES[search], running, floor, rounds, warm=warm)
+            found, raw = table(workload, search, answers, parts)
             report.tables.append(found)
             report.raw[found.title] = raw
     for engine in running.values():
@@ -119,8 +150,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = parser_of("translate", __doc__ or "", EXAMPLES)
     add_options(parser)
     parser.add_argument(
-        "--ragged", type=int, default=500, help="ragged sentences of random words (default %(default)s)"
-    )
+        "--ragged", type=int, default=500,
+        help="ragged sentences of random words, in half of the rounds, two at least (default %(default)s: a quarter of "
+        "an hour in two rounds by both searches, all engines on two cores)",
+    )  # fmt: skip
     options = parsed(parser, arguments)
     own = trained(options)
     real_ones = [real(own, options.data, 12 if options.quick else 500)] if own else []
