@@ -90,10 +90,10 @@ def interleaved(
 PARTS = ("products", "attention", "the rest")  # columns of a table
 APART = (
     "Products, attention, the rest: where the time of a measurement goes, in engines that PyTorch runs. Products are "
-    "those of matrices and convolutions, with their gradients; attention is scores, softmax and weighted sum; the rest "
-    "is norms, activations, caches, rounding to 8 bits, the search and Python. The first two are as PyTorch's profiler "
-    "sees them in one more round, whose whole is not used, for the profiler takes time itself; the rest is what they "
-    "leave of the median of all rounds."
+    "those of matrices and convolutions, with their gradients; attention is scores, softmax and weighted sum, and in "
+    "polyhead the choice of a kernel; the rest is norms, activations, caches, rounding to 8 bits, the search and "
+    "Python. The first two are as PyTorch's profiler sees them in one more round, whose whole is not used, for the "
+    "profiler takes time itself; the rest is what they leave of the median of all rounds."
 )
 
 
