@@ -11,7 +11,8 @@ from torch import nn
 
 from polyhead.core.dropout import dropout
 from polyhead.core.init import Unfilled, initialise, quieten
-from polyhead.core.packed import PackedLinear, packable, packed
+from polyhead.core.mlp import ACTIVATIONS, mlp_of
+from polyhead.core.packed import WITHIN, Int8Linear, PackedLinear, packable, packed, why_not_int8
 from polyhead.core.position import AddedInEveryLayer, Position
 from polyhead.core.recipe import Recipe
 from polyhead.core.rotary import Rotary
@@ -87,6 +88,35 @@ def test_a_packed_stack_says_what_the_stack_says(position: Position, how: dict[s
     run = Run(added=added if isinstance(position, AddedInEveryLayer) else None)
     with torch.inference_mode():
         torch.testing.assert_close(packed(stack)(x, run), stack(x, run), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.skipif(not packable(nn.Linear(2, 2)), reason="this PyTorch has no packed products")
+@pytest.mark.parametrize("gated", [False, True])
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_an_activation_within_a_product_is_the_activation(name: str, gated: bool) -> None:
+    torch.manual_seed(0)
+    mlp = mlp_of(Recipe(n_layers=1, d_model=24, n_heads=2, d_ff=40, activation=name, gated=gated)).eval()
+    for parameter in mlp.parameters():
+        nn.init.normal_(parameter)
+    twin: Any = packed(mlp)
+    assert (type(twin.bend) is nn.Identity) == (name not in ("tanh", "quick_gelu"))  # which oneDNN is not asked for
+    x = torch.randn(3, 7, 24)
+    with torch.inference_mode():
+        found, wanted = twin.hidden(x), mlp.double().hidden(x.double())
+    torch.testing.assert_close(found.double(), wanted, rtol=0, atol=1e-6 * float(wanted.abs().max()))
+
+
+@pytest.mark.skipif(why_not_int8(nn.Linear(2, 2)) is not None, reason="this PyTorch has no FBGEMM")
+@pytest.mark.parametrize("gated", [False, True])
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_an_activation_follows_a_product_of_whole_numbers(name: str, gated: bool) -> None:
+    torch.manual_seed(0)
+    mlp = mlp_of(Recipe(n_layers=1, d_model=24, n_heads=2, d_ff=40, activation=name, gated=gated)).eval()
+    twin: Any = packed(mlp, Int8Linear)
+    x = torch.randn(3, 7, 24)
+    with torch.inference_mode():
+        wanted = mlp.bend(twin.gate(x)) * twin.up(x) if gated else mlp.bend(twin.up(x))
+        assert torch.equal(twin.hidden(x), wanted)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
@@ -170,10 +200,11 @@ def test_a_packed_product_rounds_a_row_as_it_does_beside_others(width: int, dtyp
     layer = nn.Linear(width, 96).to(dtype)
     if not packable(layer):
         pytest.skip("this processor has no packed products of this type")
-    product = PackedLinear(layer.weight, layer.bias)
     x = torch.randn(70, width).to(dtype)
-    with torch.inference_mode():
-        whole = product(x)
-        for n in (1, 2, 3, 16):
-            assert torch.equal(product(x[:n]), whole[:n]), n
-        assert torch.equal(product(x[:1, None]), whole[:1, None])
+    for bend in (None, *WITHIN):
+        product = PackedLinear(layer.weight, layer.bias, bend)
+        with torch.inference_mode():
+            whole = product(x)
+            for n in (1, 2, 3, 16):
+                assert torch.equal(product(x[:n]), whole[:n]), n
+            assert torch.equal(product(x[:1, None]), whole[:1, None])

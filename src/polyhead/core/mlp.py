@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -15,13 +15,24 @@ from polyhead.core.recipe import Recipe
 from polyhead.core.run import Run
 from polyhead.errors import ArgumentError, did_you_mean
 
+
+def gelu_tanh(x: Tensor) -> Tensor:
+    """GELU by way of a tanh (Hendrycks and Gimpel 2016, section 2)."""
+    return F.gelu(x, approximate="tanh")
+
+
+def quick_gelu(x: Tensor) -> Tensor:
+    """GELU by way of a sigmoid (Hendrycks and Gimpel 2016, section 2)."""
+    return x * (1.702 * x).sigmoid()
+
+
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
     "gelu": F.gelu,
-    "gelu_new": partial(F.gelu, approximate="tanh"),
-    "gelu_pytorch_tanh": partial(F.gelu, approximate="tanh"),
-    "gelu_fast": partial(F.gelu, approximate="tanh"),
-    "quick_gelu": lambda x: x * (1.702 * x).sigmoid(),
+    "gelu_new": gelu_tanh,
+    "gelu_pytorch_tanh": gelu_tanh,
+    "gelu_fast": gelu_tanh,
+    "quick_gelu": quick_gelu,
     "silu": F.silu,
     "swish": F.silu,
     "tanh": torch.tanh,
@@ -40,6 +51,8 @@ def bend_of(name: str) -> Callable[[Tensor], Tensor]:
 class MLP(nn.Module):
     """down(f(up(x))) (Vaswani et al. 2017, 3.3)."""
 
+    bent: ClassVar[str] = "up"  # the product that is bent
+
     def __init__(self, recipe: Recipe):
         super().__init__()
         self.bend = bend_of(recipe.activation)
@@ -57,6 +70,8 @@ class MLP(nn.Module):
 
 class GatedMLP(MLP):
     """down(f(gate(x)) * up(x)) (Shazeer 2020)."""
+
+    bent = "gate"
 
     def __init__(self, recipe: Recipe):
         super().__init__(recipe)
