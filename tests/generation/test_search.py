@@ -102,7 +102,7 @@ def test_a_longer_limit_only_adds_tokens(toy):
 @pytest.mark.parametrize(
     ("search", "setting", "sentence"),
     [
-        (Beam, {"width": 0}, "width is 0, but must be at least 1"),
+        (Beam, {"width": 0}, "width is 0, but must be from 1 to 1000"),
         (Beam, {"width": 4, "n_best": 5}, "n_best is 5, but must be from 1 to the beam's width, 4"),
         (Beam, {"n_best": 0}, "n_best is 0"),
         (Beam, {"length_penalty": float("nan")}, "length_penalty is nan"),

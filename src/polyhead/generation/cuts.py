@@ -1,6 +1,7 @@
 """Which tokens may be drawn: scores [N, K], best first, go in, and come out with -inf where a token is cut.
 
-A score that was -inf before stays so. `least`: so many tokens of a row, the likeliest, are never cut.
+A score that was -inf before stays so. `least`: so many tokens of a row are never cut; the likeliest, under `typical_p`
+those whose surprise is nearest to the entropy.
 """
 
 from __future__ import annotations
