@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from polyhead.core import Run
 from polyhead.core.packed import Int8Linear, PackedLinear, packable, why_not_int8
@@ -94,6 +95,33 @@ def test_a_tower_in_another_precision_is_a_part_of_that_whole(tmp_path: Path) ->
         assert half.under == int8.under == f"{reads}."
         assert half.named.get_submodule(reads) is half.model and int8.named is loaded.model
         assert {p.dtype for p in half.named.parameters()} == {torch.bfloat16}
+
+
+class Converted(TorchDispatchMode):
+    """Counts the numbers that become bfloat16."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        source: Any = args[1] if func is torch.ops.aten.copy_.default else args[0] if args else None
+        if (
+            func in (torch.ops.aten.copy_.default, torch.ops.aten._to_copy.default)
+            and source.dtype != found.dtype == torch.bfloat16
+        ):
+            self.count += found.numel()
+        return found
+
+
+def test_a_model_is_loaded_into_the_precision_asked_for_number_by_number_once() -> None:
+    with Converted() as seen:
+        loaded = load("zh-en", precision="bf16")
+    buffers = sum(x.numel() for x in loaded.model.buffers())  # which hold numbers before the file's, too
+    assert 0 < seen.count <= sum(x.numel() for x in loaded.model.parameters()) + 2 * buffers
+    for half, whole in zip(loaded.tensors, load("zh-en").tensors, strict=True):
+        assert torch.equal(half, whole.to(half.dtype))
 
 
 def test_a_precision_that_there_is_not_is_one_sentence() -> None:

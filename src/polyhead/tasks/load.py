@@ -269,9 +269,17 @@ def read_model(folder: Path, raw: dict[str, Any], family: Family, dtype: torch.d
     files = TensorFiles(folder)
     config = family.settle(family.keys.read(raw, family.config()), files.get)
     with torch.random.fork_rng(devices=[]), Unfilled():  # the weights are read from the file next
-        model = built(family, config, folder).to(dtype)
+        model = typed(built(family, config, folder), dtype)
     load_into(model, files, family.names(config))
     return model
+
+
+def typed(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """The model in a type: its parameters, which hold no numbers yet, are made anew without a look at their memory."""
+    for parameter in model.parameters():
+        if parameter.is_floating_point() and parameter.dtype != dtype:
+            parameter.data = torch.empty_like(parameter.data, dtype=dtype)
+    return model.to(dtype)
 
 
 def able(loaded: Loaded, does: Collection[str], verb: str, *, reads: Collection[str] = ("text", "pair")) -> None:
