@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import polyhead
-from polyhead import ArgumentError, Beam, DataError, Greedy, Sample, Serving
+from polyhead import ArgumentError, Beam, ConstrainedBeam, DataError, Greedy, Sample, Serving
 from polyhead.tasks.chat import Chatter
 from polyhead.tasks.complete import Completer
 from polyhead.tasks.serving import Ticket, pays
@@ -104,6 +104,13 @@ def test_draws_depend_on_the_number_and_the_seed(llama: Path) -> None:
     serving.run()
     texts = [ticket.text for ticket in tickets]
     assert texts[0] == texts[1] and len(set(texts)) == 3
+
+
+def test_an_answer_that_lacks_what_was_forced_is_told_of(llama: Path) -> None:
+    serving = Serving(llama)
+    serving.submit("a", search=ConstrainedBeam(4, words=["cat sat on"]), max_new=1)
+    with pytest.warns(UserWarning, match="1 of 1 answers do not hold all that was forced"):
+        serving.run()
 
 
 def test_one_that_is_let_go_is_answered_no_more(llama: Path) -> None:

@@ -75,8 +75,9 @@ class Ticket:
             self.tell(text)
 
     def close(self) -> None:
-        """Take the answers over, and tell the end of the best."""
+        """Take the answers over, and tell the end of the best; warns where it lacks what was forced."""
         decoder, limit = self.decoder, self.handle.request.max_new
+        tell_lacking(decoder.search, [self.handle.answers])
         self.answers = [
             decoder.told(each.tokens, decoder.ended(each, limit), each.score) for each in self.handle.answers
         ]
