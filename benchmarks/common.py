@@ -24,9 +24,9 @@ from unicodedata import east_asian_width
 
 from polyhead.benchmark import machine, processes
 from polyhead.benchmark.machine import QUIET, Neighbours, hardware
-from polyhead.benchmark.processes import serve as answer
 from polyhead.benchmark.result import Parts
 from polyhead.benchmark.speeds import percentile, ratio, spread
+from polyhead.processes import serve as answer
 
 __all__ = [
     "APART", "HERE", "PARTS", "Engine", "Neighbours", "Report", "Table", "apart", "hardware", "interleaved", "needs",

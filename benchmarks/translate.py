@@ -61,6 +61,7 @@ NOTES = (
     "transformers as most scripts call it: 32 sentences a batch, as they come.",
     "With the model's own ends, the engines may stop a beam by different rules; look at the rows that differ.",
     "The floor is the time of the matrix products alone, in plain `F.linear` and with weights laid out for oneDNN.",
+    "Two workers share the threads: processes of polyhead, threads of CTranslate2 (inter_threads), each a batch.",
     APART,
 )
 
@@ -134,7 +135,8 @@ def run(
     report: Report, model: Path, workloads: Sequence[Workload], floor: Engine | None, options: argparse.Namespace
 ) -> None:
     """Every workload by every search, into the report; the first of them warms the engines up."""
-    running = engines(model, options.threads)
+    several = floor is None and options.threads > 1  # of real sentences, whose ends are the model's own
+    running = engines(model, options.threads, workers=2 if several else 1)
     for workload in workloads:
         for search in options.searches.split(","):
             rounds, warm = rounds_of(workload, options), workload is workloads[0]

@@ -94,8 +94,8 @@ def write_random_model(folder: Path, shape: dict[str, int], threads: int) -> Pat
     return folder
 
 
-def engines(model: Path, threads: int) -> dict[str, Engine]:
-    """The translators, loaded; each in a process of its own."""
+def engines(model: Path, threads: int, *, workers: int = 1) -> dict[str, Engine]:
+    """The translators, loaded; each in a process of its own. workers: of some more, which share the threads."""
     folder = str(model.resolve())
     loading: dict[str, tuple[str, dict[str, Any]]] = {
         "polyhead": ("translate_polyhead", {"model": folder, "precision": "fp32"}),
@@ -105,6 +105,11 @@ def engines(model: Path, threads: int) -> dict[str, Engine]:
         "CTranslate2 float32": ("translate_ctranslate2", {"model": folder, "compute_type": "float32"}),
         "CTranslate2 int8": ("translate_ctranslate2", {"model": folder, "compute_type": "int8"}),
     }
+    if workers > 1:
+        for name in ("polyhead", "polyhead, int8", "CTranslate2 float32", "CTranslate2 int8"):
+            module, how = loading[name]
+            module = module.replace("translate_polyhead", "translate_workers")
+            loading[f"{name}, {workers} workers"] = module, how | {"workers": workers}
     found: dict[str, Engine] = {}
     for name, (module, how) in loading.items():
         found[name] = Engine(module, threads=threads)

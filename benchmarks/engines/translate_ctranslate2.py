@@ -33,14 +33,16 @@ class Marian(Converter):
             return spec
 
 
-def load(model: str, threads: int, compute_type: str) -> None:
+def load(model: str, threads: int, compute_type: str, workers: int = 1) -> None:
     global translator, names, ids
     tokenizer = AutoTokenizer.from_pretrained(model)
     ids = tokenizer.get_vocab()
     names = sorted(ids, key=ids.__getitem__)
     with tempfile.TemporaryDirectory() as folder:
         Marian(model).convert(folder, quantization=compute_type, force=True)
-        translator = ctranslate2.Translator(folder, compute_type=compute_type, intra_threads=threads, inter_threads=1)
+        translator = ctranslate2.Translator(
+            folder, compute_type=compute_type, intra_threads=threads // workers, inter_threads=workers
+        )
 
 
 def translate(sources: list[list[int]], *, beams: int, new: int | None, batch_tokens: int) -> list[list[int]]:

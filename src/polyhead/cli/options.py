@@ -59,6 +59,12 @@ Precision = Annotated[
         help="Of the numbers it computes with: bf16 takes half the memory; int8, on a CPU, multiplies whole numbers.",
     ),
 ]
+Workers = Annotated[
+    int,
+    typer.Option(
+        "--workers", min=1, max=64, help="Processes that share the threads: pays for thousands of lines, small models."
+    ),
+]
 Lang = Annotated[
     Literal["en", "zh"] | None,
     typer.Option("--lang", help="The language of what is told.", show_default="yours, or the text's"),

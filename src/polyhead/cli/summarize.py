@@ -57,6 +57,7 @@ def summarize(
     ] = 1,
     device: options.Device = "auto",
     precision: options.Precision = "fp32",
+    workers: options.Workers = 1,
     as_json: options.Json = False,
     output_file: options.Output = None,
 ) -> None:
@@ -71,7 +72,7 @@ def summarize(
         polyhead summarize -m t5-base article.txt
         cat article.txt | polyhead summarize -m flan-t5-base --prefix "Summarize in one sentence: "
         polyhead summarize -m t5-base article.txt --force Berlin
-        polyhead summarize -m t5-base -i news.jsonl --field body --json -o summaries.jsonl
+        polyhead summarize -m t5-base -i news.jsonl --field body --json -o summaries.jsonl --workers 2
     """
     options.needed(model)
     if files and input_file:
@@ -88,34 +89,40 @@ def summarize(
             return fields(input_file, field) if is_jsonl(input_file) else iter(enumerate(lines(input_file), 1))
         return ((str(path or "-"), "\n".join(lines(path))) for path in files or (None,))
 
-    from polyhead.tasks.asking import asking
-    from polyhead.tasks.decoding import decoding
-    from polyhead.tasks.load import able, load
-    from polyhead.tasks.summarize import Summarizer
+    from polyhead.tasks.workers import Workers
 
-    loaded = load(model, device=device, precision=precision)
-    able(loaded, ("text to text",), "summarize")
-    said = asking(loaded, "summarization", task=task, prefix=prefix)
-    search = by.search(n_best=nbest, like=decoding(loaded, said.settings).beam)
-    width: dict[str, Any] = {"search": search} if search else {"beam": by.beam, "n_best": nbest}
-    summarizer = Summarizer(
-        loaded, task=task, prefix=prefix, min_new=min_new, max_new=max_new, window=window, whole=whole, **width
-    )
-    live = not files and input_file is None and sys.stdin.isatty()
-    if live:
-        print("Type or paste a text; Ctrl-D ends it.", file=sys.stderr)
-    again = documents if input_file and input_file.is_file() else list(documents()).copy  # a pipe can be read once
-    total = sum(len(summarizer.parts(text, name)) for name, text in again())  # what cannot be read is found here
-    shared = output_file is None and sys.stdout.isatty()
-    with output(output_file) as out:
-        show, done = shower(out), 0
-        for numbers, some in numbered(again(), FEW if shared else WINDOW):
-            with bar("summarising", total, of="parts", done=done) as tell:
-                found = summarizer([text for _, text in some], numbers=numbers, progress=tell)
-            done += sum(summary.parts[0] for summary in found if summary.parts)
-            for (name, _), summary in zip(some, found, strict=True):
-                out.writelines(row + "\n" for row in written(name, summary, nbest=nbest, as_json=as_json, show=show))
-            out.flush()
+    with Workers(workers) as crew:  # which load while this process does
+        from polyhead.tasks.asking import asking
+        from polyhead.tasks.decoding import decoding
+        from polyhead.tasks.load import able, load
+        from polyhead.tasks.summarize import Summarizer
+
+        loaded = load(model, device=device, precision=precision)
+        able(loaded, ("text to text",), "summarize")
+        said = asking(loaded, "summarization", task=task, prefix=prefix)
+        search = by.search(n_best=nbest, like=decoding(loaded, said.settings).beam)
+        width: dict[str, Any] = {"search": search} if search else {"beam": by.beam, "n_best": nbest}
+        summarizer = Summarizer(
+            loaded, task=task, prefix=prefix, min_new=min_new, max_new=max_new, window=window, whole=whole,
+            workers=crew, **width,
+        )  # fmt: skip
+        live = not files and input_file is None and sys.stdin.isatty()
+        if live:
+            print("Type or paste a text; Ctrl-D ends it.", file=sys.stderr)
+        again = documents if input_file and input_file.is_file() else list(documents()).copy  # a pipe can be read once
+        total = sum(len(summarizer.parts(text, name)) for name, text in again())  # what cannot be read is found here
+        shared = output_file is None and sys.stdout.isatty()
+        with output(output_file) as out:
+            show, done = shower(out), 0
+            for numbers, some in numbered(again(), FEW if shared else WINDOW):
+                with bar("summarising", total, of="parts", done=done) as tell:
+                    found = summarizer([text for _, text in some], numbers=numbers, progress=tell)
+                done += sum(summary.parts[0] for summary in found if summary.parts)
+                for (name, _), summary in zip(some, found, strict=True):
+                    out.writelines(
+                        row + "\n" for row in written(name, summary, nbest=nbest, as_json=as_json, show=show)
+                    )
+                out.flush()
 
 
 def written(name: str | int, found: Summary, *, nbest: int, as_json: bool, show: Callable[[str], str]) -> Iterator[str]:

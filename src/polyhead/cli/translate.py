@@ -43,6 +43,7 @@ def translate(
     by: choice.Wanted = choice.ANY,
     device: options.Device = "auto",
     precision: options.Precision = "fp32",
+    workers: options.Workers = 1,
     as_json: options.Json = False,
     output_file: options.Output = None,
 ) -> None:
@@ -55,6 +56,7 @@ def translate(
 
         polyhead translate 我爱吃苹果。
         polyhead translate -i book.zh.txt -o book.en.txt
+        polyhead translate -i corpus.zh.txt -o corpus.en.txt --workers 2
         cat book.zh.txt | polyhead translate --beam 1 > book.en.txt
         polyhead translate --nbest 3 --json 虽然下雨，但我很开心。
         polyhead translate --force apples 我爱吃苹果。
@@ -66,30 +68,33 @@ def translate(
     live = not texts and input_file is None and sys.stdin.isatty()
     incoming = iter(texts) if texts else lines(input_file)
 
-    from polyhead.tasks.asking import asking
-    from polyhead.tasks.decoding import chosen_search, decoding
-    from polyhead.tasks.load import able, load
-    from polyhead.tasks.translator import DOES, Translator
+    from polyhead.tasks.workers import Workers
 
-    loaded = load(model, device=device, precision=precision)
-    able(loaded, DOES, "translate")
-    said = asking(loaded, "translation", task=task, prefix=prefix)
-    like = decoding(loaded, said.settings).beam
-    search = by.search(n_best=nbest, like=like) or chosen_search(loaded, None, by.beam, nbest, task=said.settings)
-    translator = Translator(loaded, search=search, max_new=max_new, said=said)
-    if live:
-        print("Type a sentence and press Enter; Ctrl-D ends.", file=sys.stderr)
-    with output(output_file) as out, working("translating", input_file, output_file) as tell:
-        show = shower(out)
-        if input_file and input_file.is_file():  # what is too long is found before hours of work, not after
-            for numbers, window in numbered(lines(input_file), WINDOW):
-                translator.read(window, numbers=numbers, file=str(input_file))
-        for numbers, window in numbered(incoming, 1 if live else WINDOW):
-            answers = translator(window, numbers=numbers, file=str(input_file or ""), progress=tell)
-            for number, found in zip(numbers, answers, strict=True):
-                rows = [record(found, said.prefix)] if as_json else written(found, number, nbest, show)
-                out.writelines(row + "\n" for row in rows)
-            out.flush()
+    with Workers(workers) as crew:  # which load while this process does
+        from polyhead.tasks.asking import asking
+        from polyhead.tasks.decoding import chosen_search, decoding
+        from polyhead.tasks.load import able, load
+        from polyhead.tasks.translator import DOES, Translator
+
+        loaded = load(model, device=device, precision=precision)
+        able(loaded, DOES, "translate")
+        said = asking(loaded, "translation", task=task, prefix=prefix)
+        like = decoding(loaded, said.settings).beam
+        search = by.search(n_best=nbest, like=like) or chosen_search(loaded, None, by.beam, nbest, task=said.settings)
+        translator = Translator(loaded, search=search, max_new=max_new, said=said, workers=crew)
+        if live:
+            print("Type a sentence and press Enter; Ctrl-D ends.", file=sys.stderr)
+        with output(output_file) as out, working("translating", input_file, output_file) as tell:
+            show = shower(out)
+            if input_file and input_file.is_file():  # what is too long is found before hours of work, not after
+                for numbers, window in numbered(lines(input_file), WINDOW):
+                    translator.read(window, numbers=numbers, file=str(input_file))
+            for numbers, window in numbered(incoming, 1 if live else WINDOW):
+                answers = translator(window, numbers=numbers, file=str(input_file or ""), progress=tell)
+                for number, found in zip(numbers, answers, strict=True):
+                    rows = [record(found, said.prefix)] if as_json else written(found, number, nbest, show)
+                    out.writelines(row + "\n" for row in rows)
+                out.flush()
 
 
 def written(found: Translation, number: int, nbest: int, show: Callable[[str], str]) -> Iterator[str]:

@@ -23,6 +23,7 @@ from polyhead.tasks.device import Device
 from polyhead.tasks.load import Loaded, Precision, able, ready, texts_of
 from polyhead.tasks.portions import portions
 from polyhead.tasks.text_to_text import Candidate, TextToText
+from polyhead.tasks.workers import Workers, workable
 
 USUAL = 512  # tokens that models whose places have no end are taught to read, where the folder does not say
 LONGEST = 200  # most tokens of a summary, where neither the folder nor anybody says
@@ -54,7 +55,8 @@ class Summary:
 class Summarizer(TextToText):
     """A loaded model made ready to summarise: asked, and answering, as its folder wants it for "summarization".
 
-    task, prefix, min_new, max_new, window, whole: see `summarize`; search: unless given, the folder's beam.
+    task, prefix, min_new, max_new, window, whole: see `summarize`; search: unless given, the folder's beam. workers:
+    who answers, this process alone unless given.
     """
 
     def __init__(
@@ -70,11 +72,12 @@ class Summarizer(TextToText):
         max_new: int | None = None,
         window: int | None = None,
         whole: bool = False,
+        workers: Workers | None = None,
     ):
         able(loaded, ("text to text",), "summarize")
         said = asking(loaded, "summarization", task=task, prefix=prefix)
         search = chosen_search(loaded, search, beam, n_best, task=said.settings)
-        super().__init__(loaded, said, search=search, min_new=min_new, max_new=max_new)
+        super().__init__(loaded, said, search=search, min_new=min_new, max_new=max_new, workers=workers)
         if whole and window is not None:
             raise ArgumentError(f"whole reads all at once, but window is {window}; give one of them.")
         self.whole, self.window = whole, self.config.max_len if whole else window_of(loaded, window)
@@ -84,6 +87,10 @@ class Summarizer(TextToText):
                 f"window is {self.window} tokens, of which the words around the text take {self.around}; "
                 f"give at least {2 * self.around + 8}"
             )
+        self.workers.open(
+            Summarizer, loaded, task=task, prefix=prefix, search=self.search, min_new=min_new, max_new=max_new,
+            window=window, whole=whole,
+        )  # fmt: skip
 
     def __call__(
         self,
@@ -196,6 +203,7 @@ def summarize(
     task: str | None = ...,
     device: Device = ...,
     precision: Precision | None = ...,
+    workers: int = ...,
 ) -> Summary: ...
 @overload
 def summarize(
@@ -213,6 +221,7 @@ def summarize(
     task: str | None = ...,
     device: Device = ...,
     precision: Precision | None = ...,
+    workers: int = ...,
 ) -> list[Summary]: ...
 def summarize(
     documents: str | Iterable[str],
@@ -229,6 +238,7 @@ def summarize(
     task: str | None = None,
     device: Device = "auto",
     precision: Precision | None = None,
+    workers: int = 1,
 ) -> Summary | list[Summary]:
     """Summarise one document, or many.
 
@@ -247,10 +257,11 @@ def summarize(
     An empty document gives an empty summary. Raises ArgumentError, ConfigError, CheckpointError, and DataError for a
     document beyond what the model can read at once, with `whole`.
     """
-    texts, loaded = texts_of(documents), ready(model, device, precision)
-    how = Summarizer(
-        loaded, prefix=prefix, beam=beam, n_best=n_best, search=search, min_new=min_new, max_new=max_new, window=window,
-        whole=whole, task=task,
-    )  # fmt: skip
-    found = how(texts)
+    texts = texts_of(documents)
+    with workable(workers, model) as crew:
+        how = Summarizer(
+            ready(model, device, precision), prefix=prefix, beam=beam, n_best=n_best, search=search, min_new=min_new,
+            max_new=max_new, window=window, whole=whole, task=task, workers=crew,
+        )  # fmt: skip
+        found = how(texts)
     return found[0] if isinstance(documents, str) else found

@@ -19,6 +19,7 @@ from polyhead.tasks.decoder import StopText, before
 from polyhead.tasks.decoding import decoding, told
 from polyhead.tasks.generation_settings import TokenRules, is_whole, spelled, tell_lacking
 from polyhead.tasks.load import Loaded
+from polyhead.tasks.workers import Workers
 
 BATCH_TOKENS = 1024  # source tokens, padding included, in one batch
 ROWS = 64  # texts in one batch
@@ -67,8 +68,9 @@ class TextToText:
     """A loaded encoder-decoder made ready to answer: weights packed once, decoding settings read from its folder.
 
     asking: what is said to it. search: unless given, the folder's beam. min_new, max_new: the fewest and the most
-    tokens of an answer; a minimum of the folder's yields to a max_new below it. Raises ArgumentError and, for
-    generation settings that are none, ConfigError; warns of those that are not obeyed.
+    tokens of an answer; a minimum of the folder's yields to a max_new below it. workers: who answers, this process
+    alone unless given. Raises ArgumentError and, for generation settings that are none, ConfigError; warns of those
+    that are not obeyed.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class TextToText:
         search: Search | None = None,
         min_new: int | None = None,
         max_new: int | None = None,
+        workers: Workers | None = None,
     ):
         for name, n, least in (("min_new", min_new, 0), ("max_new", max_new, 1)):
             if n is not None and not (is_whole(n) and n >= least):
@@ -86,7 +89,7 @@ class TextToText:
         if min_new is not None and max_new is not None and min_new > max_new:
             raise ArgumentError(f"min_new is {min_new} and max_new {max_new}; the least cannot be more than the most.")
         self.config, self.tokenizer, self.device = loaded.config, loaded.tokenizer, loaded.device
-        self.asking, self.start_id = asking, start_of(loaded)
+        self.asking, self.start_id, self.workers = asking, start_of(loaded), workers or Workers()
         self.how = told(decoding(loaded, asking.settings), loaded)
         self.model = loaded.packed
         self.search = spelled(search or self.how.search, self.tokenizer.target)
@@ -120,11 +123,12 @@ class TextToText:
     ) -> list[tuple[Candidate, ...]]:
         """The answers to each row of source ids, best first. `progress` hears how many rows more are done."""
         found: dict[int, list[Hypothesis]] = {}
-        for batch in sorted_batches([len(row) for row in rows], budget=BATCH_TOKENS, rows=ROWS):
-            some = self.batch([rows[i] for i in batch], numbers=[numbers[i] for i in batch])
-            found.update(zip(batch, some, strict=True))
+        batches = sorted_batches([len(row) for row in rows], budget=BATCH_TOKENS, rows=ROWS)
+        asked = [{"ids": [rows[i] for i in batch], "numbers": [numbers[i] for i in batch]} for batch in batches]
+        for place, some in self.workers.each(asked, self.batch):
+            found.update(zip(batches[place], some, strict=True))
             if progress:
-                progress(len(batch))
+                progress(len(some))
         tell_lacking(self.search, list(found.values()))
         texts = self.tokenizer.target.decode_batch([a.tokens for i in range(len(rows)) for a in found[i]])
         texts = (before(text, self.how.stop)[0] for text in texts)

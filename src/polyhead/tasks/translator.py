@@ -15,6 +15,7 @@ from polyhead.tasks.decoding import chosen_search
 from polyhead.tasks.device import Device
 from polyhead.tasks.load import Loaded, Precision, able, ready, texts_of
 from polyhead.tasks.text_to_text import Candidate, TextToText
+from polyhead.tasks.workers import Workers, workable
 
 DOES = "translation", "text to text"  # what the heads of models that can translate give
 
@@ -32,15 +33,23 @@ class Translator(TextToText):
     """A loaded model made ready to translate: weights packed once, decoding settings read from its folder.
 
     search: unless given, the folder's beam. max_new: the most tokens of a translation, at least 1. said: what is said
-    to a model that is asked in words; unless given, as its folder wants it. Raises ArgumentError and, for generation
-    settings that are none, ConfigError; warns of those that are not obeyed.
+    to a model that is asked in words; unless given, as its folder wants it. workers: who answers, this process alone
+    unless given. Raises ArgumentError and, for generation settings that are none, ConfigError; warns of those that are
+    not obeyed.
     """
 
     def __init__(
-        self, loaded: Loaded, *, search: Search | None = None, max_new: int | None = None, said: Asking | None = None
+        self,
+        loaded: Loaded,
+        *,
+        search: Search | None = None,
+        max_new: int | None = None,
+        said: Asking | None = None,
+        workers: Workers | None = None,
     ):
         able(loaded, DOES, "translate")
-        super().__init__(loaded, said or asking(loaded, "translation"), search=search, max_new=max_new)
+        super().__init__(loaded, said or asking(loaded, "translation"), search=search, max_new=max_new, workers=workers)
+        self.workers.open(Translator, loaded, search=self.search, max_new=max_new, said=self.asking)
 
     def __call__(
         self,
@@ -96,6 +105,7 @@ def translate(
     prefix: str | None = ...,
     device: Device = ...,
     precision: Precision | None = ...,
+    workers: int = ...,
 ) -> Translation: ...
 @overload
 def translate(
@@ -110,6 +120,7 @@ def translate(
     prefix: str | None = ...,
     device: Device = ...,
     precision: Precision | None = ...,
+    workers: int = ...,
 ) -> list[Translation]: ...
 def translate(
     texts: str | Iterable[str],
@@ -123,6 +134,7 @@ def translate(
     prefix: str | None = None,
     device: Device = "auto",
     precision: Precision | None = None,
+    workers: int = 1,
 ) -> Translation | list[Translation]:
     """Translate one text, or many.
 
@@ -135,14 +147,18 @@ def translate(
     several.
     prefix: words of your own before the text, or around it ("Say in German: {text} In German:").
     device: "auto" is CUDA where there is one, else the CPU; a loaded model stays where it is. precision: "fp32", "bf16"
-    or "int8" (see `load`); unless given, fp32 or the loaded model's own.
+    or "int8" (see `load`); unless given, fp32 or the loaded model's own. workers: how many processes answer, which
+    share the threads; the others start with the call, which takes seconds and pays for thousands of lines, and open
+    the folder themselves, so that `model` must be one.
 
     An empty text gives an empty translation; as many come back as went in, in the same order. Raises ArgumentError,
     CheckpointError, and DataError for a text beyond the model's positions.
     """
-    lines, loaded = texts_of(texts), ready(model, device, precision)
-    able(loaded, DOES, "translate")
-    said = asking(loaded, "translation", task=task, prefix=prefix)
-    search = chosen_search(loaded, search, beam, n_best, task=said.settings)
-    found = Translator(loaded, search=search, max_new=max_new, said=said)(lines)
+    lines = texts_of(texts)
+    with workable(workers, model) as crew:
+        loaded = ready(model, device, precision)
+        able(loaded, DOES, "translate")
+        said = asking(loaded, "translation", task=task, prefix=prefix)
+        search = chosen_search(loaded, search, beam, n_best, task=said.settings)
+        found = Translator(loaded, search=search, max_new=max_new, said=said, workers=crew)(lines)
     return found[0] if isinstance(texts, str) else found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-from polyhead.benchmark.processes import serve
+from polyhead.processes import serve
 
 
 def main(name: str) -> None:
