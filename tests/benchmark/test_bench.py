@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
+import signal
 import subprocess
 import sys
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -27,6 +30,7 @@ from polyhead.benchmark.speeds import percentile, ratio, spread
 from polyhead.benchmark.table import table
 from polyhead.benchmark.wording import SAID, heading, notes
 from polyhead.errors import ArgumentError, PolyheadError
+from polyhead.tasks.load import save
 from tests.cli.conftest import LINES, write_model
 from tests.structure.worlds import WORLDS
 from tests.tasks.speech import sound, speech_in_folder, write_wave
@@ -201,6 +205,7 @@ def test_what_a_model_cannot_do_is_one_sentence(translator: Path, lines: Path, t
     in_folder(tmp_path / "encoder", "BertModel")
     decoder_in_folder(tmp_path / "vectors", "GPT2Model")
     speech_in_folder(tmp_path / "hearer")
+    (tmp_path / "long.txt").write_text(" ".join(LINES * 999) + "\n", encoding="utf-8")
     (tmp_path / "empty.txt").write_text("\n\n", encoding="utf-8")
     for model, data, beam, words in (
         (tmp_path / "none", None, None, "none"),
@@ -208,6 +213,12 @@ def test_what_a_model_cannot_do_is_one_sentence(translator: Path, lines: Path, t
         (tmp_path / "vectors", None, None, "bench has no work for a GPT2Model"),
         (tmp_path / "hearer", None, None, "give --data, a sound or a folder of sounds"),
         (translator, tmp_path / "none.txt", None, "There is no file"),
+        (
+            translator,
+            tmp_path / "long.txt",
+            None,
+            "None of the 1 texts can be read: the model reads \\d+ tokens at once",
+        ),
         (translator, tmp_path / "empty.txt", None, "is empty"),
     ):
         with pytest.raises(PolyheadError, match=words):
@@ -221,6 +232,53 @@ def test_an_engine_that_ends_is_told_with_its_last_words() -> None:
     with pytest.raises(PolyheadError, match=r"The engine ours ended at 'run' \(.*AttributeError.*\)"):
         process.ask("run", least=0.0)  # nothing was opened
     process.close()
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="only Linux tells which processes there are")
+def test_an_engine_that_ends_in_a_round_takes_no_figure_from_the_others(translator: Path, lines: Path) -> None:
+    def end_one(told: str) -> None:
+        if not told.endswith("round 2 of 3"):
+            return
+        for each in Path("/proc").iterdir():
+            if each.name.isdigit() and f"PPid:\t{os.getpid()}\n" in (each / "status").read_text("utf-8"):
+                if b"by_ctranslate2" in (each / "cmdline").read_bytes():
+                    os.kill(int(each.name), signal.SIGKILL)
+
+    engines = ["ctranslate2", "polyhead"]
+    found = polyhead.bench(translator, data=lines, beam=1, engines=engines, threads=1, rounds=3, progress=end_one)
+    lost, kept = (
+        [line for line in found.comparisons[0].lines if line.engine == engine] for engine in ("ctranslate2", "polyhead")
+    )
+    assert all(not line.speeds and "The engine by_ctranslate2 ended at 'run'" in line.why for line in lost)
+    assert all(len(line.speeds) == 3 and not line.why for line in kept)
+    assert "ended at 'run'" in table(found, width=80, language="en").plain
+
+
+def test_answers_without_a_token_have_no_speed(translator: Path, lines: Path, tmp_path: Path) -> None:
+    loaded: Any = polyhead.load(translator)
+    with torch.no_grad():
+        loaded.model.head.fixed_bias[..., loaded.config.eos_id] += 1e4
+    save(loaded, tmp_path / "silent")
+    with pytest.raises(ArgumentError, match=r"No engine can do the work of .*silent: polyhead wrote no token in any"):
+        polyhead.bench(tmp_path / "silent", data=lines, engines=["polyhead"], **ONE)
+
+
+def test_what_the_folder_asks_for_and_others_do_not_is_told(translator: Path, lines: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "asking"
+    shutil.copytree(translator, folder)
+    says = json.loads((folder / "generation_config.json").read_text("utf-8"))
+    more = {"no_repeat_ngram_size": 2, "length_penalty": 0.6, "repetition_penalty": 1.0, "bad_words_ids": [[3, 4], [5]]}
+    (folder / "generation_config.json").write_text(json.dumps(says | more), encoding="utf-8")
+    assert planned(translator, tmp_path, lines).rules == []
+    assert planned(folder, tmp_path, lines, beam=1).rules == ["no_repeat_ngram_size", "bad_words_ids"]
+    job = planned(folder, tmp_path, lines, beam=2)
+    assert job.rules == ["no_repeat_ngram_size", "length_penalty", "bad_words_ids"] and list(job.never) == [5]
+    [each] = measured().comparisons
+    for rules, told in (tuple(job.rules), "(no_repeat_ngram_size, length_penalty, bad_words_ids)"), ((), None):
+        found = replace(measured(), comparisons=(replace(each, rules=rules),))
+        assert (
+            any(told in note for note in notes(found, "en")) if told else notes(found, "en") == notes(measured(), "en")
+        )
 
 
 def test_engines_take_turns_and_the_first_round_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -18,6 +18,7 @@ from polyhead.benchmark.processes import Engine, interleaved
 from polyhead.benchmark.result import Comparison, Line, Measured, Parts, agreement
 from polyhead.errors import ArgumentError, CheckpointError, PolyheadError, did_you_mean
 
+SILENT = "wrote no token in any answer, so that it has no speed"
 LEAST = 0.25  # seconds that a measurement takes at least; what is shorter is done again and again
 ENGINES = {  # by their names: the file in engines/, and the precisions that are measured
     "polyhead": ("ours", ("fp32", "bf16", "int8")),
@@ -153,13 +154,27 @@ def compared(job: Job, how: Settings, missing: dict[str, str]) -> Comparison:
                 except PolyheadError as why:
                     refused[name, precision] = str(why)
         if not ready:
-            every = "; ".join([*(f"{name} {why}" for (name, _), why in refused.items()), *missing.values()])
+            every = "; ".join(filter(None, [listed(refused), *missing.values()]))
             raise ArgumentError(f"No engine can do the work of {job.model}: {every}")
-        asks = {
-            f"{name} {precision}": partial(process.ask, "run", least=0.0 if how.quick else LEAST)
-            for (name, precision), process in ready.items()
-        }
+
+        def run(key: tuple[str, str]) -> Any:
+            """An engine's answer; of one that has ended none, and the others go on."""
+            if key in refused:
+                return None
+            try:
+                return ready[key].ask("run", least=0.0 if how.quick else LEAST)
+            except PolyheadError as why:
+                refused[key] = str(why)
+
+        asks = {" ".join(key): partial(run, key) for key in ready}
         answers = interleaved(asks, rounds=how.rounds, say=shown, tell=how.tell)
+        refused |= {
+            key: SILENT for key in ready if key not in refused and not any(map(job.speed, answers[" ".join(key)]))
+        }
+        ready = {key: process for key, process in ready.items() if key not in refused}
+        answers = {" ".join(key): answers[" ".join(key)] for key in ready}
+        if not ready:
+            raise ArgumentError(f"No engine can do the work of {job.model}: {listed(refused)}")
         parts = apart(ready, answers, shown, how.tell) if how.profile else {}
     first = next((key for key in ready if key[0] == "transformers"), next(iter(ready)))
     base = answers[" ".join(first)][-1]["rows"]
@@ -169,7 +184,7 @@ def compared(job: Job, how: Settings, missing: dict[str, str]) -> Comparison:
         for name in how.engines if name not in missing for precision in ENGINES[name][1]
     ]  # fmt: skip
     rows = len(job.rows) or sum(map(len, job.batches))
-    return Comparison(job.model, job.kind, job.unit, rows, job.beams, job.new, tuple(lines))
+    return Comparison(job.model, job.kind, job.unit, rows, job.beams, job.new, tuple(lines), tuple(job.rules))
 
 
 def apart(
@@ -181,8 +196,17 @@ def apart(
         if engine in TORCH:
             name = f"{engine} {precision}"
             tell(f"{shown}: where the time goes in {name}")
-            found[name] = Parts.of(statistics.median(each["seconds"] for each in answers[name]), **process.ask("parts"))
+            try:
+                seen = process.ask("parts")
+            except PolyheadError as why:  # which takes none of the figures away
+                tell(f"{shown}: {name} does not tell where the time goes: {why}")
+                continue
+            found[name] = Parts.of(statistics.median(each["seconds"] for each in answers[name]), **seen)
     return found
+
+
+def listed(refused: Mapping[tuple[str, str], str]) -> str:
+    return "; ".join(f"{name} {why}" for (name, _), why in refused.items())
 
 
 def line_of(

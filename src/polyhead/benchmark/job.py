@@ -22,6 +22,7 @@ class Job:
     amount: what a speed counts, and how much there is of it; None: as much as is written. most: tokens of an answer,
     where places end. pad, start, end: ids that
     rows are filled up with, that answers start from, and that end one. never, never_first: ids that are not written.
+    rules: what else the folder asks for of answers, which engines with searches of their own do not do.
     """
 
     model: str
@@ -39,6 +40,7 @@ class Job:
     end: Sequence[int] = ()
     never: Sequence[int] = ()
     never_first: Sequence[int] = ()
+    rules: Sequence[str] = ()
     arrays: str = ""
 
     @property

@@ -73,7 +73,8 @@ class Line:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Engines at one model's work. rows: texts, images or sounds. new: tokens that are added to each, where told."""
+    """Engines at one model's work. rows: texts, images or sounds. new: tokens that are added to each, where told.
+    rules: what the folder asks for of answers beyond what CTranslate2 and ONNX Runtime are told to do."""
 
     model: str
     work: Work
@@ -82,6 +83,7 @@ class Comparison:
     beams: int
     new: int | None
     lines: tuple[Line, ...]
+    rules: tuple[str, ...] = ()
 
     @property
     def base(self) -> Line:

@@ -60,6 +60,10 @@ SAID: dict[str, tuple[str, str]] = {
     ),
     "unknown": ("Whether others used the machine meanwhile is not known.", "期间机器是否安静不得而知。"),
     "quick": ("A smoke run: its figures mean nothing.", "试运行：数字没有意义。"),
+    "rules": (
+        "CTranslate2 and ONNX Runtime do not do all that the folder asks for ({rules}): their answers may differ.",
+        "CTranslate2 和 ONNX Runtime 没有做到模型文件夹要求的全部（{rules}）：回答可能不同。",
+    ),
     "missing": ("Not measured: {name} ({how}).", "未测：{name}（{how}）。"),
 }  # fmt: skip
 
@@ -87,7 +91,12 @@ def notes(found: Measured, language: Language) -> list[str]:
     meaning = gap.join(
         [said("ratios", language, base=base, rounds=rounds), *(said(k, language, base=base) for k in kinds)]
     )
-    return [meaning, *(said("missing", language, name=name, how=how) for name, how in found.missing.items()),
+    rules = dict.fromkeys(
+        rule for each in found.comparisons for rule in each.rules
+        if any(line.speeds and line.engine in ("ctranslate2", "onnxruntime") for line in each.lines)
+    )  # fmt: skip
+    unlike = [said("rules", language, rules=", ".join(rules))] if rules else []
+    return [meaning, *unlike, *(said("missing", language, name=name, how=how) for name, how in found.missing.items()),
             circumstances(found, language)]  # fmt: skip
 
 

@@ -34,11 +34,12 @@ def load(job: Job, *, precision: str, threads: int, scratch: str) -> Work:
 def translate(job: Job, model: Any, names: dict[str, list[str]]) -> Work:
     source, target = (names.get(f"{side}_vocabulary") or names["shared_vocabulary"] for side in ("source", "target"))
     ids = {name: id for id, name in enumerate(target)}
+    never = [[target[id]] for id in job.never] or None
 
     def work(batch: Sequence[int]) -> Sequence[Any]:
         found = model.translate_batch(
             [[source[id] for id in job.rows[i]] for i in batch], beam_size=job.beams,
-            max_decoding_length=job.longest(batch), max_input_length=0,
+            max_decoding_length=job.longest(batch), max_input_length=0, suppress_sequences=never,
         )  # fmt: skip
         return [[ids[name] for name in answer.hypotheses[0]] for answer in found]
 

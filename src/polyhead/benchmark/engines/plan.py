@@ -30,6 +30,13 @@ from polyhead.tasks.hearing.transcriber import Transcriber
 from polyhead.tasks.load import Loaded, load, save
 
 MOST = 64  # texts, images or sounds that are taken of what is given
+NEUTRAL: dict[str, tuple[Any, ...]] = {  # rules of tokens, and the values that ask for nothing
+    "no_repeat_ngram_size": (None, 0), "encoder_no_repeat_ngram_size": (None, 0), "repetition_penalty": (None, 1.0),
+    "encoder_repetition_penalty": (None, 1.0), "forced_bos_token_id": (None,), "min_length": (None, 0),
+    "min_new_tokens": (None, 0), "suppress_tokens": (None, []), "begin_suppress_tokens": (None, []),
+    "sequence_bias": (None, []), "exponential_decay_length_penalty": (None,),
+}  # fmt: skip
+OF_A_BEAM: dict[str, tuple[Any, ...]] = {"length_penalty": (None, 1.0), "early_stopping": (None, False)}
 PROMPTS, NEW = 8, 32  # texts that a decoder goes on with, and by how many tokens
 QUICK = 4  # of anything, in a smoke run
 MADE_UP = 16  # images
@@ -62,6 +69,11 @@ def translates(loaded: Loaded, lines: Sequence[str], beam: int | None) -> Job:
     said = asked(loaded)
     rows = loaded.tokenizer.source.encode_batch([said.of(clean(line)) for line in lines])
     rows = [row for row in rows if len(row) <= loaded.config.max_len]
+    if not rows:
+        raise DataError(
+            f"None of the {len(lines)} texts can be read: the model reads {loaded.config.max_len} tokens at once, and"
+            " all are longer; give shorter ones with --data"
+        )
     search = chosen_search(loaded, None, beam, task=said.settings)
     c, says = loaded.config, loaded.generation
     start = c.start_id if c.start_id is not None else says.get("decoder_start_token_id", c.pad_id)
@@ -70,7 +82,15 @@ def translates(loaded: Loaded, lines: Sequence[str], beam: int | None) -> Job:
         "", folder_of(loaded), "translate", rows, batches, "tokens written",
         beams=search.width if isinstance(search, Beam) else 1, most=c.max_len - 1, pad=c.pad_id, start=start,
         end=[c.eos_id], never=[row[0] for row in says.get("bad_words_ids") or [] if len(row) == 1],
+        rules=rules_of(says, searches=isinstance(search, Beam) and search.width > 1),
     )  # fmt: skip
+
+
+def rules_of(says: dict[str, Any], *, searches: bool) -> list[str]:
+    """What generation_config.json asks for of a translation, beyond words that are never said. searches: by a beam."""
+    asks = [name for name, none in NEUTRAL.items() if says.get(name, none[0]) not in none]
+    asks += [name for name, none in OF_A_BEAM.items() if searches and says.get(name, none[0]) not in none]
+    return [*asks, *(["bad_words_ids"] if any(len(row) > 1 for row in says.get("bad_words_ids") or []) else [])]
 
 
 def asked(loaded: Loaded) -> Asking:
@@ -82,7 +102,10 @@ def asked(loaded: Loaded) -> Asking:
 
 def completes(loaded: Loaded, lines: Sequence[str], new: int) -> Job:
     made = decoder.Decoder(loaded, "bench", max_new=new)
+    new = min(new, made.places // 2)
     rows = [row[: made.places - new] for row in map(loaded.tokenizer.encode, lines) if row]
+    if not rows:
+        raise DataError(f"None of the {len(lines)} texts has a token that the model knows; give others with --data")
     pad = loaded.tokenizer.roles.get("pad", made.ends[0] if made.ends else 0)
     batches = sorted_batches([len(row) for row in rows], budget=decoder.BATCH_TOKENS, rows=decoder.ROWS)
     end = list(made.ends)
