@@ -121,7 +121,7 @@ class Chatter:
         """
         ids = [self.read(messages) for messages in conversations]
         found = answered(self.decoder, ids, progress, first=first)
-        return [told(some[0], len(row)) for row, some in zip(ids, found, strict=True)]
+        return [reply_of(some[0], len(row)) for row, some in zip(ids, found, strict=True)]
 
     def ids(self, messages: Sequence[Message]) -> list[int]:
         return self.controls.ids(messages, **self.values)
@@ -164,10 +164,12 @@ class Chatter:
             raise
         first = None if self.one_row else torch.zeros(1, dtype=torch.long, device=self.decoder.device)
         memory.written(ids, found.tokens, first)
-        return told(found, len(ids), finished=found.finished and not cut, remembered=remembered, forgotten=forgotten)
+        return reply_of(
+            found, len(ids), finished=found.finished and not cut, remembered=remembered, forgotten=forgotten
+        )
 
 
-def told(found: Written, prompt: int, **more: Any) -> Reply:
+def reply_of(found: Written, prompt: int, **more: Any) -> Reply:
     """What was written after so many tokens, as a reply."""
     how = {"finished": found.finished, "remembered": 0, "drafted": found.drafted} | more
     return Reply(found.text, stop=found.stop, prompt_tokens=prompt, new_tokens=len(found.tokens), **how)

@@ -65,7 +65,7 @@ class Completer:
         Raises DataError, before anything is written, for a prompt that leaves the model no place.
         """
         ids = [self.read(prompt, number) for number, prompt in enumerate(prompts, first + 1)]
-        return told(prompts, answered(self.decoder, ids, progress, first=first))
+        return completions(prompts, answered(self.decoder, ids, progress, first=first))
 
     def read(self, prompt: str, number: int = 1) -> list[int]:
         """The ids of a prompt; the start sign where there is nothing else."""
@@ -85,10 +85,10 @@ class Completer:
         numbers: Sequence[int] | None = None,
         tell: Callable[[str], None] | None = None,
     ) -> list[list[Completion]]:
-        return told(prompts, self.decoder(ids, numbers=numbers, tell=tell))
+        return completions(prompts, self.decoder(ids, numbers=numbers, tell=tell))
 
 
-def told(prompts: Sequence[str], found: Sequence[Sequence[Written]]) -> list[list[Completion]]:
+def completions(prompts: Sequence[str], found: Sequence[Sequence[Written]]) -> list[list[Completion]]:
     """What was written after each prompt, as completions."""
     return [
         [Completion(text, each.text, each.finished, each.stop, each.score, each.drafted) for each in some]

@@ -165,7 +165,7 @@ class Decoder:
         tell_lacking(self.search, found)
         most = int(limit.max())
         answers = [
-            [self.told(each.tokens, self.ended(each, most), each.score, drafted) for each in some] for some in found
+            [self.written(each.tokens, self.ended(each, most), each.score, drafted) for each in some] for some in found
         ]
         for each in telling:
             each.show(answers[0][0].text, last=True)
@@ -210,7 +210,7 @@ class Decoder:
         """Whether an answer of at most so many tokens ended by itself; not where the folder's end was put there."""
         return answer.finished and not (self.rules.last and len(answer.tokens) == limit - 1)
 
-    def told(
+    def written(
         self, tokens: Sequence[int], finished: bool, score: float | None, drafted: Drafted | None = None
     ) -> Written:
         """What was added as text, up to the first stop string."""

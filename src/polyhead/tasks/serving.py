@@ -79,7 +79,7 @@ class Ticket:
         decoder, limit = self.decoder, self.handle.request.max_new
         tell_lacking(decoder.search, [self.handle.answers])
         self.answers = [
-            decoder.told(each.tokens, decoder.ended(each, limit), each.score) for each in self.handle.answers
+            decoder.written(each.tokens, decoder.ended(each, limit), each.score) for each in self.handle.answers
         ]
         try:
             if self.answers:
@@ -288,6 +288,6 @@ def over_pages(
             raise handle.error
     tell_lacking(decoder.search, [handle.answers for handle in handles])
     return [
-        [decoder.told(one.tokens, decoder.ended(one, handle.request.max_new), one.score) for one in handle.answers]
+        [decoder.written(one.tokens, decoder.ended(one, handle.request.max_new), one.score) for one in handle.answers]
         for handle in handles
     ]
