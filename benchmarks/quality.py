@@ -18,6 +18,7 @@ from polyhead.generation import Beam, Greedy
 from polyhead.inputs.readers import Example, Source, read
 from polyhead.tasks.evaluate import Scores, score
 from polyhead.tasks.load import find, load, ready, shipped
+from polyhead.tasks.shortlist import Shortlist, shortlist
 from polyhead.tasks.translator import Translator
 
 EXAMPLES = """\
@@ -25,6 +26,7 @@ EXAMPLES = """\
   python benchmarks/quality.py --model runs/zh-en --model runs/tatoeba-only --files valid,test
   python benchmarks/quality.py --baseline runs/baseline                 and the plain loop's, trained first if need be
   nohup python benchmarks/quality.py --baseline runs/baseline --minutes 60 --threads 1 &
+  python benchmarks/quality.py --shortlists 30,100 --precisions fp32    and with fewer words
   python benchmarks/quality.py --quick --model runs/zh-en"""
 
 SIMPLIFIED = ("simp", "same")
@@ -37,16 +39,23 @@ def pairs(path: Path, *scripts: str) -> list[Example]:
     return list(read(Source(path=needs(path, "the folder of its data with --data"), columns=(2, 1), where=where)))
 
 
-def ours(folder: str, precisions: Sequence[str]) -> dict[str, Translate]:
-    """A model's two ways to translate, in each precision."""
+def ours(folder: str, precisions: Sequence[str], lists: Sequence[int], train: Path) -> dict[str, Translate]:
+    """A model's two ways to translate, in each precision, and with short-lists of so many words for a token."""
     loaded, name = load(folder), find(folder).name
 
-    def by(search: Beam | Greedy, precision: str) -> Translate:
-        translator = Translator(ready(loaded, precision=precision), search=search)  # pyright: ignore[reportArgumentType]
+    def by(search: Beam | Greedy, precision: str, few: Shortlist | None) -> Translate:
+        made = ready(loaded, precision=precision)  # pyright: ignore[reportArgumentType]
+        translator = Translator(made, search=search, shortlist=few)
         return lambda lines: [translation.text for translation in translator(lines)]
 
+    words = {"": None} | {f", {k} words a token": shortlist(pairs(train), model=loaded, best=k) for k in lists}
     searches = {"beam 4": Beam(4), "greedy": Greedy()}
-    return {f"{name}, {how}, {p}": by(search, p) for p in precisions for how, search in searches.items()}
+    return {
+        f"{name}, {how}, {p}{what}": by(search, p, few)
+        for p in precisions
+        for how, search in searches.items()
+        for what, few in words.items()
+    }
 
 
 def plain(options: argparse.Namespace, folder: Path) -> dict[str, Translate]:
@@ -89,12 +98,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--baseline", type=Path, metavar="FOLDER", help="the plain loop too; trained if not there")
     parser.add_argument("--minutes", type=float, default=0, help="the most that training it may take (default: no end)")
     parser.add_argument("--precisions", default="fp32,bf16,int8", help="of our models (default %(default)s)")
+    lists = "also with lists of the 100 most frequent words and so many for each token, learned from train.tsv.gz"
+    parser.add_argument("--shortlists", default="", metavar="K,K,...", help=f"{lists} (default: none)")
     options = parsed(parser, arguments)
     torch.set_num_threads(options.threads)
     report = Report("Quality of translations", options)
     ways: dict[str, Translate] = {}
     for folder in options.model or shipped():
-        ways |= ours(folder, options.precisions.split(","))
+        lists = [int(size) for size in options.shortlists.split(",") if size]
+        ways |= ours(folder, options.precisions.split(","), lists, options.data / "train.tsv.gz")
     if not ways and not options.baseline:
         stop("There is nothing to score: no model ships yet; give --model or --baseline")
     with tempfile.TemporaryDirectory() as aside:

@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from polyhead.tasks.load import load, save
     from polyhead.tasks.search import search
     from polyhead.tasks.serving import Serving
+    from polyhead.tasks.shortlist import Shortlist, shortlist
     from polyhead.tasks.summarize import summarize
     from polyhead.tasks.transcribe import transcribe
     from polyhead.tasks.translator import translate
@@ -89,6 +90,8 @@ _HOME = {
     "bench": "benchmark.bench",
     "train": "tasks.learning.train",
     "convert": "tasks.export.convert",
+    "shortlist": "tasks.shortlist",
+    "Shortlist": "tasks.shortlist",
     "load": "tasks.load",
     "save": "tasks.load",
     "Serving": "tasks.serving",
@@ -159,6 +162,7 @@ __all__ = [
     "ScoreMod",
     "Segments",
     "Serving",
+    "Shortlist",
     "Window",
     "WriteError",
     "answer",
@@ -182,6 +186,7 @@ __all__ = [
     "save",
     "search",
     "see",
+    "shortlist",
     "show",
     "summarize",
     "train",

@@ -34,7 +34,7 @@ NAMES = [
         "evaluate",
         "info",
     ),
-    *("train", "convert", "chat", "bench"),
+    *("train", "convert", "chat", "bench", "shortlist", "Shortlist"),
     *("Greedy", "Beam", "Sample", "Lookup", "DiverseBeam", "ConstrainedBeam", "SampledBeam", "Contrastive"),
     *("PolyheadError", "ArgumentError", "ConfigError", "DataError", "CheckpointError", "WriteError"),
     *("NonFiniteLoss", "MissingExtra"),

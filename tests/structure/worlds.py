@@ -175,6 +175,13 @@ def search(folder: Path) -> None:
 
 
 #  verb -> what makes its world
+def shortlist(folder: Path) -> None:
+    rows = [("我爱吃苹果。", "I like eating apples."), ("他说她没来。", "He said she did not come."), ("雨", "rain")]
+    (folder / "pairs.tsv").write_text("".join(f"{english}\t{chinese}\n" for chinese, english in rows), "utf-8")
+    for name, side in (("train.zh", 0), ("train.en", 1), ("book.zh.txt", 0)):
+        (folder / name).write_text("".join(row[side] + "\n" for row in rows), encoding="utf-8")
+
+
 WORLDS: dict[str, Callable[[Path], object]] = {
     "answer": answer,
     "bench": bench,
@@ -188,6 +195,7 @@ WORLDS: dict[str, Callable[[Path], object]] = {
     "info": info,
     "learn": learn,
     "search": search,
+    "shortlist": shortlist,
     "see": see,
     "summarize": summarize,
     "train": train,

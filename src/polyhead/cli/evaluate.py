@@ -46,6 +46,7 @@ def evaluate(
     task: options.Task = None,
     prefix: options.Prefix = None,
     beam: options.Beam = None,
+    shortlist: options.Shortlist = None,
     threshold: Annotated[
         float | None,
         typer.Option(
@@ -106,8 +107,8 @@ def evaluate(
         say(f"{name}: {skipped.total:,} lines left out: {skipped}")
     with bar("evaluating", len(pairs)) as tell:
         scores, said = score(
-            pairs, model=loaded, beam=beam, task=task, prefix=prefix, several=several, threshold=threshold,
-            separator=separator, file=name, progress=tell,
+            pairs, model=loaded, beam=beam, task=task, prefix=prefix, shortlist=shortlist, several=several,
+            threshold=threshold, separator=separator, file=name, progress=tell,
         )  # fmt: skip
     if output_file:
         with output(output_file) as out:

@@ -32,6 +32,7 @@ VERBS = (
     "bench",
     "train",
     "convert",
+    "shortlist",
 )
 
 MISTYPED: Any = typer.BadParameter.__base__  # UsageError, which typer took from click or has itself, by its version

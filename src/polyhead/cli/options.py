@@ -69,6 +69,10 @@ Lang = Annotated[
     Literal["en", "zh"] | None,
     typer.Option("--lang", help="The language of what is told.", show_default="yours, or the text's"),
 ]
+Shortlist = Annotated[
+    Path | None,
+    typer.Option("--shortlist", metavar="FILE", help="Look for words on this list only; polyhead shortlist makes one."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON.")]
 Output = Annotated[
     Path | None,

@@ -44,6 +44,7 @@ def translate(
     device: options.Device = "auto",
     precision: options.Precision = "fp32",
     workers: options.Workers = 1,
+    shortlist: options.Shortlist = None,
     as_json: options.Json = False,
     output_file: options.Output = None,
 ) -> None:
@@ -62,6 +63,7 @@ def translate(
         polyhead translate --force apples 我爱吃苹果。
         polyhead translate --nbest 4 --groups 4 虽然下雨，但我很开心。
         polyhead translate -m t5-base --task en-de "The house is wonderful."
+        polyhead translate -m opus-mt-zh-en --shortlist opus.shortlist -i book.zh.txt
     """
     if texts and input_file:
         raise ArgumentError("Give sentences or --input FILE, not both.")
@@ -81,7 +83,7 @@ def translate(
         said = asking(loaded, "translation", task=task, prefix=prefix)
         like = decoding(loaded, said.settings).beam
         search = by.search(n_best=nbest, like=like) or chosen_search(loaded, None, by.beam, nbest, task=said.settings)
-        translator = Translator(loaded, search=search, max_new=max_new, said=said, workers=crew)
+        translator = Translator(loaded, search=search, max_new=max_new, said=said, workers=crew, shortlist=shortlist)
         if live:
             print("Type a sentence and press Enter; Ctrl-D ends.", file=sys.stderr)
         with output(output_file) as out, working("translating", input_file, output_file) as tell:

@@ -20,6 +20,7 @@ from polyhead.tasks.device import Device
 from polyhead.tasks.label_scores import LabelScores, label_scores, truth_of
 from polyhead.tasks.load import Loaded, Precision, able, ready
 from polyhead.tasks.recall import recall
+from polyhead.tasks.shortlist import Shortlist
 from polyhead.tasks.translator import Translator
 
 
@@ -62,6 +63,7 @@ def translations(
     search: Search | None = None,
     task: str | None = None,
     prefix: str | None = None,
+    shortlist: Shortlist | str | Path | None = None,
 ) -> tuple[Scores, list[str]]:
     """Translate the source of every pair and score the translations; they come back beside the scores."""
     for place, pair in enumerate(pairs, 1):
@@ -69,7 +71,8 @@ def translations(
             raise ArgumentError(f"Pair {place} must be (source, reference), two texts, found {pair!r:.80}.")
     extra("sacrebleu.metrics", "train")  # or its absence is noticed when everything is translated
     said = asking(loaded, "translation", task=task, prefix=prefix)
-    translator = Translator(loaded, search=chosen_search(loaded, search, beam, task=said.settings), said=said)
+    search = chosen_search(loaded, search, beam, task=said.settings)
+    translator = Translator(loaded, search=search, said=said, shortlist=shortlist)
     numbers = [getattr(pair, "line", place) for place, pair in enumerate(pairs, 1)]
     found = translator([pair[0] for pair in pairs], numbers=numbers, file=file, progress=progress)
     texts = [translation.text for translation in found]
@@ -130,7 +133,7 @@ class Way:
     takes: tuple[str, ...]
 
 
-TRANSLATIONS = Way(translations, ("beam", "search", "task", "prefix"))
+TRANSLATIONS = Way(translations, ("beam", "search", "task", "prefix", "shortlist"))
 LABELS = Way(labels, ("several", "threshold", "separator"))
 RECALL = Way(recall, ())
 #  what a model gives -> how that is scored
@@ -148,6 +151,7 @@ def evaluate(
     search: Search | None = None,
     task: str | None = None,
     prefix: str | None = None,
+    shortlist: Shortlist | str | Path | None = None,
     several: bool | None = None,
     threshold: float | Mapping[str, float] | None = None,
     separator: str | None = None,
@@ -159,10 +163,10 @@ def evaluate(
     """Score a model on held-out pairs: (scores, what it said).
 
     Of a translator, pairs are (source, reference), and `Scores` come with the translations; beam, search, task, prefix
-    are as `translate` takes them, and the extra `train` is needed. Of a classifier, pairs are (text or image, labels),
-    the labels' names as a list or as a text with `separator` (",") between several, and `LabelScores` come with the
-    `Classification` of each; several and threshold are as `classify` takes them. Of a model that reads texts and
-    images, pairs are (image, text), and `RecallScores` come with the image nearest to each text.
+    and shortlist are as `translate` takes them, and the extra `train` is needed. Of a classifier, pairs are (text or
+    image, labels), the labels' names as a list or as a text with `separator` (",") between several, and `LabelScores`
+    come with the `Classification` of each; several and threshold are as `classify` takes them. Of a model that reads
+    texts and images, pairs are (image, text), and `RecallScores` come with the image nearest to each text.
     model, device: as everywhere. Pairs that `inputs.readers.read` gives carry their line numbers, which messages cite
     beside the name of their `file`. `progress` hears how many more are done.
     Raises DataError for no pairs, for a source beyond the model's positions and for a label that the model does not
@@ -177,8 +181,8 @@ def evaluate(
     loaded = ready(model, device, precision)
     able(loaded, WAYS, "evaluate", reads=("text", "pair", "image", "text or image"))
     how = {
-        "beam": beam, "search": search, "task": task, "prefix": prefix, "several": several, "threshold": threshold,
-        "separator": separator,
+        "beam": beam, "search": search, "task": task, "prefix": prefix, "shortlist": shortlist, "several": several,
+        "threshold": threshold, "separator": separator,
     }  # fmt: skip
     given, way = {name: value for name, value in how.items() if value is not None}, WAYS[loaded.family.does]
     if wrong := [name for name in given if name not in way.takes]:

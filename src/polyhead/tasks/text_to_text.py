@@ -4,14 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from polyhead.core import Run
 from polyhead.errors import ArgumentError, ConfigError
-from polyhead.generation import EndToken, Hypothesis, LogitRule, Search, Source, StopRule, generate, sorted_batches
+from polyhead.generation import (
+    ConstrainedBeam,
+    EndToken,
+    Hypothesis,
+    LogitRule,
+    Search,
+    Source,
+    StopRule,
+    generate,
+    sorted_batches,
+)
+from polyhead.generation.candidates import Candidates, CandidateStep, CandidateStop
 from polyhead.inputs.batch import pad
 from polyhead.operator import Cache, Dense, Lengths
 from polyhead.tasks.asking import Asking
@@ -19,6 +31,7 @@ from polyhead.tasks.decoder import StopText, before
 from polyhead.tasks.decoding import decoding, told
 from polyhead.tasks.generation_settings import TokenRules, is_whole, spelled, tell_lacking
 from polyhead.tasks.load import Loaded
+from polyhead.tasks.shortlist import Shortlist, shortlist_of
 from polyhead.tasks.workers import Workers
 
 BATCH_TOKENS = 1024  # source tokens, padding included, in one batch
@@ -36,10 +49,12 @@ class Candidate:
 
 
 class EncoderDecoderStep:
-    """What `generate` asks of an encoder-decoder: the memory is made once, each step reads only the newest tokens."""
+    """What `generate` asks of an encoder-decoder: the memory is made once, each step reads only the newest tokens.
 
-    def __init__(self, model: Any, source: Tensor, lengths: Tensor):
-        self.model, self.cache = model, Cache()
+    head: in the place of the model's, of fewer words."""
+
+    def __init__(self, model: Any, source: Tensor, lengths: Tensor, head: nn.Module | None = None):
+        self.model, self.cache, self.head = model, Cache(), head or model.head
         self.seen = torch.arange(source.shape[1], device=source.device) < lengths[:, None]  # [B, S]
         memory = model.encode(source, Run(mask=Lengths(lengths)))
         self.run = Run(memory=memory, memory_mask=self.mask(), cache=self.cache)
@@ -47,7 +62,7 @@ class EncoderDecoderStep:
     def __call__(self, tokens: Tensor) -> Tensor:
         new = tokens[:, self.cache.length :]
         self.vectors = self.model.decode(new, self.run)  # [N, n, D]
-        return self.model.head(self.vectors[:, -1])  # [N, V]
+        return self.head(self.vectors[:, -1])  # [N, V], or as wide as another head
 
     def hidden(self) -> Tensor:
         return self.vectors
@@ -69,8 +84,8 @@ class TextToText:
 
     asking: what is said to it. search: unless given, the folder's beam. min_new, max_new: the fewest and the most
     tokens of an answer; a minimum of the folder's yields to a max_new below it. workers: who answers, this process
-    alone unless given. Raises ArgumentError and, for generation settings that are none, ConfigError; warns of those
-    that are not obeyed.
+    alone unless given. shortlist: of the words that may be said, or its file; all unless given. Raises ArgumentError
+    and, for generation settings that are none, ConfigError; warns of those that are not obeyed.
     """
 
     def __init__(
@@ -82,6 +97,7 @@ class TextToText:
         min_new: int | None = None,
         max_new: int | None = None,
         workers: Workers | None = None,
+        shortlist: Shortlist | str | Path | None = None,
     ):
         for name, n, least in (("min_new", min_new, 0), ("max_new", max_new, 1)):
             if n is not None and not (is_whole(n) and n >= least):
@@ -91,7 +107,7 @@ class TextToText:
         self.config, self.tokenizer, self.device = loaded.config, loaded.tokenizer, loaded.device
         self.asking, self.start_id, self.workers = asking, start_of(loaded), workers or Workers()
         self.how = told(decoding(loaded, asking.settings), loaded)
-        self.model = loaded.packed
+        self.model, self.head_of = loaded.packed, loaded.head_of
         self.search = spelled(search or self.how.search, self.tokenizer.target)
         self.most = self.config.max_len - 1 if max_new else self.how.longest - 1  # the start token is one of the row
         self.max_new = max_new and min(max_new, self.most)
@@ -100,6 +116,9 @@ class TextToText:
         self.stop: list[StopRule] = [EndToken(self.rules.ends)]
         if self.how.stop:
             self.stop.append(StopText(self.how.stop, self.tokenizer.target, 1))
+        self.shortlist = shortlist_of(shortlist, loaded)
+        wanted = {self.start_id, self.tokenizer.target.unk_id, *self.rules.wanted, *forced(self.search)}
+        self.always = sorted(token for token in wanted if token < self.config.words)  # on every list
 
     def outweighed(self, rules: TokenRules, min_new: int | None) -> TokenRules:
         """The folder's rules, its least lengths given up where what was asked for speaks against them."""
@@ -109,10 +128,12 @@ class TextToText:
             return rules
         return replace(rules, min_length=0, min_new=0)
 
-    def logit_rules(self, source: Tensor, lengths: Tensor) -> list[LogitRule]:
-        """What the folder asks of the tokens of answers to these sources [B, S]."""
-        real = torch.arange(source.shape[1], device=source.device) < lengths[:, None]
-        return self.rules.rules(1, limit=self.limit, source=Source(source, real))
+    def logit_rules(self, source: Tensor, lengths: Tensor, among: Candidates | None = None) -> list[LogitRule]:
+        """What the folder asks of the tokens of answers to these sources [B, S]; of candidates, in their numbers."""
+        told = Source(source, torch.arange(source.shape[1], device=source.device) < lengths[:, None])
+        if among is None:
+            return self.rules.rules(1, limit=self.limit, source=told)
+        return self.rules.among(among).rules(1, limit=self.limit, source=among.source(told))
 
     def answers(
         self,
@@ -145,15 +166,28 @@ class TextToText:
         start = torch.full((len(ids), 1), self.start_id, device=self.device)
         longest = self.longest(lengths) if self.max_new is None else torch.full_like(lengths, self.max_new)
         longest = longest.clamp(max=self.most)
-        step = EncoderDecoderStep(self.model, source, lengths)
-        return generate(
-            step, start, search=self.search, max_new=longest, rules=self.logit_rules(source, lengths), stop=self.stop,
-            numbers=numbers,
+        how = {"max_new": longest, "numbers": numbers}
+        if self.shortlist is None:
+            step, rules = EncoderDecoderStep(self.model, source, lengths), self.logit_rules(source, lengths)
+            return generate(step, start, search=self.search, rules=rules, stop=self.stop, **how)
+        among = self.shortlist.candidates(source, lengths, self.always)
+        step = EncoderDecoderStep(self.model, source, lengths, self.head_of(among.ids))
+        found = generate(
+            CandidateStep(step, among), among.numbers(start), search=among.search(self.search),
+            rules=self.logit_rules(source, lengths, among), stop=[CandidateStop(rule, among) for rule in self.stop],
+            **how,
         )  # fmt: skip
+        return among.answers(found)
 
     def longest(self, lengths: Tensor) -> Tensor:
         """The most tokens of an answer to sources of these lengths [B], unless somebody says how many."""
         return 2 * lengths + 30
+
+
+def forced(search: Search) -> set[int]:
+    """The tokens of the phrases that a search forces."""
+    phrases = search.forced if isinstance(search, ConstrainedBeam) else ()
+    return {token for some in phrases for phrase in some for token in phrase}
 
 
 def start_of(loaded: Loaded) -> int:

@@ -14,6 +14,7 @@ from polyhead.tasks.asking import Asking, asking
 from polyhead.tasks.decoding import chosen_search
 from polyhead.tasks.device import Device
 from polyhead.tasks.load import Loaded, Precision, able, ready, texts_of
+from polyhead.tasks.shortlist import Shortlist, passing
 from polyhead.tasks.text_to_text import Candidate, TextToText
 from polyhead.tasks.workers import Workers, workable
 
@@ -34,8 +35,8 @@ class Translator(TextToText):
 
     search: unless given, the folder's beam. max_new: the most tokens of a translation, at least 1. said: what is said
     to a model that is asked in words; unless given, as its folder wants it. workers: who answers, this process alone
-    unless given. Raises ArgumentError and, for generation settings that are none, ConfigError; warns of those that are
-    not obeyed.
+    unless given. shortlist: of the words that may be said, or its file. Raises ArgumentError and, for generation
+    settings that are none, ConfigError; warns of those that are not obeyed.
     """
 
     def __init__(
@@ -46,10 +47,13 @@ class Translator(TextToText):
         max_new: int | None = None,
         said: Asking | None = None,
         workers: Workers | None = None,
+        shortlist: Shortlist | str | Path | None = None,
     ):
         able(loaded, DOES, "translate")
-        super().__init__(loaded, said or asking(loaded, "translation"), search=search, max_new=max_new, workers=workers)
-        self.workers.open(Translator, loaded, search=self.search, max_new=max_new, said=self.asking)
+        said = said or asking(loaded, "translation")
+        super().__init__(loaded, said, search=search, max_new=max_new, workers=workers, shortlist=shortlist)
+        few = passing(self.shortlist) if self.workers.count > 1 else None
+        self.workers.open(Translator, loaded, search=self.search, max_new=max_new, said=said, shortlist=few)
 
     def __call__(
         self,
@@ -106,6 +110,7 @@ def translate(
     device: Device = ...,
     precision: Precision | None = ...,
     workers: int = ...,
+    shortlist: Shortlist | str | Path | None = ...,
 ) -> Translation: ...
 @overload
 def translate(
@@ -121,6 +126,7 @@ def translate(
     device: Device = ...,
     precision: Precision | None = ...,
     workers: int = ...,
+    shortlist: Shortlist | str | Path | None = ...,
 ) -> list[Translation]: ...
 def translate(
     texts: str | Iterable[str],
@@ -135,6 +141,7 @@ def translate(
     device: Device = "auto",
     precision: Precision | None = None,
     workers: int = 1,
+    shortlist: Shortlist | str | Path | None = None,
 ) -> Translation | list[Translation]:
     """Translate one text, or many.
 
@@ -149,7 +156,8 @@ def translate(
     device: "auto" is CUDA where there is one, else the CPU; a loaded model stays where it is. precision: "fp32", "bf16"
     or "int8" (see `load`); unless given, fp32 or the loaded model's own. workers: how many processes answer, which
     share the threads; the others start with the call, which takes seconds and pays for thousands of lines, and open
-    the folder themselves, so that `model` must be one.
+    the folder themselves, so that `model` must be one. shortlist: what `polyhead.shortlist` gave, or a file of it: a
+    word is then looked for among those that are likely in view of the source, which is faster and not quite the same.
 
     An empty text gives an empty translation; as many come back as went in, in the same order. Raises ArgumentError,
     CheckpointError, and DataError for a text beyond the model's positions.
@@ -160,5 +168,5 @@ def translate(
         able(loaded, DOES, "translate")
         said = asking(loaded, "translation", task=task, prefix=prefix)
         search = chosen_search(loaded, search, beam, n_best, task=said.settings)
-        found = Translator(loaded, search=search, max_new=max_new, said=said, workers=crew)(lines)
+        found = Translator(loaded, search=search, max_new=max_new, said=said, workers=crew, shortlist=shortlist)(lines)
     return found[0] if isinstance(texts, str) else found
