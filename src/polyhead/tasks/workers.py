@@ -63,6 +63,8 @@ class Workers:
 
     def close(self) -> None:
         """End the helpers, at once: what they are at is needed no more."""
+        for helper in self.helpers:
+            helper.process.kill()
         while self.helpers:
             self.helpers.pop().close()
 
@@ -79,6 +81,7 @@ class Workers:
                 f"Several workers share the cores of a CPU, but the model is on {loaded.device}; leave workers out, or"
                 " choose the device cpu."
             )
+        assert loaded.folder, "helpers open a folder"
         total = torch.get_num_threads()
         share = max(1, total // self.count)
         self.threads = max(1, total - share * (self.count - 1))
