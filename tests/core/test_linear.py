@@ -30,9 +30,35 @@ def test_output_and_gradients_are_those_of_the_formula(rows: tuple[int, ...], bi
         torch.testing.assert_close(mine.double(), theirs, rtol=1e-4, atol=1e-4)
 
 
-def test_gradients_have_gradients() -> None:
+@pytest.mark.parametrize("size", [(300, 40), (40, 300), (128, 128), (1, 300), (300, 1), (0, 24)])
+def test_the_gradient_of_a_matrix_is_right_whichever_of_its_sides_is_wider(size: tuple[int, int]) -> None:
     torch.manual_seed(0)
-    x, weight, added = torch.randn(ROWS, 8), torch.randn(200, 8), torch.randn(200)
+    x, seed, weight = torch.randn(2, ROWS, size[1]), torch.randn(2, ROWS, size[0]), torch.randn(size).requires_grad_()
+    wanted = torch.einsum("bne,bnd->ed", seed.double(), x.double())
+    linear(x, weight).backward(seed)
+    assert weight.grad is not None
+    torch.testing.assert_close(weight.grad.double(), wanted, rtol=1e-5, atol=1e-4)
+    linear(x, weight).backward(seed)  # one batch more of the same step
+    torch.testing.assert_close(weight.grad.double(), 2 * wanted, rtol=1e-5, atol=2e-4)
+
+
+@pytest.mark.skipif(not able(torch.zeros(1, 1), torch.zeros(1, 1)), reason="this PyTorch has no oneDNN")
+@pytest.mark.parametrize("size", [(300, 40), (40, 300)])
+def test_the_narrower_operand_of_that_gradient_is_the_one_turned_around(
+    monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
+) -> None:
+    asked: list[tuple[int, ...]] = []
+    real = module.Product.apply
+    monkeypatch.setattr(module.Product, "apply", lambda *how: (asked.append(tuple(how[0].shape)), real(*how))[1])
+    layer = Linear(size[1], size[0])
+    layer(torch.randn(ROWS, size[1])).sum().backward()
+    assert asked == [(ROWS, size[1]), (40, ROWS)]
+
+
+@pytest.mark.parametrize("size", [(200, 8), (8, 200)])
+def test_gradients_have_gradients(size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    x, weight, added = torch.randn(ROWS, size[1]), torch.randn(size), torch.randn(size[0])
 
     def penalty(product: Any, *tensors: Tensor) -> list[Tensor]:
         own = [each.clone().requires_grad_() for each in tensors]
@@ -53,7 +79,7 @@ def test_tensors_that_do_not_lie_side_by_side_are_read_rightly() -> None:
     torch.testing.assert_close(linear(x, weight), x @ weight.T, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.skipif(not able(torch.zeros(1), torch.zeros(1)), reason="this PyTorch has no oneDNN")
+@pytest.mark.skipif(not able(torch.zeros(1, 1), torch.zeros(1, 1)), reason="this PyTorch has no oneDNN")
 def test_who_computes_it_is_chosen_by_what_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
     real = module.Product.apply

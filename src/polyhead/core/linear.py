@@ -78,7 +78,15 @@ class Product(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (x, weight), (dy,) = ctx.saved_tensors, grads
         wants_x, wants_weight, wants_bias = ctx.needs_input_grad
-        rows = dy.reshape(-1, dy.shape[-1])  # [N, E]
+        rows = dy.reshape(dy.shape[:-1].numel(), dy.shape[-1])  # [N, E]
         dx = linear(dy, weight.mT) if wants_x else None
-        dw = linear(rows.mT, x.flatten(0, -2).mT) if wants_weight else None
+        dw = turned(rows, x.flatten(0, -2)) if wants_weight else None
         return dx, dw, rows.sum(0) if wants_bias else None
+
+
+def turned(dy: Tensor, x: Tensor) -> Tensor:
+    """dy^T x of dy [N, E] and x [N, D], the narrower of them first, which oneDNN copies to turn it around."""
+    wide = dy.shape[-1] > x.shape[-1]
+    first, second = (x.mT, dy.mT) if wide else (dy.mT, x.mT)
+    product = cast(Any, Product).apply(first, second, None) if able(first, second) else F.linear(first, second)
+    return product.mT if wide else product
