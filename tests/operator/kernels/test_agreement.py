@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from torch import Tensor
 
 from polyhead.operator import attend
-from polyhead.operator.kernels import blockwise, compiled, explicit, flex, fused, reference
+from polyhead.operator.kernels import blockwise, compiled, explicit, flex, fused, reference, step
 from polyhead.operator.request import Request
 from tests.operator.cases import Built, Case, build, cases, close
 
@@ -87,6 +87,25 @@ def test_explicit_agrees_with_the_reference_or_says_why_not(case: Case):
     assert (reason is not None) == case.sinks, reason
     if reason is None:
         agree(built, explicit.run)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(cases((torch.float32,)))
+def test_step_agrees_with_the_reference_or_says_why_not(case: Case):
+    """Any mask and any bias, more queries than keys too; but no gradients."""
+    built = build(case, grad=False)
+    request = built.request()
+    reason = step.can(request)
+    assert (reason is not None) == (case.softcap is not None or case.sinks or empty(case)), reason
+    if reason is not None:
+        return
+    y = reference.attention(built.inputs())
+    out, lse = step.run(request, True)
+    assert lse is not None and step.run(request, False)[1] is None
+    close(out, y.output, case.dtype)
+    close(lse, y.lse, case.dtype)
+    np.testing.assert_array_equal(lse.numpy() == -np.inf, y.lse == -np.inf)
+    assert not out[lse == -torch.inf].any()
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)

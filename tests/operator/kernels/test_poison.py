@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 
 from polyhead.operator import Dense, attend, attention
-from polyhead.operator.kernels import blockwise, explicit, fused, reference
+from polyhead.operator.kernels import blockwise, explicit, fused, reference, step
 from polyhead.operator.request import ask
 from tests.operator.cases import Built, Case, build, cases, close
 
@@ -76,6 +76,34 @@ def test_blockwise_is_finite_where_the_reference_is_under_any_poison(case: Case)
     found = torch.autograd.grad(out, tensors, d_out)
     for d_x, name in zip(found, ("query", "key", "value"), strict=True):
         close(d_x, getattr(wanted, name), case.dtype)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(cases((torch.float32,)))
+def test_a_step_passes_poison_to_those_that_see_it_alone(case: Case):
+    """In a query, a key or a value; -inf in a bias hides a key as a mask does."""
+    clean, built = build(case, grad=False), build(case, grad=False)
+    if step.can(built.request()) is not None:
+        return
+    places = poisoned(built, ("query", "key", "value"))
+    visible = reference.attention(clean.inputs()).visible
+    touched = np.zeros(visible.shape[:3], bool)  # [B, H, T]
+    for name, (b, g, j) in places:
+        heads = slice(g * case.R, (g + 1) * case.R)
+        if name == "query":
+            touched[b, g, j] = True
+        else:
+            touched[b, heads] |= visible[b, heads, :, j]
+    wanted, wanted_lse = step.run(clean.request(), True)
+    out, lse = step.run(built.request(), True)
+    assert lse is not None and wanted_lse is not None
+    untouched = torch.from_numpy(~touched)
+    assert torch.equal(out[untouched], wanted[untouched])
+    assert torch.equal(lse[untouched], wanted_lse[untouched])
+    for name, (b, g, j) in places:  # a NaN that is seen is passed on
+        if name != "query" and bool(built.tensors[name][b, g, j].isnan().any()):
+            heads = slice(g * case.R, (g + 1) * case.R)
+            assert not np.isfinite(out.numpy()[b, heads][visible[b, heads, :, j]]).all(-1).any()
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import warnings
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend
 
 from polyhead.errors import ArgumentError
@@ -28,6 +30,7 @@ from polyhead.operator.kernels import (
     flex,
     fused,
     reference,
+    step,
 )
 from polyhead.operator.kernels.cost import cost
 from polyhead.operator.request import Request, ask
@@ -93,6 +96,8 @@ def test_the_table_tells_the_truth(feature: str):
 
 def twice(kernel: str) -> bool:
     x = torch.randn(1, 1, 2, 2, requires_grad=True)
+    if BY_NAME[kernel].can(ask(x, x, x)) is not None:
+        return False
     (first,) = torch.autograd.grad(attention(x, x, x, kernel=kernel).sum(), x, create_graph=True)
     try:
         first.sum().backward()
@@ -109,6 +114,21 @@ REASONS: list[tuple[str, Request, str]] = [
     ("explicit", far(), "would write out all 35280000 scores, more than 8388608"),
     ("explicit", asking_for("sinks", 6), "without sinks"),
     ("explicit", asking_for("hidden NaN or Inf", 6), "NaN or Inf"),
+    ("step", ask(*tensors(17)), "a step has up to 16 queries, and here are 17"),
+    ("step", ask(*(x.double() for x in tensors(6))), "take float32 on a CPU; here is torch.float64 on cpu"),
+    ("step", ask(*(x.to("meta") for x in tensors(6))), "take float32 on a CPU; here is torch.float32 on meta"),
+    ("step", asking_for("bias that learns", 6), "the loops of a step give no gradients"),
+    ("step", asking_for("softcap", 6), "do not bend scores"),
+    ("step", asking_for("score_mod", 6), "do not bend scores"),
+    ("step", asking_for("sinks", 6), "no sinks and drop no weights"),
+    ("step", asking_for("dropout", 6), "no sinks and drop no weights"),
+    ("step", ask(*tensors(0)), "there is nothing to look at"),
+    (
+        "step",
+        ask(torch.zeros(1, 1, 16, 1), *torch.zeros(2, 1, 1, (1 << 18) + 1, 1)),
+        "out 4194320 scores .* than 4194304",
+    ),
+    ("step", ask(*(x.mT.contiguous().mT for x in tensors(6))), "read features that lie side by side"),
     ("compiled", asking_for("dropout", 6), "drop no weights"),
     ("compiled", ask(*(x.double() for x in tensors(6))), "compute in float32, and float64 was given"),
     ("compiled", ask(*tensors(0)), "nothing to look at"),
@@ -153,7 +173,9 @@ def test_every_reason_in_the_source_is_met_above(monkeypatch: pytest.MonkeyPatch
     met += str(BY_NAME["compiled"].can(far()))
     monkeypatch.setattr(flex, "find_spec", lambda name: None)  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
     met += str(BY_NAME["flex"].can(far()))
-    for module in (explicit, loops, compiled, fused, blockwise, flex, reference):
+    monkeypatch.setattr(step, "there", lambda: False)
+    met += str(BY_NAME["step"].can(asking_for("no mask", 6)))
+    for module in (explicit, step, loops, compiled, fused, blockwise, flex, reference):
         for function in ast.walk(ast.parse(inspect.getsource(module))):
             if isinstance(function, ast.FunctionDef) and function.name in ("can", "why_unfused"):
                 for said in (node.value for node in ast.walk(function) if isinstance(node, ast.Return)):
@@ -191,6 +213,62 @@ def test_auto_takes_the_loops_for_many_scores_and_sdpa_in_half_precision():
     assert "SDPA is faster" in attend(half, half, half)[1].reasons["compiled"]
 
 
+@pytest.mark.parametrize("B", [1, 3, 40])
+def test_auto_takes_a_step_where_few_queries_look_at_more_keys_without_gradients(B: int):
+    def chosen(T: int, S: int, **how: Any) -> str:
+        return attend(torch.randn(B, 2, T, 4), torch.randn(B, 1, S, 4), torch.randn(B, 1, S, 4), **how)[1].kernel
+
+    assert [chosen(T, S) for T, S in ((1, 2), (1, 300), (16, 17), (5, 9))] == ["step"] * 4
+    assert [chosen(T, S) for T, S in ((1, 1), (5, 5), (9, 5), (17, 18))] == ["fused"] * 4
+    assert chosen(2, 5, causal=True) == chosen(2, 5, lengths=torch.full((B,), 3)) == "step"
+    assert chosen(2, 5, bias=torch.zeros(2, 5)) == "step"
+    learned = torch.zeros(2, 5, requires_grad=True)
+    assert chosen(2, 5, bias=learned) != "step"
+    with torch.no_grad():
+        assert chosen(2, 5, bias=learned) == "step"
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")  # PyTorch maps SDPA by a loop
+def test_whatever_is_traced_is_no_step():
+    """Nothing of the loops could be written into a graph, and their comparison of sizes would be."""
+    query, key = torch.randn(2, 2, 3, 4), torch.randn(2, 2, 7, 4)
+    assert attend(query, key, key)[1].kernel == "step"
+    wanted = attention(query, key, key)
+
+    class Looks(torch.nn.Module):
+        def forward(self, query: Tensor, key: Tensor) -> Tensor:
+            return attention(query, key, key, finite=True)
+
+    n = torch.export.Dim("n", min=1, max=99)
+    exported = torch.export.export(Looks(), (query, key), dynamic_shapes=({}, {2: n})).module()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the trace, that sizes are constants in it, and of its age
+        traced: Any = torch.jit.trace(Looks(), (query, key))
+    compiled_: Any = torch.compile(Looks(), backend="eager")
+    mapped = torch.vmap(lambda q, k: attention(q[None], k[None], k[None], finite=True)[0])
+    for found in (exported, traced, compiled_, mapped):
+        torch.testing.assert_close(found(query, key), wanted)
+        other = torch.randn(2, 2, 3, 4)
+        torch.testing.assert_close(found(other, key), attention(other, key, key))
+    short = torch.randn(2, 2, 2, 4)  # as many keys as there are queries, or fewer: one graph for all
+    torch.testing.assert_close(exported(query, short), attention(query, short, short))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")  # PyTorch's own first tangent
+def test_a_tangent_is_not_lost():
+    """Forward differentiation: a step would give the output without it."""
+    query, key = torch.randn(1, 2, 2, 4).double(), torch.randn(1, 2, 6, 4).double()
+    along = torch.randn_like(query)
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(query.float(), along.float())
+        tangent = forward_ad.unpack_dual(attention(dual, key.float(), key.float(), kernel="explicit")).tangent
+        with pytest.raises(ArgumentError, match="differentiates forward"):
+            attention(dual, key.float(), key.float(), kernel="step")
+    ahead, behind = (attention(query + h * along, key, key) for h in (1e-5, -1e-5))
+    assert tangent is not None
+    torch.testing.assert_close(tangent.double(), (ahead - behind) / 2e-5, rtol=1e-3, atol=1e-5)
+
+
 @pytest.mark.parametrize("feature", TABLE)
 def test_explain_matches_what_runs(feature: str):
     request = asking_for(feature, 6)
@@ -210,6 +288,7 @@ def test_explain_prints_as_a_table_with_an_arrow():
     lines = str(explain(x, x, x, softcap=2.0)).splitlines()
     assert [line.split()[0] for line in lines] == [
         "explicit",
+        "step",
         "compiled",
         "fused",
         "->",
@@ -218,9 +297,9 @@ def test_explain_prints_as_a_table_with_an_arrow():
         "50",
         "beside",
     ]
-    assert lines[3].startswith("-> blockwise ") and lines[3].endswith(" B  can serve")
-    assert "SDPA has no softcap" in lines[2]
-    assert lines[6] == "50 pairs may look: 800 FLOP, 640 B in and out"
+    assert lines[4].startswith("-> blockwise ") and lines[4].endswith(" B  can serve")
+    assert "SDPA has no softcap" in lines[3]
+    assert lines[7] == "50 pairs may look: 800 FLOP, 640 B in and out"
     assert explain(x, x, x, kernel="reference").chosen == "reference"
     assert explain(x, x, x, sinks=torch.zeros(2), kernel="fused").chosen is None
 
@@ -238,6 +317,7 @@ def test_the_cost_counts_the_pairs_that_may_look(case: Case):
 
 def test_bounds_are_as_the_docs_state_them():
     assert (fused.PLANE, fused.SCORES, explicit.SCORES, reference.SCORES) == (1 << 20, 1 << 24, 1 << 23, 1 << 22)
+    assert (step.FEW, step.SCORES) == (16, 1 << 22)
 
 
 def test_flash_and_sdpa_give_the_same_bits():

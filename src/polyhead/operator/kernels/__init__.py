@@ -11,7 +11,7 @@ from torch import Tensor
 
 from polyhead.errors import ArgumentError, did_you_mean
 from polyhead.operator.answers import Sums
-from polyhead.operator.kernels import blockwise, compiled, explicit, flex, fused, reference
+from polyhead.operator.kernels import blockwise, compiled, explicit, flex, fused, reference, step
 from polyhead.operator.kernels.cost import Cost, cost
 from polyhead.operator.kernels.pieces import piece_of, pieces, together
 from polyhead.operator.observe import Observe
@@ -32,6 +32,7 @@ class Kernel:
 
 KERNELS = (
     Kernel("explicit", explicit.can, explicit.run, explicit.room, explicit.slower),
+    Kernel("step", step.can, step.run, step.room, step.slower),
     Kernel("compiled", compiled.can, compiled.run, compiled.room, compiled.slower, compiled.see),
     Kernel("fused", fused.can, fused.run, fused.room),
     Kernel("blockwise", blockwise.can, blockwise.run, blockwise.room),
@@ -42,30 +43,31 @@ BY_NAME = {kernel.name: kernel for kernel in KERNELS}
 AND = " + "  # between the names of several
 
 # What each kernel can do, at a glance; a test holds the table against the kernels. "small": while the scores or the
-# mask that it would write out are within its bound (SCORES of explicit, fused, flex and reference, PLANE of fused).
+# mask that it would write out are within its bound (SCORES of explicit, step, fused, flex and reference, PLANE of
+# fused), and the queries few (FEW of step).
 TABLE = {
-    #                        explicit  compiled  fused    blockwise  flex      reference
-    "no mask":              ("small",  "yes",     "yes",    "yes",     "small",  "small"),
-    "causal, T = S":        ("small",  "yes",     "yes",    "yes",     "small",  "small"),
-    "causal, T != S":       ("small",  "yes",     "small",  "yes",     "small",  "small"),
-    "window":               ("small",  "yes",     "small",  "yes",     "small",  "small"),
-    "prefix":               ("small",  "yes",     "small",  "yes",     "small",  "small"),
-    "lengths":              ("small",  "yes",     "yes",    "yes",     "small",  "small"),
-    "lengths of queries":   ("small",  "yes",     "small",  "yes",     "small",  "small"),
-    "segments":             ("small",  "yes",     "yes",    "yes",     "small",  "small"),
-    "mask tensor":          ("small",  "yes",     "small",  "yes",     "small",  "small"),
-    "bias tensor":          ("small",  "yes",     "small",  "yes",     "small",  "small"),
-    "bias that learns":     ("small",  "yes",     "small",  "yes",     "small",  "small"),
-    "alibi":                ("small",  "yes",     "small",  "yes",     "small",  "small"),
-    "buckets":              ("small",  "yes",     "small",  "yes",     "small",  "small"),
-    "softcap":              ("small",  "yes",     "no",     "yes",     "small",  "small"),
-    "score_mod":            ("small",  "no",      "no",     "yes",     "small",  "small"),
-    "sinks":                ("no",     "yes",     "no",     "yes",     "no",     "small"),
-    "dropout":              ("small",  "no",      "small",  "yes",     "no",     "small"),
-    "grouped heads":        ("small",  "yes",     "yes",    "yes",     "small",  "small"),
-    "Kv != K":              ("small",  "yes",     "small",  "yes",     "small",  "small"),
-    "hidden NaN or Inf":    ("no",     "no",      "no",     "yes",     "no",     "small"),
-    "differentiable twice": ("small",  "yes",     "no",     "yes",     "small",  "no"),
+    #                        explicit  step     compiled  fused    blockwise  flex     reference
+    "no mask":              ("small",  "small", "yes",    "yes",   "yes",     "small", "small"),
+    "causal, T = S":        ("small",  "small", "yes",    "yes",   "yes",     "small", "small"),
+    "causal, T != S":       ("small",  "small", "yes",    "small", "yes",     "small", "small"),
+    "window":               ("small",  "small", "yes",    "small", "yes",     "small", "small"),
+    "prefix":               ("small",  "small", "yes",    "small", "yes",     "small", "small"),
+    "lengths":              ("small",  "small", "yes",    "yes",   "yes",     "small", "small"),
+    "lengths of queries":   ("small",  "small", "yes",    "small", "yes",     "small", "small"),
+    "segments":             ("small",  "small", "yes",    "yes",   "yes",     "small", "small"),
+    "mask tensor":          ("small",  "small", "yes",    "small", "yes",     "small", "small"),
+    "bias tensor":          ("small",  "small", "yes",    "small", "yes",     "small", "small"),
+    "bias that learns":     ("small",  "no",    "yes",    "small", "yes",     "small", "small"),
+    "alibi":                ("small",  "small", "yes",    "small", "yes",     "small", "small"),
+    "buckets":              ("small",  "small", "yes",    "small", "yes",     "small", "small"),
+    "softcap":              ("small",  "no",    "yes",    "no",    "yes",     "small", "small"),
+    "score_mod":            ("small",  "no",    "no",     "no",    "yes",     "small", "small"),
+    "sinks":                ("no",     "no",    "yes",    "no",    "yes",     "no",    "small"),
+    "dropout":              ("small",  "no",    "no",     "small", "yes",     "no",    "small"),
+    "grouped heads":        ("small",  "small", "yes",    "yes",   "yes",     "small", "small"),
+    "Kv != K":              ("small",  "small", "yes",    "small", "yes",     "small", "small"),
+    "hidden NaN or Inf":    ("no",     "small", "no",     "no",    "yes",     "no",    "small"),
+    "differentiable twice": ("small",  "no",    "yes",    "no",    "yes",     "small", "no"),
 }  # fmt: skip
 
 

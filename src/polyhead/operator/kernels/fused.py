@@ -88,7 +88,7 @@ def run(request: Request, lse: bool) -> tuple[Tensor, Tensor | None]:
         call = teller(request, mask, causal)
         if call is not None:
             return told(request, call, mask, causal)
-    grouped = query.shape[1] != key.shape[1]
+    grouped = bool(query.shape[1] != key.shape[1])  # a tensor where somebody traces
     out = F.scaled_dot_product_attention(
         query, key, value, mask, request.dropout, causal, scale=request.scale, enable_gqa=grouped
     )
@@ -111,8 +111,9 @@ def widened(request: Request) -> Request:
 
 def top_left(request: Request) -> bool:
     """Whether SDPA's own causal mask is ours: as many queries as keys, and nothing else to hide or add."""
-    square = request.query.shape[2] == request.key.shape[2]
-    return square and request.scale > 0 and request.bias is None and isinstance(request.rule, Causal)
+    if not isinstance(request.rule, Causal) or request.bias is not None or request.scale <= 0:
+        return False  # without a comparison of sizes, which would be part of what is traced
+    return bool(request.query.shape[2] == request.key.shape[2])
 
 
 def written_out(request: Request) -> Extent | None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
@@ -34,6 +35,7 @@ ALONE = 16  # blocks of a share where rows add to no column: small, so that thre
 SOON = 2.0  # seconds that a person waits without a word
 LARGEST = 1e29  # scores beyond would come near the one that stands for -inf
 WRITTEN = 1 << 22  # pairs of a mask or bias that are written out at a time
+COMPILED = set[Any]()  # loops of a step that are; numba takes longer to say so than to run them
 ONE = threading.Lock()  # one look at a time: it takes all threads, and not every pool of numba's bears two callers
 
 
@@ -90,6 +92,35 @@ def look(request: Request, observe: Observe, lse: Tensor | None = None) -> Found
     return answers.found(request.query.dtype, request.value.shape[3])
 
 
+def step(
+    threads: int, parts: int, addresses: Sequence[int], sizes: Sequence[int], scale: float, strides: Sequence[int]
+) -> None:
+    """`steps.look`, on so many threads; one is the caller's own. The first call compiles, for some seconds."""
+    numba, steps = for_steps()
+    _, H, _, T, S, *_ = sizes
+    scores = np.empty((threads, H * T * S), np.float32)
+    call = threads, parts, *addresses, *sizes, np.float32(scale), *strides, scores
+    loop, arguments = (steps.look, call) if threads > 1 else (steps.work, (0, *call))
+    with ONE:
+        if loop not in COMPILED:
+            with compiling("a few seconds"):
+                loop.compile(tuple(map(numba.typeof, arguments)))
+            COMPILED.add(loop)
+        if threads > 1:
+            numba.set_num_threads(threads)
+        loop(*arguments)
+
+
+@cache
+def for_steps() -> tuple[Any, Any]:
+    """numba and the loops of a step, imported once: a step takes microseconds."""
+    import numba
+
+    from polyhead.operator.loops import steps
+
+    return numba, steps
+
+
 def thread_count() -> int:
     """As many as PyTorch would take, and no more than numba has."""
     import numba
@@ -109,7 +140,7 @@ def run(threads: int, *work: Any) -> None:
     arguments = work if threads > 1 else (*work[:3], np.int64(0), *work[3:])
     loop = blocks.look if threads > 1 else blocks.work
     if not loop.signatures:
-        with compiling():
+        with compiling("half a minute or so"):
             loop.compile(tuple(map(numba.typeof, arguments)))
     if threads > 1:
         numba.set_num_threads(threads)
@@ -117,9 +148,9 @@ def run(threads: int, *work: Any) -> None:
 
 
 @contextmanager
-def compiling() -> Iterator[None]:
-    """A line for the person, unless it is soon over."""
-    line = "polyhead: compiling its loops for this processor, once on this machine; half a minute or so"
+def compiling(long: str) -> Iterator[None]:
+    """A line for the person, who may wait so long, unless it is soon over."""
+    line = f"polyhead: compiling its loops for this processor, once on this machine; {long}"
     timer = threading.Timer(SOON, lambda: print(line, file=sys.stderr, flush=True))
     timer.daemon = True
     timer.start()

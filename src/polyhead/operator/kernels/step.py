@@ -1,0 +1,113 @@
+"""A step of decoding: a few queries at many keys, in loops compiled for a CPU that read a cache as it lies.
+
+SDPA, which is made for many queries, spends more on each head than its few products take (docs/log.md, 2026-11-30).
+"""
+
+# pyright: basic
+from __future__ import annotations
+
+import math
+from functools import cache
+from importlib.util import find_spec
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from polyhead.operator import loops
+from polyhead.operator.request import Request
+
+FEW = 16  # queries of a step
+SCORES = 1 << 22  # most of a sequence that a thread writes out
+ALONE = 1 << 16  # multiplications that one thread has done before another is awake
+TRACED = "whoever compiles, traces, maps or differentiates forward sees no loops"
+
+
+def can(request: Request) -> str | None:
+    """None, or why the loops of a step cannot serve."""
+    if traced():
+        return TRACED
+    (_, H, T, _), S = request.query.shape, request.key.shape[2]
+    if T > FEW:
+        return f"a step has up to {FEW} queries, and here are {T}"
+    if not there():
+        return "numba is not installed: pip install 'polyhead[see]'"
+    tensors = (request.query, request.key, request.value)
+    if any(x.device.type != "cpu" or x.dtype != torch.float32 for x in tensors):
+        return f"the loops of a step take float32 on a CPU; here is {request.query.dtype} on {request.query.device}"
+    held = tensors if request.weights is None else (*tensors, request.weights)
+    if torch.is_grad_enabled() and any(x.requires_grad for x in held):
+        return "the loops of a step give no gradients"
+    if request.score_mod is not None or request.softcap is not None:
+        return "the loops of a step do not bend scores"
+    if request.sinks is not None or request.dropout > 0:
+        return "the loops of a step have no sinks and drop no weights"
+    if not (request.query.numel() and request.value.numel()):
+        return "there is nothing to look at"
+    if H * T * S > SCORES:
+        return f"the loops of a step would write out {H * T * S} scores of a sequence, more than {SCORES}"
+    if any(x.stride(3) != 1 for x in tensors):
+        return "the loops of a step read features that lie side by side"
+    return None
+
+
+def slower(request: Request) -> str | None:
+    """None where this is the fastest kernel by measurement, or the reason why not."""
+    if traced():  # a comparison of sizes would be part of what is traced
+        return TRACED
+    T, S = request.query.shape[2], request.key.shape[2]
+    return None if T < S else f"a step has fewer queries than keys, and here are {T} and {S}"
+
+
+@cache
+def there() -> bool:
+    return find_spec("numba") is not None
+
+
+def traced() -> bool:
+    """Whether more is wanted of a call than its numbers."""
+    return (
+        torch.compiler.is_compiling()
+        or cast(Any, forward_ad)._current_level >= 0
+        or cast(Any, torch.jit).is_tracing()
+        or cast(Any, torch)._C._functorch.peek_interpreter_stack() is not None
+    )
+
+
+def room(request: Request) -> int:
+    """The output, the weights of a sequence for each thread, mask and bias."""
+    (B, H, T, _), S = request.query.shape, request.key.shape[2]
+    extents = [x.extent(request.frame) for x in (request.rule, request.bias) if x is not None]
+    written = 4 * sum(math.prod(extent) for extent in extents if extent is not None)
+    return 4 * (B * H * T * request.value.shape[3] + torch.get_num_threads() * H * T * S) + written
+
+
+def run(request: Request, lse: bool) -> tuple[Tensor, Tensor | None]:
+    """The output, and the rows' log-sum-exp if asked for. No row depends on another."""
+    query, key, value, frame = request.query, request.key, request.value, request.frame
+    (B, H, T, K), (G, S), V = query.shape, key.shape[1:3], value.shape[3]
+    rows, columns = range(T), range(S)
+    visible = None if request.rule is None else request.rule.visible(frame, rows, columns)
+    bias = None if request.bias is None else request.bias.tile(request.bias.weights.detach(), frame, rows, columns)
+    mask = None if visible is None else visible.expand(B, H, T, S)
+    added = None if bias is None else bias.float().expand(B, H, T, S)
+    out = query.new_empty(B, T, H, V).transpose(1, 2)
+    found = query.new_empty(B, H, T) if lse else None
+    threads = min(loops.thread_count(), B * G) if B * H * T * S * K > ALONE else 1
+    held = (query, key, value, out, found, mask, added)
+    loops.step(
+        threads,
+        min(-(-threads // B), G),
+        [0 if x is None else x.data_ptr() for x in held],
+        (B, H, H // G, T, S, K, V),
+        request.scale,
+        (
+            *query.stride()[:3],
+            *key.stride()[:3],
+            *value.stride()[:3],
+            *((0, 0, 0, 0) if mask is None else mask.stride()),
+            *((0, 0, 0, 0) if added is None else added.stride()),
+        ),
+    )
+    return out, found
