@@ -46,8 +46,8 @@ T = TypeVar("T")
 class Engine(processes.Engine):
     """A module of `engines/` in a process of its own; see `serve` for its side."""
 
-    def __init__(self, module: str, *, threads: int) -> None:
-        super().__init__(f"engines.{module}", threads=threads, paths=[HERE])
+    def __init__(self, module: str, *, threads: int, **environment: str) -> None:
+        super().__init__(f"engines.{module}", threads=threads, paths=[HERE], errors=None, **environment)
 
     def fail(self, why: str) -> NoReturn:
         stop(f"{why}; what it said is above (the peers need the extra `bench`)")

@@ -23,7 +23,9 @@ BENCHMARKS = ("translate", "latency", "encode", "decode", "hear", "load", "train
 ENGINES = (  # columns of the one table, as the pages call them; "fp32" is not said
     "polyhead", "polyhead, bf16", "polyhead, int8", "transformers", "transformers, bf16", "CTranslate2 float32",
     "CTranslate2 int8", "ONNX Runtime", "transformers Trainer", "transformers Trainer, bf16",
+    "transformers Trainer, memory kept", "transformers Trainer, memory kept, bf16",
     "torch.nn.Transformer loop", "torch.nn.Transformer loop, bf16",
+    "torch.nn.Transformer loop, memory kept", "torch.nn.Transformer loop, memory kept, bf16",
 )  # fmt: skip
 ANSWERS = ("translate", "latency", "encode", "decode", "hear")
 DRAWN = ENGINES[:8]  # whose ratios to transformers are one picture

@@ -1,4 +1,4 @@
-"""Settings go in; threads, determinism and precision hold while a training runs, and are put back after it."""
+"""Settings go in; threads, determinism, precision and the memory that is kept hold while a training runs, no longer."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Any
 
 import torch
 
+from polyhead.training.memory import kept
 from polyhead.training.settings import Training
 
 
 @contextmanager
 def prepared(settings: Training) -> Iterator[None]:
-    """Hold the number of threads and the choice of deterministic algorithms for the length of a training."""
+    """Hold threads, the choice of deterministic algorithms and memory that is freed for the length of a training."""
     threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     memory: Any = torch.utils.deterministic
     fills = memory.fill_uninitialized_memory
@@ -21,7 +22,8 @@ def prepared(settings: Training) -> Iterator[None]:
     torch.use_deterministic_algorithms(settings.deterministic)
     memory.fill_uninitialized_memory = False  # it writes every new tensor twice, to find bugs
     try:
-        yield
+        with kept():
+            yield
     finally:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(strict)
