@@ -1,7 +1,7 @@
 """A process of our own answers requests: what is asked goes in as a line of JSON, its answer comes back as one.
 
-A request is `{"do": verb, ...}`, an answer `{"answer": ...}` or `{"refused": sentence}`. Nothing is pickled, and all
-goes through the pipes of the two.
+A request is `{"do": verb, ...}`, an answer `{"answer": ...}` or `{"refused": sentence, "error": its class's name}`.
+Nothing is pickled, and all goes through the pipes of the two.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
-from polyhead.errors import PolyheadError
+from polyhead.errors import ArgumentError, CheckpointError, ConfigError, DataError, MissingExtra, PolyheadError
+
+ERRORS = {kind.__name__: kind for kind in (ArgumentError, CheckpointError, ConfigError, DataError, MissingExtra)}
 
 
 class Process:
@@ -48,7 +50,7 @@ class Process:
         )  # fmt: skip
 
     def ask(self, verb: str, **how: Any) -> Any:
-        """The answer to one request. Raises PolyheadError where there is none."""
+        """The answer to one request. Raises what `receive` does."""
         self.send(verb, **how)
         return self.receive()
 
@@ -60,22 +62,27 @@ class Process:
             self.process.stdin.write(json.dumps({"do": verb, **how}) + "\n")
 
     def receive(self) -> Any:
-        """The answer to what was asked. Raises PolyheadError where there is none."""
+        """The answer to what was asked. Raises PolyheadError where there is none: where it was refused by an error of
+        `ERRORS`, the same."""
         assert self.process.stdout
         line = self.process.stdout.readline()
         if not line.endswith("\n"):
             self.fail(self.end())
-        answer = json.loads(line)
-        if "refused" in answer:
-            self.fail(answer["refused"])
-        return answer["answer"]
+        try:
+            answer = json.loads(line)
+            refused, kind = answer.get("refused"), ERRORS.get(answer.get("error"), PolyheadError)
+            if refused is None:
+                return answer["answer"]
+        except (ValueError, AttributeError, KeyError):  # a library has printed before `serve` turned it away
+            self.fail(f"The process {self.name} printed {line.strip()!r:.200} in the place of its answer")
+        self.fail(refused, kind)
 
     def end(self) -> str:
         """What is said of an end that nobody asked for."""
         return f"The process {self.name} ended at '{self.verb}'"
 
-    def fail(self, why: str) -> NoReturn:
-        raise PolyheadError(why)
+    def fail(self, why: str, kind: type[PolyheadError] = PolyheadError) -> NoReturn:
+        raise kind(why)
 
     def close(self, *, wait: bool = True) -> None:
         """End the process: when it has done what it does, or at once."""
@@ -97,6 +104,6 @@ def serve(verbs: Mapping[str, Callable[..., Any]]) -> None:
         try:
             answer = {"answer": verbs[request.pop("do")](**request)}
         except PolyheadError as refused:
-            answer = {"refused": str(refused)}
+            answer = {"refused": str(refused), "error": type(refused).__name__}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
