@@ -61,6 +61,17 @@ def test_sources_alone_are_translated_first(polyhead: Polyhead, model: Path, tmp
     assert said and found.words.equal(wanted.words) and found.frequent.equal(wanted.frequent)
 
 
+def test_no_more_is_read_than_was_asked_for(polyhead: Polyhead, model: Path, table: Path, tmp_path: Path) -> None:
+    wanted = library.shortlist(PAIRS, model=model)
+    with table.open("a", encoding="utf-8") as file:
+        file.write("a line of one column\n")
+    how = ("shortlist", table, "--columns", "2,1", "-m", model, "-o", tmp_path / "list")
+    refused(polyhead(*how), "line 4", "expected at least 2")
+    told = polyhead(*how, "--most", len(PAIRS))
+    assert told.code == 0 and told.out.endswith("learned from 3 pairs\n")
+    assert library.Shortlist.load(tmp_path / "list").words.equal(wanted.words)
+
+
 def test_what_does_not_go_together_is_one_sentence(
     polyhead: Polyhead, model: Path, table: Path, tmp_path: Path
 ) -> None:

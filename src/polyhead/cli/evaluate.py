@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -127,12 +128,15 @@ def evaluate(
         console.print(table)
 
 
-def texts(data: Sequence[Path], columns: Any, where: Any, skip: bool, skipped: Skipped, lone: bool) -> list[Any]:
+def texts(
+    data: Sequence[Path], columns: Any, where: Any, skip: bool, skipped: Skipped, lone: bool, most: int | None = None
+) -> list[Any]:
+    """The first so many pairs, or all; what is behind them is not read."""
     from polyhead.inputs.readers import Source, read
 
     path = data[0] if len(data) == 1 else tuple(data)
     source = Source(path=path, columns=columns, where=where, lone=lone, skip=SKIP)
-    return list(read(source, on_error="skip" if skip else "stop", report=skipped))
+    return list(islice(read(source, on_error="skip" if skip else "stop", report=skipped), most))
 
 
 def pictures(data: Sequence[Path], columns: Any, _: Any, skip: bool, skipped: Skipped, __: bool) -> list[Any]:

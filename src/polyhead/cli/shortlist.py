@@ -46,7 +46,9 @@ def shortlist(
     best: Annotated[
         int, typer.Option("--best", min=0, metavar="K", help="The K likeliest translations of each source token.")
     ] = 100,
-    most: Annotated[int, typer.Option("--most", min=1, metavar="N", help="Read the first N pairs.")] = 100_000,
+    most: Annotated[
+        int, typer.Option("--most", min=1, metavar="N", help="Read the first N pairs, or lines of --texts.")
+    ] = 100_000,
     task: options.Task = None,
     prefix: options.Prefix = None,
     device: options.Device = "auto",
@@ -94,13 +96,12 @@ def shortlist(
         pairs: list[Any] = [(each.source, each.text) for each in said if each.text]
     else:
         skipped = Skipped()
-        pairs = texts(data or [], chosen, rows, skip_broken, skipped, False)
+        pairs = texts(data or [], chosen, rows, skip_broken, skipped, False, most)
         if skipped.total:
             say(f"{' + '.join(map(str, data or []))}: {skipped.total:,} lines left out: {skipped}")
-    used = min(len(pairs), most)
-    with bar("learning", used + ROUNDS, of="steps") as tell:
+    with bar("learning", len(pairs) + ROUNDS, of="steps") as tell:
         found = learned(
             pairs, model=loaded, frequent=frequent, best=best, most=most, task=task, prefix=prefix, progress=tell
         )
     found.save(output_file)
-    print(safe(f"Wrote {output_file}: {found.mean:,.0f} words for a source token, learned from {used:,} pairs"))
+    print(safe(f"Wrote {output_file}: {found.mean:,.0f} words for a source token, learned from {len(pairs):,} pairs"))
