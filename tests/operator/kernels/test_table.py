@@ -110,6 +110,10 @@ def far(**how: Any) -> Request:
     return ask(*tensors(FAR), **how)
 
 
+class Marked(Tensor):
+    """A subclass of somebody's, which may keep its numbers elsewhere."""
+
+
 REASONS: list[tuple[str, Request, str]] = [
     ("explicit", far(), "would write out all 35280000 scores, more than 8388608"),
     ("explicit", asking_for("sinks", 6), "without sinks"),
@@ -128,6 +132,7 @@ REASONS: list[tuple[str, Request, str]] = [
         ask(torch.zeros(1, 1, 16, 1), *torch.zeros(2, 1, 1, (1 << 18) + 1, 1)),
         "out 4194320 scores .* than 4194304",
     ),
+    ("step", ask(Marked(torch.zeros(1, 2, 6, 4)), *tensors(6)[1:]), "read plain tensors, and here is a subclass"),
     ("step", ask(*(x.mT.contiguous().mT for x in tensors(6))), "read features that lie side by side"),
     ("compiled", asking_for("dropout", 6), "drop no weights"),
     ("compiled", ask(*(x.double() for x in tensors(6))), "compute in float32, and float64 was given"),
@@ -169,12 +174,14 @@ def test_every_refusal_can_be_met_and_a_named_kernel_raises_with_it(kernel: str,
 
 def test_every_reason_in_the_source_is_met_above(monkeypatch: pytest.MonkeyPatch):
     met = " ".join(BY_NAME[kernel].can(request) or "" for kernel, request, _ in REASONS)
+    loops.missing.cache_clear()
     monkeypatch.setattr(loops, "find_spec", lambda name: None)  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
-    met += str(BY_NAME["compiled"].can(far()))
+    assert BY_NAME["compiled"].can(far()) == BY_NAME["step"].can(asking_for("no mask", 6)) == loops.missing()
+    assert "numba is not installed: pip install" in str(loops.missing())
+    monkeypatch.undo()
+    loops.missing.cache_clear()
     monkeypatch.setattr(flex, "find_spec", lambda name: None)  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
     met += str(BY_NAME["flex"].can(far()))
-    monkeypatch.setattr(step, "there", lambda: False)
-    met += str(BY_NAME["step"].can(asking_for("no mask", 6)))
     for module in (explicit, step, loops, compiled, fused, blockwise, flex, reference):
         for function in ast.walk(ast.parse(inspect.getsource(module))):
             if isinstance(function, ast.FunctionDef) and function.name in ("can", "why_unfused"):
@@ -214,7 +221,11 @@ def test_auto_takes_the_loops_for_many_scores_and_sdpa_in_half_precision():
 
 
 @pytest.mark.parametrize("B", [1, 3, 40])
-def test_auto_takes_a_step_where_few_queries_look_at_more_keys_without_gradients(B: int):
+def test_auto_takes_a_step_where_few_queries_look_at_more_keys_without_gradients(
+    B: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(step, "PAYS", 0)
+
     def chosen(T: int, S: int, **how: Any) -> str:
         return attend(torch.randn(B, 2, T, 4), torch.randn(B, 1, S, 4), torch.randn(B, 1, S, 4), **how)[1].kernel
 
@@ -228,9 +239,18 @@ def test_auto_takes_a_step_where_few_queries_look_at_more_keys_without_gradients
         assert chosen(2, 5, bias=learned) == "step"
 
 
+def test_a_step_of_a_few_sentences_is_left_to_sdpa():
+    query, key = torch.randn(1, 8, 1, 4), torch.randn(1, 8, 64, 4)  # 512 scores a sentence
+    _, record = attend(query.expand(15, -1, -1, -1), key.expand(15, -1, -1, -1), key.expand(15, -1, -1, -1))
+    assert record.kernel == "fused"
+    assert record.reasons["step"] == "a step pays from 8,192 scores on, and here are 7680"
+    assert attend(*(x.expand(16, -1, -1, -1) for x in (query, key, key)))[1].kernel == "step"
+
+
 @pytest.mark.filterwarnings("ignore:There is a performance drop")  # PyTorch maps SDPA by a loop
-def test_whatever_is_traced_is_no_step():
+def test_whatever_is_traced_is_no_step(monkeypatch: pytest.MonkeyPatch):
     """Nothing of the loops could be written into a graph, and their comparison of sizes would be."""
+    monkeypatch.setattr(step, "PAYS", 0)
     query, key = torch.randn(2, 2, 3, 4), torch.randn(2, 2, 7, 4)
     assert attend(query, key, key)[1].kernel == "step"
     wanted = attention(query, key, key)

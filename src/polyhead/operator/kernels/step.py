@@ -7,18 +7,18 @@ SDPA, which is made for many queries, spends more on each head than its few prod
 from __future__ import annotations
 
 import math
-from functools import cache
-from importlib.util import find_spec
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from polyhead.operator import loops
 from polyhead.operator.request import Request
 
+PLAIN = (Tensor, nn.Parameter)
 FEW = 16  # queries of a step
+PAYS = 1 << 13  # scores from which it is sooner done than by SDPA; a sentence alone need not wait for numba's import
 SCORES = 1 << 22  # most of a sequence that a thread writes out
 ALONE = 1 << 16  # multiplications that one thread has done before another is awake
 TRACED = "whoever compiles, traces, maps or differentiates forward sees no loops"
@@ -31,11 +31,13 @@ def can(request: Request) -> str | None:
     (_, H, T, _), S = request.query.shape, request.key.shape[2]
     if T > FEW:
         return f"a step has up to {FEW} queries, and here are {T}"
-    if not there():
-        return "numba is not installed: pip install 'polyhead[see]'"
+    if (missing := loops.missing()) is not None:
+        return missing
     tensors = (request.query, request.key, request.value)
     if any(x.device.type != "cpu" or x.dtype != torch.float32 for x in tensors):
         return f"the loops of a step take float32 on a CPU; here is {request.query.dtype} on {request.query.device}"
+    if not plain(request.query, request.key, request.value, request.weights):
+        return "the loops of a step read plain tensors, and here is a subclass"
     held = tensors if request.weights is None else (*tensors, request.weights)
     if torch.is_grad_enabled() and any(x.requires_grad for x in held):
         return "the loops of a step give no gradients"
@@ -56,13 +58,10 @@ def slower(request: Request) -> str | None:
     """None where this is the fastest kernel by measurement, or the reason why not."""
     if traced():  # a comparison of sizes would be part of what is traced
         return TRACED
-    T, S = request.query.shape[2], request.key.shape[2]
-    return None if T < S else f"a step has fewer queries than keys, and here are {T} and {S}"
-
-
-@cache
-def there() -> bool:
-    return find_spec("numba") is not None
+    (B, H, T, _), S = request.query.shape, request.key.shape[2]
+    if T >= S:
+        return f"a step has fewer queries than keys, and here are {T} and {S}"
+    return None if B * H * T * S >= PAYS else f"a step pays from {PAYS:,} scores on, and here are {B * H * T * S}"
 
 
 def traced() -> bool:
@@ -73,6 +72,11 @@ def traced() -> bool:
         or cast(Any, torch.jit).is_tracing()
         or cast(Any, torch)._C._functorch.peek_interpreter_stack() is not None
     )
+
+
+def plain(*tensors: Tensor | None) -> bool:
+    """Whether these are numbers at an address, and no subclass's idea of them."""
+    return all(x is None or type(x) in PLAIN for x in tensors)
 
 
 def room(request: Request) -> int:

@@ -41,8 +41,8 @@ ONE = threading.Lock()  # one look at a time: it takes all threads, and not ever
 
 def can(request: Request) -> str | None:
     """None, or why the loops cannot serve."""
-    if find_spec("numba") is None:
-        return "numba is not installed: pip install 'polyhead[see]'"
+    if (reason := missing()) is not None:
+        return reason
     if request.query.device.type != "cpu":
         return f"the loops run on a CPU, and the tensors are on {request.query.device}"
     if request.query.dtype == torch.float64:
@@ -56,6 +56,18 @@ def can(request: Request) -> str | None:
         return f"the bias holds NaN, Inf or numbers below {-LARGEST}"
     if not abs(request.scale) * norm(request.query) * norm(request.key) < LARGEST:
         return "query or key holds NaN, Inf or numbers so large that their product would be taken for a hidden one"
+    return None
+
+
+@cache
+def missing() -> str | None:
+    """None, or why nothing can be compiled here."""
+    if find_spec("numba") is None:
+        return "numba is not installed: pip install 'polyhead[see]'"
+    try:
+        for_steps()
+    except (ImportError, RuntimeError, OSError) as error:  # of another NumPy, or where no cache can be written
+        return f"numba cannot be used here: {error}"
     return None
 
 
@@ -101,6 +113,8 @@ def step(
     scores = np.empty((threads, H * T * S), np.float32)
     call = threads, parts, *addresses, *sizes, np.float32(scale), *strides, scores
     loop, arguments = (steps.look, call) if threads > 1 else (steps.work, (0, *call))
+    if loop in COMPILED and threads == 1:
+        return loop(*arguments)
     with ONE:
         if loop not in COMPILED:
             with compiling("a few seconds"):

@@ -1,7 +1,8 @@
 """A few queries at many keys, as in decoding, read where a cache holds them.
 
 Keys of a sequence follow one another, all heads of a place side by side, and so they are read: place by place, every
-head and query of it at once. No sum depends on another query, head or sequence, nor on the number of threads.
+head and query of it at once. No sum depends on another query, head or sequence, nor on the number of threads; what a
+softmax adds up is added in an order that goes by the number of keys, hidden ones among them.
 """
 
 # pyright: basic, reportCallIssue=false
