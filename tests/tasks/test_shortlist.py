@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,28 @@ def test_a_list_of_all_words_changes_no_bit(wild: Path, precision: Any, search: 
     assert found == Translator(loaded, search=search)(LINES)
 
 
+@PACKED
+def test_weights_that_change_later_do_not_mix_with_those_that_were_laid_out(wild: Path) -> None:
+    loaded = load(wild)
+    words = torch.arange(loaded.config.words)
+    none = torch.zeros(loaded.config.vocab_size + 1).long()
+    every = Shortlist(words, none, words[:0], len(words), fingerprint(loaded))
+    whole, few = (Translator(loaded, max_new=12, shortlist=short) for short in (None, every))
+    before = whole(LINES)
+    with torch.no_grad():
+        for x in loaded.tensors:  # the head's matrix too
+            x.add_(torch.randn_like(x))
+    assert few(LINES) == whole(LINES)
+    assert Translator(loaded, max_new=12, shortlist=every)(LINES) == Translator(loaded, max_new=12)(LINES) != before
+
+
+@pytest.mark.parametrize("token", [99_999, -1])
+def test_a_forced_token_that_there_is_not_is_refused(wild: Path, token: int) -> None:
+    search = ConstrainedBeam(4, forced=[[[60, token], [61, token]]])
+    with pytest.raises(ArgumentError, match=rf"forced holds the token {token}, which is none of the \d+ that may be"):
+        Translator(load(wild), search=search, max_new=12, shortlist=drawn(load(wild)))(LINES)
+
+
 @pytest.mark.parametrize("search", [Greedy(), Beam(4, n_best=4), Sample(seed=3), SampledBeam(4)])
 def test_lines_of_one_batch_do_not_widen_each_others_lists(wild: Path, search: Search) -> None:
     translator = Translator(load(wild), search=search, max_new=12, shortlist=drawn(load(wild)))
@@ -265,6 +288,10 @@ def test_what_is_no_pair_is_refused(trained: Path) -> None:
     ]:
         with pytest.raises(ArgumentError, match=sentence):
             shortlist(wrong, model=trained)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(
+        ArgumentError, match=r"pairs must be an iterable of \(source, target\), two texts each, found None"
+    ):
+        shortlist(None, model=trained)  # pyright: ignore[reportArgumentType]
     with pytest.raises(DataError, match="There is no pair of at most 128 tokens on either side"):
         shortlist([("天" * 200, "sky")], model=trained)
     with pytest.raises(ArgumentError, match="frequent is 0, but must be a whole number of at least 1"):
@@ -292,6 +319,20 @@ def test_a_list_of_another_model_is_refused(wild: Path) -> None:
     short = drawn(load(wild))
     with pytest.raises(ArgumentError, match=r"was made for the words of another model than .*zh-en; make one for it"):
         Translator(load("zh-en"), shortlist=short)
+
+
+def test_a_list_made_by_hand_is_checked_before_it_is_used(wild: Path) -> None:
+    short = drawn(load(wild))
+    for wrong, sentence in [
+        ({"starts": short.starts.flip(0)}, r"no short-list \(starts must rise from 0 .*\); make one with"),
+        ({"words": short.words - 1000}, "words must be ids below"),
+        ({"frequent": torch.tensor([short.targets])}, "frequent must be ids below"),
+        ({"frequent": torch.tensor([1.0])}, "frequent, starts, words must each be a LongTensor of one dimension"),
+        ({"words": short.words[None]}, "must each be a LongTensor"),
+        ({"starts": short.starts.tolist()}, "must each be a LongTensor"),
+    ]:
+        with pytest.raises(ArgumentError, match=sentence):
+            Translator(load(wild), shortlist=replace(short, **wrong))
 
 
 GOOD = {"frequent": [1, 2], "starts": [0, 1, 3], "words": [3, 4, 5]}

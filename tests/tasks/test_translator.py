@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,24 @@ def test_the_batch_changes_no_word(trained: Path, search: Search, monkeypatch: p
     assert [t.text for t in translator(LINES)] == together
     alone = [translator([line], numbers=[number])[0].text for number, line in enumerate(LINES, 1)]
     assert alone == together
+
+
+def test_a_wide_search_takes_fewer_lines_at_once(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [len(batch) for batch in module.batches_of([9] * 70, Beam(4))] == [64, 6]
+    assert [len(batch) for batch in module.batches_of([9] * 3, Beam(300))] == [1, 1, 1]
+    translator = Translator(load(trained), search=Beam(20))
+    here, sizes = translator.batch, list[int]()
+
+    def sized(ids: Sequence[Sequence[int]], *, numbers: Sequence[int]) -> Any:
+        sizes.append(len(ids))
+        return here(ids, numbers=numbers)
+
+    monkeypatch.setattr(translator, "batch", sized)
+    found = [t.text for t in translator(LINES)]
+    assert max(sizes) == 12 and sum(sizes) == len(LINES)  # 12 * 20 rows of at most 256
+    monkeypatch.setattr(module, "MOST_ROWS", 10_000)
+    assert [t.text for t in translator(LINES)] == found
+    assert max(sizes) == len(LINES)
 
 
 def test_empty_lines_stay_empty_and_in_place(trained: Path) -> None:

@@ -19,6 +19,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from polyhead.errors import ArgumentError
 from polyhead.generation.constrained_beam import ConstrainedBeam
 from polyhead.generation.loop import Step
 from polyhead.generation.sampled_beam import SampledBeam
@@ -53,16 +54,25 @@ class Candidates:
         found = self.those(tokens)
         return found if len(found) == len(tokens) else None
 
+    def whole(self, phrase: Sequence[int]) -> tuple[int, ...]:
+        """The numbers of a phrase that must be said."""
+        if (found := self.run(phrase)) is None:
+            lacking = next(token for token in phrase if not self.those([token]))
+            raise ArgumentError(
+                f"forced holds the token {lacking}, which is none of the {len(self)} that may be said; leave it out."
+            )
+        return found
+
     def source(self, source: Source) -> Source:
         """The sources' tokens in numbers; what is no candidate counts as padding."""
         ids = self.numbers(source.ids)
         return Source(ids.clamp(min=0), source.real & (ids >= 0))
 
     def search(self, search: Search) -> Search:
-        """The same search; the phrases that it forces, of which all tokens must be candidates, in numbers. Noise of
-        drawn beams goes by how likely a token is, not by its number, which those of other sources move."""
+        """The same search, the phrases that it forces in numbers. Noise of drawn beams goes by how likely a token is,
+        not by its number, which those of other sources move. Raises ArgumentError where a phrase cannot be said."""
         if isinstance(search, ConstrainedBeam):
-            return replace(search, forced=[[self.those(phrase) for phrase in phrases] for phrases in search.forced])
+            return replace(search, forced=[[self.whole(phrase) for phrase in phrases] for phrases in search.forced])
         if isinstance(search, SampledBeam) and search.draw.top_k is None:
             return replace(search, draw=replace(search.draw, top_k=len(self.ids)))
         return search
@@ -99,16 +109,12 @@ class CandidateStep:
             self.barred = self.barred[sources]
 
 
-@dataclass(frozen=True, eq=False)
 class CandidateStop:
     """A stop rule of whole tokens, asked in the candidates' numbers."""
 
-    rule: StopRule
-    among: Candidates
-
-    @property
-    def ids(self) -> Sequence[int]:
-        return self.among.those(self.rule.ids)
+    def __init__(self, rule: StopRule, among: Candidates) -> None:
+        self.rule, self.among = rule, among
+        self.ids = among.those(rule.ids)
 
     def __call__(self, tokens: Tensor, chosen: Tensor) -> Tensor:
         return self.rule(self.among.ids[tokens], self.among.ids[chosen])

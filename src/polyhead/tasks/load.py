@@ -7,6 +7,7 @@ import json
 import warnings
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -88,11 +89,15 @@ class Loaded:
             self.__dict__["twin"] = now, twin, held
         return twin
 
-    def head_of(self, ids: Tensor) -> nn.Module:
+    def heads(self) -> Callable[[Tensor], nn.Module]:
         """The packed model's head of some words alone, LongTensor [C]: vectors [..., D] -> scores [..., C], which round
-        as those of all words do from two words on."""
-        product = made_of if self.packed is self.model else PRECISIONS[self.precision][1]
-        return cast(Any, self.model).head.some(ids, product)
+        as those of all words do from two words on. Their matrix is that of now, as where it is laid out."""
+        head = cast(Any, self.model).head
+        if self.packed is self.model:
+            return partial(head.some, product=made_of)
+        memo = {id(x): x for x in (*head.parameters(), *head.buffers())}  # shared, as by `packed`, but for the matrix
+        memo |= {id(x): x.detach().clone() for x in head.parameters() if x.dim() == 2}
+        return partial(copy.deepcopy(head, memo).some, product=PRECISIONS[self.precision][1])
 
     def __getstate__(self) -> dict[str, Any]:
         """All but what is laid out, which a copy lays out for itself."""

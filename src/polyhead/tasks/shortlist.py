@@ -82,6 +82,9 @@ class Shortlist:
 
     def check(self) -> None:
         """Raise ValueError where the tables do not fit together."""
+        tables: list[object] = [getattr(self, name) for name in TABLES]  # which somebody may have made by hand
+        if not all(isinstance(x, Tensor) and x.dim() == 1 and x.dtype == torch.long and x.is_cpu for x in tables):
+            raise ValueError(f"{', '.join(TABLES)} must each be a LongTensor of one dimension, on the CPU")
         starts = self.starts
         if len(starts) < 2 or starts[0] != 0 or starts[-1] != len(self.words) or bool((starts.diff() < 0).any()):
             raise ValueError("starts must rise from 0 to the number of words")
@@ -96,7 +99,11 @@ class Shortlist:
         write_tensors(Path(path), tables, words)
 
     def fit(self, loaded: Loaded) -> None:
-        """Refuse a model of other words. Raises ArgumentError."""
+        """Refuse a model of other words, and tables that do not fit together. Raises ArgumentError."""
+        try:
+            self.check()
+        except ValueError as wrong:
+            raise ArgumentError(f"This is no short-list ({wrong}); make one with polyhead.shortlist.") from None
         sizes = loaded.config.vocab_size, loaded.config.words
         if self.tokenizers != fingerprint(loaded) or (len(self.starts) - 1, self.targets) != sizes:
             raise ArgumentError(
@@ -168,6 +175,8 @@ def shortlist(
     Memory grows with the pairs, by a few KB for one of 20 tokens a side. Raises ArgumentError, and DataError where no
     pair can be used.
     """
+    if not isinstance(pairs, Iterable):
+        raise ArgumentError(f"pairs must be an iterable of (source, target), two texts each, found {pairs!r:.80}.")
     for name, n, least in (("frequent", frequent, 1), ("best", best, 0), ("most", most, 1)):
         if not (is_whole(n) and n >= least):
             raise ArgumentError(f"{name} is {n!r}, but must be a whole number of at least {least}.")

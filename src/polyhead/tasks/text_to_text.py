@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from polyhead.generation.candidates import Candidates, CandidateStep, CandidateS
 from polyhead.inputs.batch import pad
 from polyhead.operator import Cache, Dense, Lengths
 from polyhead.tasks.asking import Asking
-from polyhead.tasks.decoder import StopText, before
+from polyhead.tasks.decoder import StopText, before, rows_each
 from polyhead.tasks.decoding import decoding, told
 from polyhead.tasks.generation_settings import TokenRules, is_whole, spelled, tell_lacking
 from polyhead.tasks.load import Loaded
@@ -36,6 +37,7 @@ from polyhead.tasks.workers import Workers
 
 BATCH_TOKENS = 1024  # source tokens, padding included, in one batch
 ROWS = 64  # texts in one batch
+MOST_ROWS = 256  # of their answers, of which a search keeps many for each text
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ class TextToText:
         self.config, self.tokenizer, self.device = loaded.config, loaded.tokenizer, loaded.device
         self.asking, self.start_id, self.workers = asking, start_of(loaded), workers or Workers()
         self.how = told(decoding(loaded, asking.settings), loaded)
-        self.model, self.head_of = loaded.packed, loaded.head_of
+        self.model = loaded.packed
         self.search = spelled(search or self.how.search, self.tokenizer.target)
         self.most = self.config.max_len - 1 if max_new else self.how.longest - 1  # the start token is one of the row
         self.max_new = max_new and min(max_new, self.most)
@@ -117,8 +119,9 @@ class TextToText:
         if self.how.stop:
             self.stop.append(StopText(self.how.stop, self.tokenizer.target, 1))
         self.shortlist = shortlist_of(shortlist, loaded)
+        self.head_of = None if self.shortlist is None else loaded.heads()
         wanted = {self.start_id, self.tokenizer.target.unk_id, *self.rules.wanted, *forced(self.search)}
-        self.always = sorted(token for token in wanted if token < self.config.words)  # on every list
+        self.always = sorted(token for token in wanted if 0 <= token < self.config.words)  # on every list
 
     def outweighed(self, rules: TokenRules, min_new: int | None) -> TokenRules:
         """The folder's rules, its least lengths given up where what was asked for speaks against them."""
@@ -144,12 +147,13 @@ class TextToText:
     ) -> list[tuple[Candidate, ...]]:
         """The answers to each row of source ids, best first. `progress` hears how many rows more are done."""
         found: dict[int, list[Hypothesis]] = {}
-        batches = sorted_batches([len(row) for row in rows], budget=BATCH_TOKENS, rows=ROWS)
+        batches = batches_of([len(row) for row in rows], self.search)
         asked = [{"ids": [rows[i] for i in batch], "numbers": [numbers[i] for i in batch]} for batch in batches]
-        for place, some in self.workers.each(asked, self.batch):
-            found.update(zip(batches[place], some, strict=True))
-            if progress:
-                progress(len(some))
+        with closing(self.workers.each(asked, self.batch)) as answered:
+            for place, some in answered:
+                found.update(zip(batches[place], some, strict=True))
+                if progress:
+                    progress(len(some))
         tell_lacking(self.search, list(found.values()))
         texts = self.tokenizer.target.decode_batch([a.tokens for i in range(len(rows)) for a in found[i]])
         texts = (before(text, self.how.stop)[0] for text in texts)
@@ -167,7 +171,7 @@ class TextToText:
         longest = self.longest(lengths) if self.max_new is None else torch.full_like(lengths, self.max_new)
         longest = longest.clamp(max=self.most)
         how = {"max_new": longest, "numbers": numbers}
-        if self.shortlist is None:
+        if self.shortlist is None or self.head_of is None:
             step, rules = EncoderDecoderStep(self.model, source, lengths), self.logit_rules(source, lengths)
             return generate(step, start, search=self.search, rules=rules, stop=self.stop, **how)
         among = self.shortlist.candidates(source, lengths, self.always)
@@ -182,6 +186,11 @@ class TextToText:
     def longest(self, lengths: Tensor) -> Tensor:
         """The most tokens of an answer to sources of these lengths [B], unless somebody says how many."""
         return 2 * lengths + 30
+
+
+def batches_of(lengths: Sequence[int], search: Search) -> list[list[int]]:
+    """Which sources of these lengths go together."""
+    return sorted_batches(lengths, budget=BATCH_TOKENS, rows=max(1, min(ROWS, MOST_ROWS // rows_each(search))))
 
 
 def forced(search: Search) -> set[int]:

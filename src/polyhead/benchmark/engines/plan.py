@@ -77,7 +77,7 @@ def translates(loaded: Loaded, lines: Sequence[str], beam: int | None) -> Job:
     search = chosen_search(loaded, None, beam, task=said.settings)
     c, says = loaded.config, loaded.generation
     start = c.start_id if c.start_id is not None else says.get("decoder_start_token_id", c.pad_id)
-    batches = sorted_batches([len(row) for row in rows], budget=text_to_text.BATCH_TOKENS, rows=text_to_text.ROWS)
+    batches = text_to_text.batches_of([len(row) for row in rows], search)
     return Job(
         "", folder_of(loaded), "translate", rows, batches, "tokens written",
         beams=search.width if isinstance(search, Beam) else 1, most=c.max_len - 1, pad=c.pad_id, start=start,
