@@ -6,6 +6,7 @@ import json
 import math
 import os
 import signal
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ from polyhead.tasks.summarize import Summarizer, summarize
 from polyhead.tasks.text_to_text import TextToText
 from polyhead.tasks.translator import Translator, translate
 from polyhead.tasks.wire import from_wire, to_wire
-from polyhead.tasks.workers import MOST, Workers
+from polyhead.tasks.workers import MOST, Helper, Workers
 from tests.tasks.conftest import pairs
 from tests.tasks.words import STORY, asked_in_folder
 
@@ -154,8 +155,9 @@ def test_what_a_worker_refuses_or_breaks_at_is_told(trained: Path, monkeypatch: 
             helper.open(**(how | wrong))
             translator.workers = crew
             shared(translator, crew, monkeypatch)
-            with pytest.raises(PolyheadError, match=told):
+            with pytest.raises(PolyheadError, match=told) as error:
                 translator(LINES)
+            assert isinstance(error.value, ArgumentError) == ("precision" in wrong)  # as one process says it
 
 
 def test_what_goes_wrong_here_ends_the_others(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,6 +168,89 @@ def test_what_goes_wrong_here_ends_the_others(trained: Path, monkeypatch: pytest
         with pytest.raises(ZeroDivisionError):
             translator(LINES)
         assert helper.process.returncode == -9
+
+
+@pytest.fixture
+def three_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+def hearing_threads(task: TextToText, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many threads this process has in each batch that it answers."""
+    heard: list[int] = []
+    here = task.batch
+
+    def hearing(ids: Sequence[Sequence[int]], *, numbers: Sequence[int]) -> Any:
+        heard.append(torch.get_num_threads())
+        return here(ids, numbers=numbers)
+
+    monkeypatch.setattr(task, "batch", hearing)
+    return heard
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_each_has_as_many_threads_whoever_takes_a_batch(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[int] = []
+    really = Helper.open
+
+    def telling(self: Helper, **how: Any) -> None:
+        told.append(how["threads"])
+        really(self, **how)
+
+    monkeypatch.setattr(Helper, "open", telling)
+    with Workers(2) as crew:
+        translator = Translator(load(trained), workers=crew)
+        heard = hearing_threads(translator, monkeypatch)
+        translator(LINES[:3])
+    assert told == [1] and heard == [1]
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_who_breaks_off_gets_all_threads_back(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ROWS", 3)
+    alone = Translator(load(trained))(LINES)
+    with Workers(2) as crew:
+        translator = Translator(load(trained), workers=crew)
+        [helper] = crew.helpers
+        heard = hearing_threads(translator, monkeypatch)
+        with pytest.raises(ZeroDivisionError) as kept:  # with all frames that it went through
+            translator(LINES, progress=lambda n: divmod(n, 0) and None)
+        assert torch.get_num_threads() == 3 and helper.process.returncode == -9
+        del kept
+        assert set(heard) == {1}
+        heard.clear()
+        assert translator(LINES) == alone  # by this process
+        assert heard == [3] * 14
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_calls_of_two_threads_by_one_crew_wait_for_each_other(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = Translator(load(trained))(LINES[:3])
+    entered, found = threading.Event(), list[Any]()
+    with Workers(2) as crew:
+        translator = Translator(load(trained), workers=crew)
+        here = translator.batch
+
+        def second(ids: Sequence[Sequence[int]], *, numbers: Sequence[int]) -> Any:
+            entered.set()
+            return here(ids, numbers=numbers)
+
+        other = threading.Thread(target=lambda: found.append(translator(LINES[:3])))
+
+        def first(ids: Sequence[Sequence[int]], *, numbers: Sequence[int]) -> Any:
+            monkeypatch.setattr(translator, "batch", second)
+            other.start()
+            assert not entered.wait(0.3)
+            return here(ids, numbers=numbers)
+
+        monkeypatch.setattr(translator, "batch", first)
+        assert translator(LINES[:3]) == alone
+        other.join()
+    assert found == [alone]
+    assert torch.get_num_threads() == 3
 
 
 def test_a_function_takes_workers_for_a_folder_only(trained: Path) -> None:

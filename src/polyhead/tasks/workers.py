@@ -5,7 +5,8 @@ this process, 1 of 2 threads  60 .......... | 40 ..... | 20 .. |
 a helper, 1 of 2 threads      58 ........ | 41 ..... | 22 ... | 9
 
 A small model spends much of its time between products, where a process keeps one core busy, however many threads it
-has. The batches are those of one process, and so are the answers.
+has. The batches are those of one process, and so are the answers; all have as many threads, so that it is of no account
+to a batch who takes it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import signal
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from queue import SimpleQueue
 from types import TracebackType
@@ -47,7 +48,8 @@ class Workers:
             raise ArgumentError(f"workers is {count!r}, but must be a whole number from 1 to {MOST}.")
         self.count = count
         self.helpers: list[Helper] = []
-        self.threads = 0  # of this process while it answers; 0: as many as it has
+        self.threads = 0  # of each while it answers; 0: as many as this process has, of which there is no other
+        self.answering = threading.RLock()  # how many threads PyTorch has is the same for all of this process
 
     def __enter__(self) -> Workers:
         try:
@@ -62,7 +64,8 @@ class Workers:
         self.close()
 
     def close(self) -> None:
-        """End the helpers, at once: what they are at is needed no more."""
+        """End the helpers, at once: what they are at is needed no more. This process answers alone from then on."""
+        self.threads = 0
         for helper in self.helpers:
             helper.process.kill()
         while self.helpers:
@@ -82,32 +85,35 @@ class Workers:
                 " choose the device cpu."
             )
         assert loaded.folder, "helpers open a folder"
-        total = torch.get_num_threads()
-        share = max(1, total // self.count)
-        self.threads = max(1, total - share * (self.count - 1))
+        self.threads = max(1, torch.get_num_threads() // self.count)
         told = {"folder": str(loaded.folder), "precision": loaded.precision, "how": to_wire(how)}
         for helper in self.helpers:
-            helper.open(kind=kind.__name__, threads=share, **told)
+            helper.open(kind=kind.__name__, threads=self.threads, **told)
 
-    def each(self, batches: Sequence[Batch], here: Callable[..., Any]) -> Iterator[Answered]:
+    def each(self, batches: Sequence[Batch], here: Callable[..., Any]) -> Generator[Answered, None, None]:
         """What is answered to each batch as soon as it is, with its place; `here` answers in this process.
 
-        The first that goes wrong, here or in a helper, is raised, and ends the helpers.
+        The first that goes wrong, here or in a helper, is raised, and ends the helpers; so does whoever closes this
+        before its end. Where there are helpers, one call waits for the other.
         """
+        if self.count == 1:
+            yield from ((place, here(**batch)) for place, batch in enumerate(batches))
+            return
         left, found = deque(enumerate(batches)), SimpleQueue[Answered | Exception]()
-        for helper in self.helpers:
-            helper.jobs.put((left, found))
-        try:
-            with threads_of(self.threads):
-                for _ in batches:
-                    mine = taken(left) if found.empty() else None
-                    answer = found.get() if mine is None else (mine[0], here(**mine[1]))
-                    if isinstance(answer, Exception):
-                        raise answer
-                    yield answer
-        except BaseException:
-            self.close()
-            raise
+        with self.answering:
+            try:
+                with threads_of(self.threads):
+                    for helper in self.helpers:
+                        helper.jobs.put((left, found))
+                    for _ in batches:
+                        mine = taken(left) if found.empty() else None
+                        answer = found.get() if mine is None else (mine[0], here(**mine[1]))
+                        if isinstance(answer, Exception):
+                            raise answer
+                        yield answer
+            except BaseException:
+                self.close()
+                raise
 
 
 class Helper(Process):
