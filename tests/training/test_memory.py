@@ -17,7 +17,7 @@ BLOCK = 2**26  # bytes, 16,384 pages of 4 KiB
 PROCESS = """
 import json, mmap, resource, sys
 import torch
-from polyhead.training.memory import kept
+from polyhead.training.memory import STEPS, kept, swept
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -31,6 +31,10 @@ def resident():
 found = {"before": [faults() for _ in range(3)]}
 with kept() as able:
     found |= {"able": able, "during": [faults() for _ in range(20)], "held": resident()}
+    swept(STEPS - 1)
+    found |= {"unswept": resident()}
+    swept(STEPS)
+    found |= {"swept": resident(), "again": [faults() for _ in range(20)], "full": resident()}
 found |= {"left": resident(), "after": [faults() for _ in range(3)]}
 json.dump(found, sys.stdout)
 """
@@ -55,8 +59,12 @@ def test_a_freed_block_comes_back_without_new_pages_until_the_training_ends() ->
     assert found["able"]
     assert found["during"][0] > few  # from the system, once
     assert max(found["during"][-8:]) <= few  # glibc before 2.39 needs up to ten rounds to see that a freed one fits
-    assert found["held"] - found["left"] > 0.9 * BLOCK
-    assert min(found["after"]) > few
+    assert found["held"] - found["unswept"] < 0.1 * BLOCK
+    assert found["held"] - found["swept"] > 0.9 * BLOCK
+    assert found["again"][0] > few
+    assert max(found["again"][-8:]) <= few
+    assert found["full"] - found["left"] > 0.9 * BLOCK
+    assert found["after"][0] > few
 
 
 @glibc
@@ -71,6 +79,8 @@ def test_what_the_environment_chose_stays(chosen: dict[str, str]) -> None:
 
 def test_elsewhere_nothing_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
-    monkeypatch.setattr(memory.ctypes, "CDLL", None)
+    memory.allocator.cache_clear()
     with memory.kept() as able:
+        memory.swept(memory.STEPS)
         assert not able
+    memory.allocator.cache_clear()

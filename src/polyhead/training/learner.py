@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from polyhead.errors import CheckpointError
+from polyhead.training import memory
 from polyhead.training.average import Weights, average_of
 from polyhead.training.machine import casting
 from polyhead.training.optim import adamw, load_moments, moments, scale_gradients
@@ -72,6 +73,7 @@ class Learner:
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.average.stepped(self.model, step)
+        memory.swept(step)
         return Learnt(loss=total, targets=targets, tokens=tokens, norm=norm, lr=lr)
 
     def parts(self) -> dict[str, Weights]:

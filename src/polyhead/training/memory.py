@@ -1,9 +1,9 @@
 """While a training runs on a CPU, memory that is freed stays with the process, and comes back to it without new pages.
 
 Every step frees what it took and takes as much again. The allocator of glibc gives large blocks back to the system at
-once, which must find, clear and map every page of them anew; that takes a fifth to a third of a step (docs/log.md,
-2026-11-30). The process holds no more than the largest step needs, and all that is free goes back when the training
-ends. What is set, and what the numbers mean: mallopt(3), malloc_trim(3).
+once, which must find, clear and map every page of them anew; that takes a seventh of a step (docs/log.md, 2026-11-30).
+But batches differ in size, so that blocks that stay scatter, and ever more pages are touched; hence all that is free
+goes back every few steps (`swept`), and when the training ends. What the numbers mean: mallopt(3), malloc_trim(3).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4  # M_... of malloc.h
 TRAINING = {
@@ -27,14 +28,16 @@ AFTER = {  # what glibc comes to by itself once it has seen a block of 32 MiB fr
 CHOSEN = ("MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")  # or by a tunable of glibc
 
 
+STEPS = 50  # between two sweeps
+
+
 @contextmanager
 def kept() -> Iterator[bool]:
     """Keep what is freed, and tell whether it is done: not without glibc, nor where the environment has chosen."""
-    chosen = any(name in os.environ for name in CHOSEN) or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", "")
-    if chosen or platform.libc_ver()[0] != "glibc":
+    libc = allocator()
+    if libc is None:
         yield False
         return
-    libc = ctypes.CDLL(None)
     for name, value in TRAINING.items():
         libc.mallopt(name, value)
     try:
@@ -43,3 +46,16 @@ def kept() -> Iterator[bool]:
         for name, value in AFTER.items():
             libc.mallopt(name, value)
         libc.malloc_trim(0)
+
+
+def swept(step: int) -> None:
+    """Give back what is free after every `STEPS` steps."""
+    if step % STEPS == 0 and (libc := allocator()):
+        libc.malloc_trim(0)
+
+
+@cache
+def allocator() -> ctypes.CDLL | None:
+    """glibc, if it is there and nobody has told it in the environment what to do."""
+    chosen = any(name in os.environ for name in CHOSEN) or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", "")
+    return None if chosen or platform.libc_ver()[0] != "glibc" else ctypes.CDLL(None)
