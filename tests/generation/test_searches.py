@@ -225,6 +225,12 @@ def test_a_wide_beam_finds_the_best_answer_that_holds_a_phrase(toy):
     assert (tokens + [END] * finished, score) == (best[1][1:], pytest.approx(best[0], abs=1e-5))
 
 
+@pytest.mark.parametrize("token", [-1, 11, 99_999])
+def test_a_forced_token_that_no_one_can_say_is_named(toy, token):
+    with pytest.raises(ArgumentError, match=f"forced holds the token {token}, but there are 11, from 0 on"):
+        found(toy([3]), ConstrainedBeam(4, forced=[[[1, token]]]), max_new=4)
+
+
 # --- contrastive search: Su et al. 2022 ----------------------------------------------------------------------------
 
 

@@ -137,6 +137,9 @@ class ConstrainedBeamState(BeamState):
 
     def choose(self, scores: Tensor, tokens: Tensor) -> Choice:
         (B, R), W, device = self.total.shape, self.beam.width, scores.device
+        for token in self.constraints.tokens:
+            if not 0 <= token < scores.shape[1]:
+                raise ArgumentError(f"forced holds the token {token}, but there are {scores.shape[1]}, from 0 on.")
         # in each bank, the W best are among the best of each row and the tokens of the phrases
         token = best(scores, min(self.most, scores.shape[1]))[1]
         wanted = torch.tensor(self.constraints.tokens, device=device).expand(len(scores), -1)
