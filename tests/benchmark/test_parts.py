@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +120,9 @@ def test_bench_tells_where_the_time_goes_in_what_pytorch_runs(tmp_path: Path) ->
     assert head.split() == ["of", "its", "time", "products", "attention", "the", "rest"] and len(rows) == 4
     assert max(map(len, block.splitlines())) <= 80 and {len(row.rstrip()) for row in rows} == {len(rows[0].rstrip())}
     assert any("PyTorch's profiler" in note for note in notes(found, "en"))
+    for busy, rough in ((0.0, False), (9.0, True)):
+        told = " ".join(notes(replace(found, busy=busy), "en"))
+        assert ("On a machine that is not quiet these shares are rough" in told) is rough
 
 
 @dataclass(frozen=True)

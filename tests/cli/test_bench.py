@@ -60,6 +60,7 @@ def test_programs_get_every_figure(polyhead: Polyhead, encoder: Path, tmp_path: 
         (("--plot", "nowhere/speeds.png"), "There is no folder nowhere"),
         (("--engine", "transformer"), "Did you mean 'transformers'?"),
         (("--threads", "0"), "--threads"),
+        (("--profile", "--engine", "onnxruntime"), "--profile is for polyhead and transformers; name one of them"),
         (("--rounds", "0"), "--rounds"),
         (("--beam", "none"), "--beam"),
     ],

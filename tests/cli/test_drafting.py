@@ -39,7 +39,9 @@ def test_the_same_comes_with_a_word_on_how(polyhead: Polyhead, folders: tuple[Pa
 def test_who_cannot_propose_is_told_of_in_a_sentence(polyhead: Polyhead, folders: tuple[Path, Path]) -> None:
     writer, draft = folders
     refused(polyhead("complete", "-m", writer, "a", "--draft", draft, "--lookup"), "give one of them")
-    refused(
-        polyhead("complete", "-m", writer, "a", "--draft", draft, "--beam", 3), "leave out the one or change the other"
-    )
+    how = ("complete", "-m", writer, "a")
+    for way in (("--nbest", 2), ("--nbest", 2, "--temperature", 1.0), ("--beam", 3), ("--force", "b")):
+        refused(polyhead(*how, "--draft", draft, *way), f"--draft cannot go with {way[0]}; leave one out.")
+    refused(polyhead(*how, "--lookup", "--contrastive", 0.5), "--lookup cannot go with --contrastive; leave one out.")
+    assert polyhead(*how, "--lookup", "--beam", 1).code == 0
     refused(polyhead("complete", "-m", writer, "a", "--draft", "nowhere"), "There is no model 'nowhere'")

@@ -140,7 +140,7 @@ def test_a_failed_run_leaves_the_old_file_as_it_was(polyhead: Polyhead, model: P
         (["--temperature", 1, "--beam", 4], "give one of them"),
         (["--temperature", 0], "must be above 0"),
         (["--temperature", "nan"], "must be above 0"),
-        (["--nbest", 3, "--beam", 2], "n_best is 3, but must be from 1 to the beam's width, 2"),
+        (["--nbest", 3, "--beam", 2], "--nbest 3 needs --beam 3 or more, found --beam 2."),
         (["--beam", 99999999], "1000"),
         (["--nbest", 99999999], "1000"),
         (["--device", "gpu"], "device must be auto, cpu, cuda, cuda:N or mps, found 'gpu'"),

@@ -99,6 +99,8 @@ def bench(
             raise ArgumentError(f"{name} is {value}, but must be at least 1")
     if not chosen:
         raise ArgumentError(f"engines is empty; name some of {', '.join(ENGINES)}, or leave it out")
+    if profile and not {*chosen} & {*TORCH}:
+        raise ArgumentError(f"--profile is for {' and '.join(TORCH)}; name one of them as engine, or leave it out.")
     neighbours, many = machine.Neighbours(), threads or machine.cpus()
     tell = progress or (lambda line: None)
     missing: dict[str, str] = {}

@@ -37,6 +37,10 @@ SAID: dict[str, tuple[str, str]] = {
         "矩阵乘、注意力、其余：PyTorch 运行的引擎把时间花在哪里：矩阵乘和卷积；分数、softmax 和加权和；归一化、激活、"
         "缓存、舍入、搜索和 Python。前两项由 PyTorch 的性能分析器在另一轮里看到。",
     ),
+    "parts rough": (
+        "On a machine that is not quiet these shares are rough.",
+        "机器不安静时，这些比例只是大概。",
+    ),
     "title": ("How many times as fast as {base}", "速度是 {base} 的几倍"),
     "ratios": (
         "ratio: how many times as fast as {base}, the median of the rounds' own ratios. spread: from the slowest to the"
@@ -87,6 +91,8 @@ def notes(found: Measured, language: Language) -> list[str]:
     kinds = dict.fromkeys("same long" if writes(each) else "cosine long" for each in found.comparisons)
     if any(line.parts for each in found.comparisons for line in each.lines):
         kinds["parts long"] = None
+        if not found.quiet:
+            kinds["parts rough"] = None
     gap = "" if language == "zh" else " "
     meaning = gap.join(
         [said("ratios", language, base=base, rounds=rounds), *(said(k, language, base=base) for k in kinds)]

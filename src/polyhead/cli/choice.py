@@ -111,10 +111,20 @@ class Wanted:
     def alpha(self) -> bool:
         return self.contrastive is not None
 
+    def unhelped(self, n_best: int) -> str:
+        """The option, if there is one, that asks for a search that proposals cannot help."""
+        ways = {
+            "--nbest": n_best > 1, "--groups": self.groups is not None, "--force": bool(self.force),
+            "--contrastive": self.contrastive is not None, "--beam": (self.beam or 1) > 1,
+        }  # fmt: skip
+        return next((name for name, there in ways.items() if there), "")
+
     def search(self, *, n_best: int = 1, like: Beam_ | None = None) -> Search | None:
         """A search, or None where no more was asked than a width. `like`: the beam whose other settings hold."""
         from polyhead.generation import Beam, ConstrainedBeam, Contrastive, DiverseBeam, Sample
 
+        if self.beam is not None and self.beam < n_best:
+            raise ArgumentError(f"--nbest {n_best} needs --beam {n_best} or more, found --beam {self.beam}.")
         like = like or Beam()
         if self.temperature is not None:
             cuts = {name: value for name in SHARES if (value := getattr(self, name)) is not None}
@@ -160,6 +170,9 @@ class Choice:
         """The search that was asked for; what was not said of it is as the model's folder says."""
         from polyhead.tasks.decoder import search_as_wide, searching
 
+        if self.draft is not None and (against := self.by.unhelped(n_best)):
+            proposer = "--draft" if isinstance(self.draft, str) else "--lookup"
+            raise ArgumentError(f"{proposer} cannot go with {against}; leave one out.")
         _, like = searching(loaded)
         return self.by.search(n_best=n_best, like=like) or search_as_wide(loaded, self.by.beam, n_best)
 

@@ -61,7 +61,7 @@ def plan(model: str, scratch: str, data: str | None, beam: int | None, quick: bo
     else:
         raise ArgumentError(f"bench has no work for a {kind.architecture}, which gives {kind.does}")
     if beam is not None and job.kind != "translate":
-        raise ArgumentError(f"--beam is of models that translate; a {kind.architecture} does not")
+        raise ArgumentError(f"--beam is of models that translate; a {kind.architecture} does not.")
     return asdict(replace(job, model=model))
 
 
