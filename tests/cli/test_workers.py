@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+import polyhead as library
+from polyhead.benchmark import machine
+from polyhead.tasks.workers import Workers
 from tests.cli.conftest import Polyhead, refused
 
 HEARING = (
@@ -54,6 +57,28 @@ def test_a_line_that_is_too_long_is_refused_as_by_one(polyhead: Polyhead, model:
 def test_numbers_that_make_no_workers_are_refused(polyhead: Polyhead, model: Path):
     for count in (0, 65, "many"):
         refused(polyhead("translate", "-m", model, "雨", "--workers", count), "--workers")
+
+
+def test_no_more_workers_start_than_there_are_lines(
+    polyhead: Polyhead, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crews: list[Workers] = []
+    enter = Workers.__enter__
+
+    def entered(crew: Workers) -> Workers:
+        crews.append(crew)
+        return enter(crew)
+
+    monkeypatch.setattr(Workers, "__enter__", entered)
+    alone = polyhead("translate", "-m", model, "雨", "苹果")
+    monkeypatch.setattr(machine, "cpus", lambda: 1)
+    two = polyhead("translate", "-m", model, "雨", "苹果", "--workers", 64)
+    assert two.out == alone.out
+    assert two.err == "polyhead: 2 workers share 1 CPU; one for each is enough.\n"
+    assert polyhead("translate", "-m", model, "--workers", 64, stdin=b"").out == ""
+    assert polyhead("translate", "-m", model, "--workers", 64, stdin="雨\n".encode()).out == alone.lines[0] + "\n"
+    library.translate(["雨", " ", ""], model=model, workers=64)
+    assert [crew.count for crew in crews] == [1, 2, 1, 1, 1]
 
 
 class Running:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from polyhead.cli.screen import say
 from polyhead.errors import ArgumentError
 
 Model = Annotated[
@@ -84,3 +85,11 @@ def needed(model: str) -> None:
     """Refuse a verb without its model: none that it could take is shipped."""
     if not model:
         raise ArgumentError("Give the folder of a model: --model FOLDER; none for this verb comes with polyhead.")
+
+
+def crowded(workers: int) -> None:
+    """Tell of more workers than there are CPUs."""
+    from polyhead.benchmark import machine
+
+    if workers > max(1, cpus := machine.cpus()):
+        say(f"polyhead: {workers} workers share {cpus} CPU{'s' * (cpus > 1)}; one for each is enough.")

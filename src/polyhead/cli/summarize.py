@@ -92,6 +92,7 @@ def summarize(
     from polyhead.tasks.workers import Workers
 
     with Workers(workers) as crew:  # which load while this process does
+        options.crowded(crew.count)
         from polyhead.tasks.asking import asking
         from polyhead.tasks.decoding import decoding
         from polyhead.tasks.load import able, load

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +12,7 @@ import typer
 
 from polyhead.cli import choice, options
 from polyhead.cli.door import WINDOW, lines, output, working
-from polyhead.cli.screen import one_line, shower, to_json
+from polyhead.cli.screen import one_line, say, shower, to_json
 from polyhead.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -69,10 +69,12 @@ def translate(
         raise ArgumentError("Give sentences or --input FILE, not both.")
     live = not texts and input_file is None and sys.stdin.isatty()
     incoming = iter(texts) if texts else lines(input_file)
+    begun = list(islice(incoming, workers)) if workers > 1 and not live else []  # no more of them than lines
 
     from polyhead.tasks.workers import Workers
 
-    with Workers(workers) as crew:  # which load while this process does
+    with Workers(workers, most=len(begun)) as crew:  # which load while this process does
+        options.crowded(crew.count)
         from polyhead.tasks.asking import asking
         from polyhead.tasks.decoding import chosen_search, decoding
         from polyhead.tasks.load import able, load
@@ -86,17 +88,22 @@ def translate(
         translator = Translator(loaded, search=search, max_new=max_new, said=said, workers=crew, shortlist=shortlist)
         if live:
             print("Type a sentence and press Enter; Ctrl-D ends.", file=sys.stderr)
+        silent: list[int] = []  # the lines whose translation is empty though they are not
         with output(output_file) as out, working("translating", input_file, output_file) as tell:
             show = shower(out)
             if input_file and input_file.is_file():  # what is too long is found before hours of work, not after
                 for numbers, window in numbered(lines(input_file), WINDOW):
                     translator.read(window, numbers=numbers, file=str(input_file))
-            for numbers, window in numbered(incoming, 1 if live else WINDOW):
+            for numbers, window in numbered(chain(begun, incoming), 1 if live else WINDOW):
                 answers = translator(window, numbers=numbers, file=str(input_file or ""), progress=tell)
+                silent += [n for n, each in zip(numbers, answers, strict=True) if each.candidates and not each.text]
                 for number, found in zip(numbers, answers, strict=True):
                     rows = [record(found, said.prefix)] if as_json else written(found, number, nbest, show)
                     out.writelines(row + "\n" for row in rows)
                 out.flush()
+        if shortlist is not None and silent:
+            which = f"line {silent[0]:,}" + (f" and {len(silent) - 1:,} more" if len(silent) > 1 else "")
+            say(f"polyhead: Nothing is said of {which} among the words of {shortlist}; make a longer list.")
 
 
 def written(found: Translation, number: int, nbest: int, show: Callable[[str], str]) -> Iterator[str]:

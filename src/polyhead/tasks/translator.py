@@ -163,7 +163,7 @@ def translate(
     CheckpointError, and DataError for a text beyond the model's positions.
     """
     lines = texts_of(texts)
-    with workable(workers, model) as crew:
+    with workable(workers, model, most=sum(map(bool, map(clean, lines)))) as crew:
         loaded = ready(model, device, precision)
         able(loaded, DOES, "translate")
         said = asking(loaded, "translation", task=task, prefix=prefix)

@@ -39,14 +39,14 @@ Answered = tuple[int, Any]
 class Workers:
     """So many processes that answer batches, this one among them; the others run as long as its `with` block.
 
-    They start when the block begins, and so load what they need while this process does. Raises ArgumentError for a
-    number that is none.
+    They start when the block begins, and so load what they need while this process does. most: how many batches there
+    may be, where that is known; more processes than that do not start. Raises ArgumentError for a number that is none.
     """
 
-    def __init__(self, count: int = 1) -> None:
+    def __init__(self, count: int = 1, *, most: int | None = None) -> None:
         if type(count) is not int or not 1 <= count <= MOST:
             raise ArgumentError(f"workers is {count!r}, but must be a whole number from 1 to {MOST}.")
-        self.count = count
+        self.count = count if most is None else max(1, min(count, most))
         self.helpers: list[Helper] = []
         self.threads = 0  # of each while it answers; 0: as many as this process has, of which there is no other
         self.answering = threading.RLock()  # how many threads PyTorch has is the same for all of this process
@@ -170,9 +170,9 @@ class Helper(Process):
         self.said.close()
 
 
-def workable(count: int, model: object) -> Workers:
+def workable(count: int, model: object, *, most: int | None = None) -> Workers:
     """So many workers for the model that a function was given; several for a folder only, which each of them opens."""
-    workers = Workers(count)
+    workers = Workers(count, most=most)
     if count > 1 and not isinstance(model, str | os.PathLike):
         raise ArgumentError(
             f"{count} workers each open the model's folder for themselves; give its name or folder as model, not what"
