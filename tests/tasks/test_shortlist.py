@@ -350,7 +350,7 @@ GOOD = {"frequent": [1, 2], "starts": [0, 1, 3], "words": [3, 4, 5]}
         ({"frequent": [9]}, {}, "frequent must be ids below 9"),
         ({"words": [[3, 4, 5]]}, {}, "words must be rows of int32"),
         ({"words": [3.0, 4.0, 5.0]}, {}, "words must be rows of int32"),
-        ({"words": None}, {}, "words"),
+        ({"words": None}, {}, "it has no words"),
         ({}, {"kind": "polyhead images 1"}, "it says 'polyhead images 1', expected 'polyhead shortlist 1'"),
         ({}, {"kind": None}, "it says None"),
         ({}, {"targets": "many"}, "invalid literal"),
@@ -372,10 +372,13 @@ def test_a_file_that_is_none_is_one_sentence(tmp_path: Path, tables: Any, told: 
 @pytest.mark.parametrize("content", [b"", b"{}", b"\xff" * 100, json.dumps(GOOD).encode()])
 def test_a_file_of_something_else_is_one_sentence(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "list").write_bytes(content)
-    with pytest.raises(DataError, match="list is no short-list of words"):
+    with pytest.raises(
+        DataError, match=r"list is not a short-list that polyhead shortlist wrote [(]damaged, or something"
+    ):
         Shortlist.load(tmp_path / "list")
-    with pytest.raises(DataError, match="none is no short-list of words"):
-        Shortlist.load(tmp_path / "none")
+    for path, why in ((tmp_path / "none", "No such file"), (tmp_path, "Is a directory")):
+        with pytest.raises(DataError, match=rf"{path} cannot be read \({why}.*\); check the path and the file"):
+            Shortlist.load(path)
 
 
 def test_many_batches_are_answered_alike(wild: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import statistics
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,7 +14,14 @@ from polyhead.cli import options
 from polyhead.cli.door import lines, needs_folder
 from polyhead.cli.evaluate import filters, sides, texts
 from polyhead.cli.screen import bar, safe, say
-from polyhead.errors import ArgumentError
+from polyhead.errors import ArgumentError, DataError
+
+if TYPE_CHECKING:
+    from polyhead.tasks.asking import Asking
+    from polyhead.tasks.load import Loaded
+
+FEW, TRIED, SIZED = 1000, 16, 1000  # pairs that are few, that the model tries, and whose lists are measured
+SCANT = 20  # words for a sentence, among which hardly an answer is found
 
 
 def shortlist(
@@ -30,7 +39,10 @@ def shortlist(
     columns: Annotated[
         str | None,
         typer.Option(
-            "--columns", metavar="SOURCE,TARGET", show_default="1,2", help="Columns (from 1) or keys of both sides."
+            "--columns",
+            metavar="SOURCE,TARGET",
+            show_default="1,2",
+            help="Columns (from 1) or keys of the source and the target.",
         ),
     ] = None,
     where: Annotated[
@@ -81,6 +93,7 @@ def shortlist(
     needs_folder(output_file)
 
     from polyhead.inputs.readers import Skipped
+    from polyhead.inputs.text import clean
     from polyhead.tasks.asking import asking
     from polyhead.tasks.learning.lexicon import ROUNDS
     from polyhead.tasks.load import load
@@ -88,12 +101,14 @@ def shortlist(
     from polyhead.tasks.translator import Translator
 
     loaded = load(model, device=device)
+    said = asking(loaded, "translation", task=task, prefix=prefix)
     if texts_file:
         sources = list(islice(lines(texts_file), most))
-        translator = Translator(loaded, said=asking(loaded, "translation", task=task, prefix=prefix))
+        if not any(map(clean, sources)):
+            raise DataError(f"{texts_file} is empty; expected a source in each line.")
         with bar("translating", len(sources)) as tell:
-            said = translator(sources, file=str(texts_file), progress=tell)
-        pairs: list[Any] = [(each.source, each.text) for each in said if each.text]
+            answers = Translator(loaded, said=said)(sources, file=str(texts_file), progress=tell)
+        pairs: list[Any] = [(each.source, each.text) for each in answers if each.text]
     else:
         skipped = Skipped()
         pairs = texts(data or [], chosen, rows, skip_broken, skipped, False, most)
@@ -103,5 +118,53 @@ def shortlist(
         found = learned(
             pairs, model=loaded, frequent=frequent, best=best, most=most, task=task, prefix=prefix, progress=tell
         )
+    if not texts_file and swapped(pairs, loaded, said):
+        turned = "the two files the other way round" if len(data or ()) > 1 else f"--columns {chosen[1]},{chosen[0]}"
+        say(f"polyhead: The model says the sources where it is given the targets; did you mean {turned}?")
+    words = int(
+        statistics.median(found.size(row) for row in rows_of([pair[0] for pair in pairs[:SIZED]], loaded, said))
+    )
+    if len(pairs) < FEW:
+        few = f"{counted(len(pairs), 'pair')} {'is' if len(pairs) == 1 else 'are'} few"
+        say(f"polyhead: {few}: what they do not show is on no list; give some thousands.")
+    if words < SCANT:
+        say(f"polyhead: {counted(words, 'word')} for a sentence will hardly do; raise --frequent or --best.")
     found.save(output_file)
-    print(safe(f"Wrote {output_file}: {found.mean:,.0f} words for a source token, learned from {len(pairs):,} pairs"))
+    made = f"{counted(words, 'word')} for a sentence, learned from {counted(len(pairs), 'pair')}"
+    print(safe(f"Wrote {output_file}: {made}"))
+
+
+def counted(n: int, what: str) -> str:
+    return f"{n:,} {what}{'' if n == 1 else 's'}"
+
+
+def rows_of(sources: Sequence[str], loaded: Loaded, said: Asking) -> list[list[int]]:
+    """The ids of sources, as they are asked."""
+    from polyhead.inputs.text import clean
+
+    return loaded.tokenizer.source.encode_batch([said.of(clean(text)) for text in sources])
+
+
+def swapped(pairs: Sequence[Any], loaded: Loaded, said: Asking) -> bool:
+    """Whether the model, given the targets of the first pairs, comes far nearer to the sources than the other way."""
+    from polyhead.tasks.decoding import chosen_search
+    from polyhead.tasks.shortlist import LONGEST
+    from polyhead.tasks.translator import Translator
+
+    tried = [pair[:2] for pair in pairs[:TRIED]]
+    sides = [rows_of(side, loaded, said) for side in zip(*tried, strict=True)]
+    short = [max(map(len, rows)) <= min(LONGEST, loaded.config.max_len) for rows in zip(*sides, strict=True)]
+    tried = [pair for pair, fits in zip(tried, short, strict=True) if fits]
+    translator = Translator(loaded, search=chosen_search(loaded, None, 1, task=said.settings), said=said)
+
+    def near(given: int) -> float:
+        found = translator([pair[given] for pair in tried])
+        return sum(alike(each.text, pair[1 - given]) for each, pair in zip(found, tried, strict=True))
+
+    return near(1) > near(0) + 0.2 * len(tried)
+
+
+def alike(one: str, other: str) -> float:
+    """What share of the neighbouring letters of two texts they have in common."""
+    here, there = ({text[i : i + 2] for i in range(len(text) - 1)} for text in (one, other))
+    return len(here & there) / max(1, len(here), len(there))

@@ -8,7 +8,7 @@ looked for among some hundreds of words instead of all; the weights stay as they
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -59,26 +59,34 @@ class Shortlist:
     def load(cls, path: str | Path) -> Shortlist:
         """Read a file that `save` wrote. Raises DataError for one that is no short-list."""
         try:
+            Path(path).open("rb").close()  # which says why it cannot be read; safe_open does not
             with safe_open(path, framework="pt") as file:
                 told = file.metadata() or {}
                 if told.get("kind") != FORMAT:
                     raise ValueError(f"it says {told.get('kind')!r:.40}, expected {FORMAT!r}")
+                if lacking := [name for name in TABLES if name not in file.keys()]:
+                    raise ValueError(f"it has no {' and no '.join(lacking)}")
                 tables = {name: file.get_tensor(name) for name in TABLES}
             if wrong := [name for name, x in tables.items() if x.dim() != 1 or x.dtype != torch.int32]:
                 raise ValueError(f"{' and '.join(wrong)} must be rows of int32")
             rows, where = {name: x.long() for name, x in tables.items()}, Path(path).resolve()
             found = cls(**rows, targets=int(told["targets"]), tokenizers=told["tokenizers"], path=where)
             found.check()
-        except (OSError, SafetensorError, ValueError, KeyError) as wrong:
+        except OSError as wrong:
             raise DataError(
-                f"{path} is no short-list of words ({wrong!s:.200}); make one with polyhead shortlist."
+                f"{path} cannot be read ({wrong.strerror or wrong}); check the path and the file."
+            ) from None
+        except (SafetensorError, ValueError, KeyError) as wrong:
+            why = "damaged, or something else" if isinstance(wrong, SafetensorError) else f"{wrong!s:.200}"
+            raise DataError(
+                f"{path} is not a short-list that polyhead shortlist wrote ({why}); make one with polyhead shortlist."
             ) from None
         return found
 
-    @property
-    def mean(self) -> float:
-        """How many words a source token has to itself, on average of those that have any."""
-        return len(self.words) / max(1, int((self.starts.diff() > 0).sum()))
+    def size(self, source: Sequence[int]) -> int:
+        """How many words may be said of one source, given its ids; the end and what rules ask for not counted."""
+        own = [self.words[self.starts[token] : self.starts[token + 1]] for token in source]
+        return len(torch.cat((self.frequent, *own)).unique())
 
     def check(self) -> None:
         """Raise ValueError where the tables do not fit together."""
