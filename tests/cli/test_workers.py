@@ -86,7 +86,9 @@ class Running:
 
     def __init__(self, model: Path, folder: Path):
         source = folder / "in.txt"
-        source.write_text("\n".join(LINES * 200), "utf-8")
+        source.write_text(
+            "\n".join(LINES * 3000), "utf-8"
+        )  # more than is done before it is ended, however busy the machine
         words = "translate", "-m", str(model), "-i", str(source), "-o", str(folder / "out.txt"), "--workers", "2"
         world = os.environ | {"OMP_NUM_THREADS": "1"}
         self.folder, errors = folder, subprocess.PIPE
