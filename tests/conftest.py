@@ -7,3 +7,15 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import pytest
+import torch
+
+from polyhead.operator import attention
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_step() -> None:
+    """The loops of a step are compiled once on a machine, here and not while a test reads what a command writes."""
+    query, key = torch.zeros(1, 1, 1, 4), torch.zeros(1, 1, 2, 4)
+    attention(query, key, key, kernel="step")
