@@ -14,7 +14,7 @@ from polyhead.lens.learn.lesson import Lesson, learn, swapped
 from polyhead.lens.learn.working import Breaks, Working, work
 from tests.hostile import HOSTILE
 from tests.lens.learn.worlds import PARTS, text_of
-from tests.page.conftest import FRAME
+from tests.page.conftest import FRAME, settle
 
 Browser = Any
 Page = Any
@@ -171,7 +171,8 @@ def test_the_slider_moves_through_the_stations(show: Any):
     page.locator(".ribbon input").evaluate("(s) => { s.value = 5.4; s.dispatchEvent(new Event('input')); }")
     assert page.evaluate("lesson.state.at") == pytest.approx(5.4)
     page.locator(".ribbon input").evaluate("(s) => s.dispatchEvent(new Event('change'))")
-    page.wait_for_function("lesson.state.at === 5")  # by itself, to a whole one
+    settle(page)
+    assert page.evaluate("lesson.state.at") == 5  # by itself, to a whole one
 
 
 @pytest.mark.parametrize("width", [390, 768, 1280])
