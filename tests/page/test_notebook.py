@@ -46,6 +46,8 @@ RUN = """async ([esm, traits, saved]) => {
   window.end = await widget.render({ model, el: cell });
   window.heard = heard;
 }"""
+# Turned by the wheel, which comes when it comes; `wait_for_function` would be eval, which the page's policy forbids.
+SCROLLED = "async () => { while (scrollY === 0) await new Promise(requestAnimationFrame); }"
 # How far the window is scrolled when it no longer moves.
 RESTED = """async () => {
   for (let still = 0, last = -1; still < 12; last = scrollY) {
@@ -192,7 +194,7 @@ def test_the_wheel_scrolls_the_notebook_until_somebody_clicks_on_the_map(run: Ca
     cell.settle()
     cell.window.mouse.move(600, 400)
     cell.window.mouse.wheel(0, 120)
-    cell.window.wait_for_function("scrollY > 0")
+    cell.window.evaluate(SCROLLED)
     scrolled = cell.window.evaluate(RESTED)
     cell.window.mouse.click(600, 400)
     cell.page.evaluate("addEventListener('wheel', () => { document.body.dataset.turned = ''; }, { capture: true })")
