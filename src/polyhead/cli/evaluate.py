@@ -37,13 +37,8 @@ def evaluate(
             "--columns", metavar="SOURCE,TARGET", show_default="1,2", help="Columns (from 1) or keys of both sides."
         ),
     ] = None,
-    where: Annotated[
-        list[str] | None,
-        typer.Option("--where", metavar="COLUMN=VALUE,...", help="Only rows whose column holds one of the values."),
-    ] = None,
-    skip_broken: Annotated[
-        bool, typer.Option("--skip-broken", help="Leave out lines that cannot be read, and say how many and why.")
-    ] = False,
+    where: options.Where = None,
+    skip_broken: options.SkipBroken = False,
     task: options.Task = None,
     prefix: options.Prefix = None,
     beam: options.Beam = None,

@@ -74,6 +74,13 @@ Shortlist = Annotated[
     Path | None,
     typer.Option("--shortlist", metavar="FILE", help="Look for words on this list only; polyhead shortlist makes one."),
 ]
+Where = Annotated[
+    list[str] | None,
+    typer.Option("--where", metavar="COLUMN=VALUE,...", help="Only rows whose column holds one of the values."),
+]
+SkipBroken = Annotated[
+    bool, typer.Option("--skip-broken", help="Leave out lines that cannot be read, and say how many and why.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON.")]
 Output = Annotated[
     Path | None,

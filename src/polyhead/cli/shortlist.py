@@ -45,13 +45,8 @@ def shortlist(
             help="Columns (from 1) or keys of the source and the target.",
         ),
     ] = None,
-    where: Annotated[
-        list[str] | None,
-        typer.Option("--where", metavar="COLUMN=VALUE,...", help="Only rows whose column holds one of the values."),
-    ] = None,
-    skip_broken: Annotated[
-        bool, typer.Option("--skip-broken", help="Leave out lines that cannot be read, and say how many and why.")
-    ] = False,
+    where: options.Where = None,
+    skip_broken: options.SkipBroken = False,
     frequent: Annotated[
         int, typer.Option("--frequent", min=1, metavar="F", help="The F most frequent words are on every list.")
     ] = 100,
