@@ -71,12 +71,11 @@ def random_workloads(words: int, quick: bool, sentences: int) -> list[Workload]:
         even, ragged, new = [8] * 4, log_uniform(12, 4, 20), 5
     else:
         even, ragged, new = [20] * 16, log_uniform(sentences, 4, 60), 30
-    return [
-        Workload(f"{len(even)} sentences of {even[0]} tokens", made_up(words, even), new, ragged=False),
-        Workload(
-            f"{len(ragged)} sentences of {min(ragged)} to {max(ragged)}", made_up(words, ragged), new, ragged=True
-        ),
-    ]
+    found = [Workload(f"{len(even)} sentences of {even[0]} tokens", made_up(words, even), new, ragged=False)]
+    if ragged:
+        name = f"{len(ragged)} sentences of {min(ragged)} to {max(ragged)}"
+        found.append(Workload(name, made_up(words, ragged), new, ragged=True))
+    return found
 
 
 def measure(
@@ -154,7 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--ragged", type=int, default=500,
         help="ragged sentences of random words, in half of the rounds, two at least (default %(default)s: a quarter of "
-        "an hour in two rounds by both searches, all engines on two cores)",
+        "an hour in two rounds by both searches, all engines on two cores; 0: none)",
     )  # fmt: skip
     options = parsed(parser, arguments)
     own = trained(options)
