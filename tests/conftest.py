@@ -11,6 +11,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import pytest
 import torch
 
+from polyhead.core.panels import Panels
 from polyhead.operator import attention
 
 
@@ -19,3 +20,4 @@ def compiled_step() -> None:
     """The loops of a step are compiled once on a machine, here and not while a test reads what a command writes."""
     query, key = torch.zeros(1, 1, 1, 4), torch.zeros(1, 1, 2, 4)
     attention(query, key, key, kernel="step")
+    Panels(torch.zeros(32, 4), None)(torch.zeros(1, 4))

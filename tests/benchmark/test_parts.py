@@ -23,7 +23,8 @@ from polyhead.benchmark.table import table
 from polyhead.benchmark.wording import notes
 from polyhead.core.linear import Linear
 from polyhead.core.packed import Int8Linear, PackedLinear
-from polyhead.operator import attention, kernels
+from polyhead.core.panels import Panels
+from polyhead.operator import attention, kernels, loops
 from tests.tasks.words import in_folder
 
 
@@ -51,6 +52,15 @@ def test_a_model_of_only_products_has_nearly_all_time_in_products(make: Any) -> 
         products, attended = parts(lambda: [layer(x) for _ in range(4)])
     least = 0.4 if make == "int8" else 0.8  # rounding to 8 bits is of the rest
     assert attended == 0.0 and least < products <= 1.0
+
+
+@pytest.mark.skipif(loops.missing() is not None, reason="numba is not here")
+def test_products_of_our_own_loops_are_products_too() -> None:
+    plain, x = nn.Linear(768, 768), torch.randn(64, 768)
+    layer = Panels(plain.weight, plain.bias)
+    with torch.inference_mode():
+        products, attended = parts(lambda: [layer(x) for _ in range(9)])
+    assert attended == 0.0 and 0.7 < products <= 1.0
 
 
 def explicit(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from typing import Any, Literal, Protocol, cast
 
 import torch
 
-from polyhead.operator import kernels
+from polyhead.operator import kernels, loops
 
 LEAST, MOST = 0.5, 9  # seconds that a short piece of work is looked at, and how often at most
 Kind = Literal["products", "attention"]
@@ -27,6 +27,7 @@ NAMES: dict[Kind, re.Pattern[str]] = {
     "products": re.compile(
         r"aten::(linear|mkldnn_linear|addmm|mm|addmv|mv|_grouped_mm|conv[123]d|convolution|convolution_backward)"
         r"|(mkldnn|mkl|onednn|quantized)::\w*linear\w*|Product"  # Product: the function of core/linear.py
+        r"|polyhead::product"
     ),
     "attention": re.compile(
         r"polyhead::attention|aten::_?scaled_dot_product_\w+|aten::(bmm|baddbmm|softmax|_softmax|_softmax_backward_data)"
@@ -66,18 +67,24 @@ def once(work: Callable[[], Any]) -> dict[Kind, float]:
 
 @contextmanager
 def marked() -> Iterator[None]:
-    """The operator's calls by one name, so that loops of ours, which PyTorch does not see, count too."""
-    run = kernels.run
-
-    def told(*given: Any, **how: Any) -> Any:
-        with torch.profiler.record_function("polyhead::attention"):
-            return run(*given, **how)
-
-    kernels.run = told
+    """The operator's calls by one name and our own products by another, so that loops of ours, which PyTorch does not
+    see, count too."""
+    given = kernels.run, loops.product
+    kernels.run, loops.product = named("polyhead::attention", kernels.run), named("polyhead::product", loops.product)
     try:
         yield
     finally:
-        kernels.run = run
+        kernels.run, loops.product = given
+
+
+def named(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+    """The same call, by this name for the profiler."""
+
+    def told(*given: Any, **how: Any) -> Any:
+        with torch.profiler.record_function(name):
+            return call(*given, **how)
+
+    return told
 
 
 def tally(events: Sequence[Event]) -> dict[Kind, float]:

@@ -2,8 +2,8 @@
 
 Besides being faster on the few rows of decoding, a packed product rounds the same way whatever the number of rows, so
 that a sentence does not change its words with its batch. Queries, keys and values of one x come of one product, and an
-activation is part of the product before it. A product is one of two: of floating-point numbers by oneDNN, or of whole
-numbers of 8 bits by FBGEMM.
+activation is part of the product before it. A product is one of two: of floating-point numbers by oneDNN, or by loops
+of our own (panels.py) that give the same bits; or of whole numbers of 8 bits by FBGEMM.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from polyhead.core.attention import SelfAttention
 from polyhead.core.experts import Router
 from polyhead.core.mlp import MLP, gelu_tanh, quick_gelu
+from polyhead.core.panels import Panels, worth
 from polyhead.core.position import Position
 from polyhead.errors import ArgumentError
 
@@ -33,33 +34,44 @@ WITHIN: dict[Bend, tuple[str, str]] = {  # what oneDNN does to a number before i
     gelu_tanh: ("gelu", "tanh"),
     F.silu: ("swish", ""),
 }
+EXACT: set[Bend | None] = {None, F.relu, F.gelu}  # of which oneDNN makes the bits that PyTorch makes, in float32
 
 
 class PackedLinear(nn.Module):
     """x W^T + b with W laid out for oneDNN, or what one of `WITHIN` makes of it; for inference only, in float32 or
-    bfloat16 on a CPU."""
+    bfloat16 on a CPU.
+
+    Once few rows are met, and loading the loops pays, W is laid out for these instead, in float32.
+    """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, bend: Bend | None = None):
         super().__init__()
         self.after, self.formula = ("none", "") if bend is None else WITHIN[bend]
-        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), ROWS)
+        self.bend, self.dtype, self.deep = bend, weight.dtype, weight.shape[1] > DEPTH
         self.bias = None if bias is None else bias.detach().contiguous()
-        self.deep = weight.shape[1] > DEPTH
+        self.turns = bend in EXACT and Panels.can(weight)
+        self.weight: Tensor | Panels = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), ROWS)
 
     def forward(self, x: Tensor) -> Tensor:
         if x.requires_grad and torch.is_grad_enabled():
             return cast(Any, Answered).apply(x, self)
+        if self.turns and worth(x.shape[:-1].numel()):
+            assert isinstance(self.weight, Tensor)
+            self.weight, self.turns = Panels(self.weight.to_dense(), self.bias), False
+        if isinstance(self.weight, Panels):
+            check_type(x, self.dtype)
+            return self.weight(x) if self.bend is None else IN_PLACE.get(self.bend, self.bend)(self.weight(x))
         try:
             if self.deep and x.numel() == x.shape[-1]:  # a row alone would be added up in another order
                 rows = torch.cat((x.reshape(1, -1),) * 2)
-                return self.product(rows)[:1].reshape(*x.shape[:-1], -1)
-            return self.product(x)
+                return self.product(rows, self.weight)[:1].reshape(*x.shape[:-1], -1)
+            return self.product(x, self.weight)
         except RuntimeError:
-            check_type(x, self.weight.dtype)
+            check_type(x, self.dtype)
             raise
 
-    def product(self, x: Tensor) -> Tensor:
-        return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, self.after, [], self.formula)
+    def product(self, x: Tensor, weight: Tensor) -> Tensor:
+        return torch.ops.mkldnn._linear_pointwise(x, weight, self.bias, self.after, [], self.formula)
 
 
 class Int8Linear(nn.Module):
@@ -190,12 +202,18 @@ def packed(model: nn.Module, product: Product = PackedLinear) -> nn.Module:
     return twin.eval()
 
 
+def within(bend: Bend, dtype: torch.dtype) -> bool:
+    """Whether an activation is part of the product before it: in float32 only where that changes no bit, for few rows
+    may meet another product than many."""
+    return bend in WITHIN and (bend in EXACT or dtype != torch.float32)
+
+
 def pack(module: nn.Module, product: Product) -> None:
     """Put packed products in the place of a module's own."""
     linear = {name: child for name, child in module.named_children() if isinstance(child, nn.Linear)}
     if isinstance(module, SelfAttention) and type(module.position).added is Position.added:
         module.__dict__["projected"] = joined([linear.pop(name) for name in ("query", "key", "value")], product)
-    if isinstance(module, MLP) and product is PackedLinear and module.bend in WITHIN:
+    if isinstance(module, MLP) and product is PackedLinear and within(module.bend, next(module.parameters()).dtype):
         first = linear.pop(module.bent)
         setattr(module, module.bent, PackedLinear(first.weight, first.bias, module.bend))
         module.bend = nn.Identity()

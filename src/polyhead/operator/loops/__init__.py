@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -108,13 +108,24 @@ def step(
     threads: int, parts: int, addresses: Sequence[int], sizes: Sequence[int], scale: float, strides: Sequence[int]
 ) -> None:
     """`steps.look`, on so many threads; one is the caller's own. The first call compiles, for some seconds."""
-    numba, steps = for_steps()
     _, H, _, T, S, *_ = sizes
     scores = np.empty((threads, H * T * S), np.float32)
-    call = threads, parts, *addresses, *sizes, np.float32(scale), *strides, scores
-    loop, arguments = (steps.look, call) if threads > 1 else (steps.work, (0, *call))
-    if loop in COMPILED and threads == 1:
+    steps = for_steps().steps
+    go(threads, steps.look, steps.work, (parts, *addresses, *sizes, np.float32(scale), *strides, scores))
+
+
+def product(threads: int, addresses: Sequence[int], sizes: Sequence[int]) -> None:
+    """`products.share`, on so many threads; one is the caller's own. The first call compiles, for some seconds."""
+    products = for_steps().products
+    go(threads, products.share, products.work, (*addresses, *sizes))
+
+
+def go(threads: int, shared: Any, alone: Any, call: tuple[Any, ...]) -> None:
+    """One of two loops: all threads' or one thread's."""
+    loop, arguments = (shared, (threads, *call)) if threads > 1 else (alone, (0, 1, *call))
+    if threads == 1 and loop in COMPILED:
         return loop(*arguments)
+    numba = for_steps().numba
     with ONE:
         if loop not in COMPILED:
             with compiling("a few seconds"):
@@ -125,21 +136,27 @@ def step(
         loop(*arguments)
 
 
+class Compilers(NamedTuple):
+    """numba, and what it compiles for a step of decoding."""
+
+    numba: Any
+    steps: Any
+    products: Any
+
+
 @cache
-def for_steps() -> tuple[Any, Any]:
-    """numba and the loops of a step, imported once: a step takes microseconds."""
+def for_steps() -> Compilers:
+    """Imported once: a step takes microseconds."""
     import numba
 
-    from polyhead.operator.loops import steps
+    from polyhead.operator.loops import products, steps
 
-    return numba, steps
+    return Compilers(numba, steps, products)
 
 
 def thread_count() -> int:
     """As many as PyTorch would take, and no more than numba has."""
-    import numba
-
-    return min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)  # pyright: ignore
+    return min(torch.get_num_threads(), for_steps().numba.config.NUMBA_NUM_THREADS)
 
 
 def run(threads: int, *work: Any) -> None:

@@ -93,64 +93,84 @@ def take(typing, counter):
     return types.int64(counter), build
 
 
-def tile(adds: bool) -> Any:
-    """out = a b, or out += a b, for 6 rows of a [6, depth] and a panel of b [depth, PANEL], all float32.
+def tile(height: int, *, adds: bool, linear: bool = False) -> Any:
+    """out = a b, or out += a b, for `height` rows of a [height, depth] and a panel of b [depth, PANEL], all float32.
 
-    Arguments are the addresses of a, b and out, each followed by the distance of its rows, in numbers. The 12 sums are
-    kept in registers while the depth goes by: 2 loads and 6 broadcasts feed 12 multiply-adds (Goto and van de Geijn
-    2008, "Anatomy of high-performance matrix multiplication", 4).
+    Arguments are the addresses of a, b and out, each followed by the distance of its rows, in numbers. The sums, two
+    vectors a row, are kept in registers while the depth goes by, in its order: with 6 rows, 2 loads and 6 broadcasts
+    feed 12 multiply-adds (Goto and van de Geijn 2008, "Anatomy of high-performance matrix multiplication", 4).
+    linear: with three arguments more. The first is the address of PANEL numbers, which are added to every row at the
+    end; the others are an address and a distance in bytes: the cache is asked for what lies there, one line for each
+    step of the depth.
     """
+
+    def build(context, builder, sig, args):
+        a, a_step, b, b_step, out, out_step, depth = args[:7]
+        fma = get_or_insert_function(builder.module, ir.FunctionType(VECTOR, [VECTOR] * 3), f"llvm.fma.v{LANES}f32")
+        zero = ir.Constant(VECTOR, [0.0] * LANES)
+        undefined = ir.Constant(VECTOR, ir.Undefined)
+        first = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+
+        def rows(address, step):
+            pointer = builder.inttoptr(address, FLOAT.as_pointer())
+            return [builder.gep(pointer, [builder.mul(step, ir.Constant(INT, i))]) for i in range(height)]
+
+        def vectors(pointer):
+            ends = [builder.gep(pointer, [ir.Constant(INT, v * LANES)]) for v in range(2)]
+            return [builder.bitcast(end, VECTOR.as_pointer()) for end in ends]
+
+        a_rows, out_rows = rows(a, a_step), [vectors(row) for row in rows(out, out_step)]
+        b = builder.inttoptr(b, FLOAT.as_pointer())
+        entry, loop, done = builder.block, builder.append_basic_block("loop"), builder.append_basic_block("done")
+        builder.branch(loop)
+
+        builder.position_at_end(loop)
+        n = builder.phi(INT)
+        n.add_incoming(ir.Constant(INT, 0), entry)
+        sums = [[builder.phi(VECTOR) for _ in row] for row in out_rows]
+        if linear:
+            fetch(builder, builder.add(args[8], builder.mul(n, args[9])))
+        panel = [builder.load(at, align=4) for at in vectors(builder.gep(b, [builder.mul(n, b_step)]))]
+        grown = []
+        for row, own in zip(a_rows, sums, strict=True):
+            x = builder.insert_element(undefined, builder.load(builder.gep(row, [n])), ir.IntType(32)(0))
+            x = builder.shuffle_vector(x, undefined, first)
+            grown.append([builder.call(fma, [x, y, z]) for y, z in zip(panel, own, strict=True)])
+        after = builder.add(n, ir.Constant(INT, 1))
+        n.add_incoming(after, loop)
+        for own, more in zip(sums, grown, strict=True):
+            for phi, x in zip(own, more, strict=True):
+                phi.add_incoming(zero, entry)
+                phi.add_incoming(x, loop)
+        builder.cbranch(builder.icmp_signed("<", after, depth), loop, done)
+
+        builder.position_at_end(done)
+        last = vectors(builder.inttoptr(args[7], FLOAT.as_pointer())) if linear else []
+        last = [builder.load(at, align=4) for at in last]
+        for row, own in zip(out_rows, grown, strict=True):
+            for v, (at, x) in enumerate(zip(row, own, strict=True)):
+                x = builder.fadd(builder.load(at, align=4), x) if adds else x
+                builder.store(builder.fadd(x, last[v]) if linear else x, at, align=4)
+        return context.get_dummy_value()
 
     @intrinsic
     def product(typing, a, a_step, b, b_step, out, out_step, depth):
-        def build(context, builder, sig, args):
-            a, a_step, b, b_step, out, out_step, depth = args
-            fma = get_or_insert_function(builder.module, ir.FunctionType(VECTOR, [VECTOR] * 3), f"llvm.fma.v{LANES}f32")
-            zero = ir.Constant(VECTOR, [0.0] * LANES)
-            undefined = ir.Constant(VECTOR, ir.Undefined)
-            first = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-
-            def rows(address, step):
-                pointer = builder.inttoptr(address, FLOAT.as_pointer())
-                return [builder.gep(pointer, [builder.mul(step, ir.Constant(INT, i))]) for i in range(GROUP)]
-
-            def vectors(pointer):
-                ends = [builder.gep(pointer, [ir.Constant(INT, v * LANES)]) for v in range(2)]
-                return [builder.bitcast(end, VECTOR.as_pointer()) for end in ends]
-
-            a_rows, out_rows = rows(a, a_step), [vectors(row) for row in rows(out, out_step)]
-            b = builder.inttoptr(b, FLOAT.as_pointer())
-            start = [[builder.load(at, align=4) if adds else zero for at in row] for row in out_rows]
-            entry, loop, done = builder.block, builder.append_basic_block("loop"), builder.append_basic_block("done")
-            builder.branch(loop)
-
-            builder.position_at_end(loop)
-            n = builder.phi(INT)
-            n.add_incoming(ir.Constant(INT, 0), entry)
-            sums = [[builder.phi(VECTOR) for _ in row] for row in start]
-            panel = [builder.load(at, align=4) for at in vectors(builder.gep(b, [builder.mul(n, b_step)]))]
-            grown = []
-            for row, own in zip(a_rows, sums, strict=True):
-                x = builder.insert_element(undefined, builder.load(builder.gep(row, [n])), ir.IntType(32)(0))
-                x = builder.shuffle_vector(x, undefined, first)
-                grown.append([builder.call(fma, [x, y, z]) for y, z in zip(panel, own, strict=True)])
-            after = builder.add(n, ir.Constant(INT, 1))
-            n.add_incoming(after, loop)
-            for i, own in enumerate(sums):
-                for v, phi in enumerate(own):
-                    phi.add_incoming(start[i][v], entry)
-                    phi.add_incoming(grown[i][v], loop)
-            builder.cbranch(builder.icmp_signed("<", after, depth), loop, done)
-
-            builder.position_at_end(done)
-            for row, own in zip(out_rows, grown, strict=True):
-                for at, x in zip(row, own, strict=True):
-                    builder.store(x, at, align=4)
-            return context.get_dummy_value()
-
         return types.void(*[types.intp] * 7), build
 
-    return product
+    @intrinsic
+    def linear_product(typing, a, a_step, b, b_step, out, out_step, depth, last, ahead, ahead_step):
+        return types.void(*[types.intp] * 10), build
+
+    return linear_product if linear else product
 
 
-set_tile, add_tile = tile(adds=False), tile(adds=True)
+def fetch(builder: Any, address: Any) -> None:
+    """Ask the second cache for the line at an address, whatever lies there; nobody waits for it."""
+    byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
+    read, near, data = word(0), word(2), word(1)
+    prefetch = get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+    builder.call(prefetch, [builder.inttoptr(address, byte), read, near, data])
+
+
+set_tile, add_tile = tile(GROUP, adds=False), tile(GROUP, adds=True)

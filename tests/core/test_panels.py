@@ -1,0 +1,151 @@
+"""Few rows meet a matrix by panels: the bits are those of oneDNN, so that nobody can tell when they began to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from polyhead.core import Run, panels
+from polyhead.core.mlp import gelu_tanh, mlp_of
+from polyhead.core.packed import PackedLinear, packable, packed
+from polyhead.core.panels import FEW, Panels
+from polyhead.core.recipe import Recipe
+from polyhead.core.stack import Stack
+from polyhead.errors import ArgumentError
+from polyhead.operator import loops
+
+pytestmark = [
+    pytest.mark.skipif(not packable(nn.Linear(2, 2)), reason="this PyTorch has no packed products"),
+    pytest.mark.skipif(loops.missing() is not None, reason="numba is not here"),
+]
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loading the loops pays from the first product on."""
+    monkeypatch.setattr(panels, "PAYS", 0)
+
+
+def layer_of(depth: int, width: int, bias: bool = True) -> nn.Linear:
+    torch.manual_seed(depth * width)
+    return nn.Linear(depth, width, bias=bias)
+
+
+@given(
+    depth=st.integers(1, 3000) | st.sampled_from([512, 513, 1024, 1025, 2048]),
+    width=st.integers(32, 200),
+    rows=st.integers(2, 300),
+    bias=st.booleans(),
+    threads=st.integers(1, 3),
+)
+def test_panels_give_the_bits_of_onednn(depth: int, width: int, rows: int, bias: bool, threads: int) -> None:
+    layer, before = layer_of(depth, width, bias), torch.get_num_threads()
+    x = torch.randn(rows, depth)
+    torch.set_num_threads(threads)
+    try:
+        with torch.inference_mode():
+            found, wanted = Panels(layer.weight, layer.bias)(x), PackedLinear(layer.weight, layer.bias)(x)
+            exact = F.linear(x.double(), layer.weight.double(), layer.bias.double() if bias else None)
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(found, wanted)
+    torch.testing.assert_close(found.double(), exact, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("depth", [7, 512, 700, 1500, 3072])
+def test_a_row_is_rounded_as_beside_others_however_many_threads(depth: int) -> None:
+    layer, x = layer_of(depth, 1000), torch.randn(90, depth)
+    product, before = Panels(layer.weight, layer.bias), torch.get_num_threads()
+    with torch.inference_mode():
+        whole = product(x)
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            try:
+                for n in (1, 2, 3, 5, 13, 64):
+                    assert torch.equal(product(x[:n]), whole[:n]), (threads, n)
+            finally:
+                torch.set_num_threads(before)
+        assert torch.equal(product(x[3:5].view(2, 1, depth)), whole[3:5, None])
+        apart = torch.randn(9, 2 * depth)[:, ::2]  # features that do not lie side by side
+        assert torch.equal(product(apart), product(apart.contiguous()))
+        assert product(x[:0]).shape == (0, 1000)
+
+
+@pytest.mark.parametrize("bend", [None, F.relu, F.gelu, gelu_tanh, F.silu])
+def test_a_matrix_turns_once_few_rows_come_often_and_no_bit_tells(bend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, few, many = layer_of(1500, 96), torch.randn(3, 1500), torch.randn(FEW + 1, 1500)
+    product = PackedLinear(layer.weight, layer.bias, bend)
+    with torch.inference_mode():
+        before = product(few), product(many), product(few[:1])
+        assert isinstance(product.weight, torch.Tensor)
+        monkeypatch.setattr(panels, "PAYS", 0)
+        product(many)
+        assert isinstance(product.weight, torch.Tensor)  # many rows turn none
+        after = product(few), product(many), product(few[:1])
+    assert isinstance(product.weight, Panels) == (bend in (None, F.relu, F.gelu))  # whose bits are PyTorch's own
+    assert all(torch.equal(x, y) for x, y in zip(before, after, strict=True))
+
+
+@pytest.mark.usefixtures("at_once")
+def test_what_has_no_panel_or_is_not_float32_stays() -> None:
+    for layer in (layer_of(8, 31), layer_of(8, 64).bfloat16()):
+        if packable(layer):
+            product = PackedLinear(layer.weight, layer.bias)
+            with torch.inference_mode():
+                product(torch.randn(3, 8, dtype=layer.weight.dtype))
+            assert isinstance(product.weight, torch.Tensor)
+
+
+@pytest.mark.usefixtures("at_once")
+def test_panels_that_cannot_are_one_sentence() -> None:
+    layer, x = layer_of(40, 64), torch.randn(3, 40)
+    product = PackedLinear(layer.weight, layer.bias)
+    with torch.no_grad():
+        wanted = product(x)
+    assert isinstance(product.weight, Panels)
+    found = product(x.clone().requires_grad_() * 1)
+    assert torch.equal(found, wanted)
+    with pytest.raises(ArgumentError, match=r"A packed model answers and has no gradients"):
+        found.sum().backward()
+    with (
+        torch.autocast("cpu", torch.bfloat16),
+        pytest.raises(ArgumentError, match="A packed model of float32 was given bfloat16 in between"),
+    ):
+        product(x.bfloat16())
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu", "gelu_new", "silu"])
+@pytest.mark.parametrize("gated", [False, True])
+def test_a_stack_gives_the_same_bits_before_and_after(
+    activation: str, gated: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    recipe = Recipe(n_layers=2, d_model=48, n_heads=4, d_ff=96, causal=True, activation=activation, gated=gated)
+    stack = Stack(recipe).eval()
+    for parameter in stack.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    twin, x = packed(stack), torch.randn(2, 5, 48)
+    with torch.inference_mode():
+        before = twin(x, Run())
+        monkeypatch.setattr(panels, "PAYS", 0)
+        assert torch.equal(twin(x, Run()), before)
+    turned = [m for m in twin.modules() if isinstance(m, PackedLinear)]
+    assert turned and all(isinstance(m.weight, Panels) for m in turned)
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize("activation", ["gelu_new", "silu"])
+def test_what_changes_bits_is_not_part_of_a_product_in_float32(activation: str) -> None:
+    mlp: Any = mlp_of(Recipe(n_layers=1, d_model=32, n_heads=2, d_ff=64, activation=activation)).eval()
+    for parameter in mlp.parameters():
+        nn.init.normal_(parameter)
+    twin: Any = packed(mlp)
+    x = torch.randn(2, 3, 32)
+    with torch.inference_mode():
+        assert torch.equal(twin.hidden(x), mlp.bend(twin.up(x)))
