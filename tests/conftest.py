@@ -11,8 +11,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import pytest
 import torch
 
-from polyhead.core.panels import Panels
-from polyhead.operator import attention
+from polyhead.core.packed import Int8Linear, why_not_int8
+from polyhead.core.panels import Panels, WholePanels
+from polyhead.operator import attention, loops
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -21,3 +22,6 @@ def compiled_step() -> None:
     query, key = torch.zeros(1, 1, 1, 4), torch.zeros(1, 1, 2, 4)
     attention(query, key, key, kernel="step")
     Panels(torch.zeros(32, 4), None)(torch.zeros(1, 4))
+    if loops.multiplies_bytes() and why_not_int8(torch.nn.Linear(4, 32)) is None:
+        whole = torch.ops.quantized.linear_unpack(Int8Linear(torch.zeros(32, 4), None).weight)[0]
+        WholePanels(whole, None)(torch.zeros(1, 4))

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
 from polyhead.core import Run, panels
 from polyhead.core.mlp import gelu_tanh, mlp_of
-from polyhead.core.packed import PackedLinear, packable, packed
-from polyhead.core.panels import FEW, Panels
+from polyhead.core.packed import Int8Linear, PackedLinear, packable, packed, why_not_int8
+from polyhead.core.panels import FEW, Panels, WholePanels
 from polyhead.core.recipe import Recipe
 from polyhead.core.stack import Stack
 from polyhead.errors import ArgumentError
@@ -28,7 +28,7 @@ pytestmark = [
 
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Loading the loops pays from the first product on."""
+    """Loading the loops pays at once."""
     monkeypatch.setattr(panels, "PAYS", 0)
 
 
@@ -37,6 +37,7 @@ def layer_of(depth: int, width: int, bias: bool = True) -> nn.Linear:
     return nn.Linear(depth, width, bias=bias)
 
 
+@settings(deadline=None)
 @given(
     depth=st.integers(1, 3000) | st.sampled_from([512, 513, 1024, 1025, 2048]),
     width=st.integers(32, 200),
@@ -149,3 +150,75 @@ def test_what_changes_bits_is_not_part_of_a_product_in_float32(activation: str) 
     x = torch.randn(2, 3, 32)
     with torch.inference_mode():
         assert torch.equal(twin.hidden(x), mlp.bend(twin.up(x)))
+
+
+INT8 = pytest.mark.skipif(
+    why_not_int8(nn.Linear(2, 2)) is not None or not loops.multiplies_bytes(),
+    reason="this processor multiplies no bytes by fours",
+)
+
+
+@INT8
+@settings(deadline=None)
+@given(
+    depth=st.integers(1, 1500),
+    width=st.integers(32, 200),
+    rows=st.integers(1, 300),
+    bias=st.booleans(),
+    threads=st.integers(1, 3),
+    scale=st.sampled_from([1e-20, 1e-3, 1.0, 1e20]),
+)
+def test_whole_numbers_by_panels_are_those_of_fbgemm(
+    depth: int, width: int, rows: int, bias: bool, threads: int, scale: float
+) -> None:
+    layer, before = layer_of(depth, width, bias), torch.get_num_threads()
+    x = scale * torch.randn(rows, depth)
+    x[0] = 0
+    product = Int8Linear(layer.weight, layer.bias)
+    torch.set_num_threads(threads)
+    try:
+        with torch.inference_mode(), pytest.MonkeyPatch.context() as patch:
+            wanted = product(x)
+            assert not isinstance(product.weight, WholePanels)
+            patch.setattr(panels, "PAYS", 0)
+            found = product(x)
+    finally:
+        torch.set_num_threads(before)
+    assert isinstance(product.weight, WholePanels)
+    assert torch.equal(found, wanted)
+
+
+@INT8
+@pytest.mark.usefixtures("at_once")
+def test_a_row_of_whole_numbers_is_rounded_as_beside_others_and_what_is_none_is_told() -> None:
+    layer, x = layer_of(700, 1000), torch.randn(90, 700)
+    product = Int8Linear(layer.weight, layer.bias)
+    with torch.inference_mode():
+        whole = product(x)
+        for n in (1, 2, 3, 5, 13, 64):
+            assert torch.equal(product(x[:n]), whole[:n])
+        assert torch.equal(product(x[3:5].view(2, 1, 700)), whole[3:5, None])
+        assert product(x[:0]).shape == (0, 1000)
+        x[7, 100], x[9, 3] = torch.nan, torch.inf
+        odd = product(x)
+    assert bool(odd[[7, 9]].isnan().all())
+    others = [n for n in range(90) if n not in (7, 9)]
+    assert torch.equal(odd[others], whole[others])
+    with pytest.raises(ArgumentError, match=r"A packed model answers and has no gradients"):
+        product(torch.randn(2, 700).requires_grad_() * 1).sum().backward()
+    with pytest.raises(ArgumentError, match="A packed model of float32 was given bfloat16 in between"):
+        product(torch.randn(2, 700).bfloat16())
+
+
+def test_products_are_counted_until_loading_the_loops_pays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(panels, "spent", 0.0)
+    calls = 0
+    while not panels.worth(1, 256 * 256):
+        calls += 1
+    assert 10_000 < calls < 100_000  # small ones: by what a call takes
+    monkeypatch.setattr(panels, "spent", 0.0)
+    calls = 0
+    while not panels.worth(1000, 4096 * 4096):
+        calls += 1
+    assert calls < 100  # large ones: by what they multiply
+    assert panels.worth(1, 1)

@@ -69,12 +69,14 @@ def once(work: Callable[[], Any]) -> dict[Kind, float]:
 def marked() -> Iterator[None]:
     """The operator's calls by one name and our own products by another, so that loops of ours, which PyTorch does not
     see, count too."""
-    given = kernels.run, loops.product
-    kernels.run, loops.product = named("polyhead::attention", kernels.run), named("polyhead::product", loops.product)
+    given = kernels.run, loops.product, loops.whole_product
+    kernels.run = named("polyhead::attention", kernels.run)
+    loops.product = named("polyhead::product", loops.product)
+    loops.whole_product = named("polyhead::product", loops.whole_product)
     try:
         yield
     finally:
-        kernels.run, loops.product = given
+        kernels.run, loops.product, loops.whole_product = given
 
 
 def named(name: str, call: Callable[..., Any]) -> Callable[..., Any]:

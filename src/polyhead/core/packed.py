@@ -20,9 +20,10 @@ from torch import Tensor, nn
 from polyhead.core.attention import SelfAttention
 from polyhead.core.experts import Router
 from polyhead.core.mlp import MLP, gelu_tanh, quick_gelu
-from polyhead.core.panels import Panels, worth
+from polyhead.core.panels import FEW, Panels, WholePanels, worth
 from polyhead.core.position import Position
 from polyhead.errors import ArgumentError
+from polyhead.operator import loops
 
 ROWS = 64  # the number of rows that the layout is chosen for
 DEPTH = 1024  # from more numbers in a row on, oneDNN adds up one row in another order than several
@@ -49,13 +50,13 @@ class PackedLinear(nn.Module):
         self.after, self.formula = ("none", "") if bend is None else WITHIN[bend]
         self.bend, self.dtype, self.deep = bend, weight.dtype, weight.shape[1] > DEPTH
         self.bias = None if bias is None else bias.detach().contiguous()
-        self.turns = bend in EXACT and Panels.can(weight)
+        self.turns, self.size = bend in EXACT and Panels.can(weight), weight.numel()
         self.weight: Tensor | Panels = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), ROWS)
 
     def forward(self, x: Tensor) -> Tensor:
         if x.requires_grad and torch.is_grad_enabled():
             return cast(Any, Answered).apply(x, self)
-        if self.turns and worth(x.shape[:-1].numel()):
+        if self.turns and (rows := x.shape[:-1].numel()) <= FEW and worth(rows, self.size):
             assert isinstance(self.weight, Tensor)
             self.weight, self.turns = Panels(self.weight.to_dense(), self.bias), False
         if isinstance(self.weight, Panels):
@@ -79,7 +80,8 @@ class Int8Linear(nn.Module):
 
     Each row of W, and each row of x while it passes, is divided by its own largest number and rounded to -127 ... 127
     (symmetric, per channel and per token: Wu et al. 2020, "Integer quantization for deep learning inference", 3), so
-    that no row depends on those beside it. FBGEMM adds up the products in 32 bits.
+    that no row depends on those beside it. FBGEMM adds up the products in 32 bits; or loops of our own, once loading
+    them pays.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None):
@@ -90,13 +92,20 @@ class Int8Linear(nn.Module):
         zeros = torch.zeros(len(weight), dtype=torch.long)
         with warnings.catch_warnings(category=UserWarning, action="ignore"):  # PyTorch's of a successor, torchao
             whole = torch.quantize_per_channel(weight, scale, zeros, 0, torch.qint8)
-        self.weight = torch.ops.quantized.linear_prepack(whole, None)
-        self.bias = None if bias is None else bias.detach().float()
+        self.weight: Any = torch.ops.quantized.linear_prepack(whole, None)
+        self.bias = None if bias is None else bias.detach().float().contiguous()
+        self.turns, self.size = self.steps == 127 and WholePanels.can(weight), weight.numel()
 
     def forward(self, x: Tensor) -> Tensor:
         if x.requires_grad and torch.is_grad_enabled():
             return cast(Any, Answered).apply(x, self)
         check_type(x, torch.float32)
+        if self.turns and worth(x.shape[:-1].numel(), self.size):
+            self.turns = False
+            if loops.multiplies_bytes():
+                self.weight = WholePanels(torch.ops.quantized.linear_unpack(self.weight)[0], self.bias)
+        if isinstance(self.weight, WholePanels):
+            return self.weight(x)
         top = x.abs().amax(-1, keepdim=True).clamp_min_(TINY)  # [..., 1]
         product = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32
         x = product(x / top, 1 / self.steps, self.steps + 1, self.weight)  # from 1 to 127, or to 255

@@ -1,14 +1,15 @@
 """A matrix laid out for the few rows of decoding, and multiplied by loops that are compiled for this processor.
 
-oneDNN's product, which is made for many rows, takes longer to begin than a small matrix takes to be multiplied, and
-lets the memory wait while it computes (docs/decisions/0028). Both give the same bits, so that nobody can tell which
-of them a row met.
+The products of oneDNN and FBGEMM, which are made for many rows, take longer to begin than a small matrix takes to be
+multiplied, and let the memory wait while they compute (docs/decisions/0028). Ours give the same bits, so that nobody
+can tell which of them a row met.
 """
 
 from __future__ import annotations
 
-from itertools import count
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,29 +18,45 @@ from polyhead.operator import loops
 FEW = 64  # rows of decoding; from about 200 on oneDNN is as fast
 ALONE = 1 << 20  # multiplications that one thread has done before another is awake
 LARGE = 1 << 17  # numbers of a matrix that come from memory no sooner
-PAYS = 5_000  # products of few rows, about a second of them, that a process makes before it loads the loops
-met = count(1)
+PAYS = 1.0  # seconds of products that a process makes before it loads the loops
+CALL, SPEED = 2e-5, 2e11  # seconds that a product takes to begin; multiplications a second
+spent = 0.0
 
 
-def worth(rows: int) -> bool:
-    """Whether a product of so many rows may go by panels: there are loops, and so much to do that loading them pays."""
-    return rows <= FEW and next(met) > PAYS and loops.missing() is None
+def worth(rows: int, size: int) -> bool:
+    """Whether products of so many rows with a matrix of so many numbers may go by panels: there are loops, and so much
+    to do that loading them pays."""
+    global spent
+    if spent < PAYS:
+        spent += CALL + rows * size / SPEED
+        return False
+    return loops.missing() is None
+
+
+def threads_for(rows: int, size: int) -> int:
+    return loops.thread_count() if size > LARGE or rows * size > ALONE else 1
+
+
+def cut(weight: Tensor) -> list[Tensor]:
+    """The rows of W [E, ...] as panels; a last one that would be too narrow begins earlier."""
+    wide = panel()
+    return [weight[start : start + wide] for start in (min(n, len(weight) - wide) for n in range(0, len(weight), wide))]
+
+
+def panel() -> int:
+    """Rows of W in a panel."""
+    return loops.for_steps().products.PANEL
 
 
 class Panels:
-    """W [E, D] and b [E] as panels of some rows of W, each turned around: x [..., D] -> x W^T + b [..., E], float32.
-
-    A last panel that would be too narrow begins earlier, and shares rows with the one before.
-    """
+    """W [E, D] and b [E] by panels, each turned around: x [..., D] -> x W^T + b [..., E], float32."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None):
-        products = loops.for_steps().products
-        width, self.depth = weight.shape
-        starts = [min(start, width - products.PANEL) for start in range(0, width, products.PANEL)]
-        self.panels = torch.stack([weight[start : start + products.PANEL].T for start in starts])  # [P, D, PANEL]
-        zeros = torch.zeros(width + products.PANEL)
-        self.width, self.bias = width, zeros if bias is None else torch.cat((bias, zeros[width:]))
-        self.part = products.part_of(self.depth)
+        self.width, self.depth = weight.shape
+        self.panels = torch.stack([some.T for some in cut(weight)])  # [P, D, PANEL]
+        zeros = torch.zeros(self.width + panel())
+        self.bias = zeros if bias is None else torch.cat((bias, zeros[self.width :]))
+        self.part = loops.for_steps().products.part_of(self.depth)
 
     @staticmethod
     def can(weight: Tensor) -> bool:
@@ -50,8 +67,36 @@ class Panels:
         x = x.contiguous()
         rows = x.numel() // self.depth
         out = x.new_empty(*x.shape[:-1], self.width)
-        size = self.depth * self.width
-        threads = loops.thread_count() if size > LARGE or rows * size > ALONE else 1
         addresses = x.data_ptr(), self.panels.data_ptr(), self.bias.data_ptr(), out.data_ptr()
+        threads = threads_for(rows, self.depth * self.width)
         loops.product(threads, addresses, (rows, self.depth, self.width, self.part))
+        return out
+
+
+class WholePanels:
+    """The same in whole numbers of 8 bits: W as `Int8Linear` rounds it, and x, which it rounds as it passes."""
+
+    def __init__(self, weight: Any, bias: Tensor | None):
+        """weight: quantized by rows."""
+        whole, scale = weight.int_repr(), weight.q_per_channel_scales().float()
+        self.width, self.depth = whole.shape
+        self.fours = -(-self.depth // 4)
+        filled = torch.nn.functional.pad(whole, (0, 4 * self.fours - self.depth)).view(self.width, self.fours, 4)
+        self.panels = torch.stack([some.transpose(0, 1) for some in cut(filled)])  # [P, D / 4, PANEL, 4]
+        self.less = -128 * whole.sum(1, dtype=torch.int32)
+        self.scale = scale * float(np.float32(1 / 127))
+        self.bias = torch.zeros(self.width) if bias is None else bias
+
+    @staticmethod
+    def can(weight: Tensor) -> bool:
+        """Whether there is a panel in it, and it is not so deep that 32 bits could not hold a sum."""
+        return len(weight) >= 32 and 0 < weight.shape[1] < 1 << 16
+
+    def __call__(self, x: Tensor) -> Tensor:
+        x = x.contiguous()
+        rows = x.numel() // self.depth
+        out = x.new_empty(*x.shape[:-1], self.width)
+        held = x, self.panels, self.less, self.scale, self.bias, out
+        threads = threads_for(rows, self.depth * self.width)
+        loops.whole_product(threads, [each.data_ptr() for each in held], (rows, self.depth, self.width))
         return out

@@ -120,6 +120,15 @@ def product(threads: int, addresses: Sequence[int], sizes: Sequence[int]) -> Non
     go(threads, products.share, products.work, (*addresses, *sizes))
 
 
+def whole_product(threads: int, addresses: Sequence[int], sizes: Sequence[int]) -> None:
+    """`whole_products.share`, on so many threads, where `multiplies_bytes`; the first call compiles, as that above."""
+    products, (rows, depth, _) = for_steps().whole_products, sizes
+    rows = min(rows, products.BLOCK)
+    desk = products.TALL * products.SIZE + -(-depth // 4) * 4 * rows
+    desks, tops = np.empty(threads * desk, np.uint8), np.empty((threads, rows), np.float32)
+    go(threads, products.share, products.work, (*addresses, *sizes, desks.ctypes.data, desk, tops))
+
+
 def go(threads: int, shared: Any, alone: Any, call: tuple[Any, ...]) -> None:
     """One of two loops: all threads' or one thread's."""
     loop, arguments = (shared, (threads, *call)) if threads > 1 else (alone, (0, 1, *call))
@@ -142,6 +151,7 @@ class Compilers(NamedTuple):
     numba: Any
     steps: Any
     products: Any
+    whole_products: Any
 
 
 @cache
@@ -149,9 +159,16 @@ def for_steps() -> Compilers:
     """Imported once: a step takes microseconds."""
     import numba
 
-    from polyhead.operator.loops import products, steps
+    from polyhead.operator.loops import products, steps, whole_products
 
-    return Compilers(numba, steps, products)
+    return Compilers(numba, steps, products, whole_products)
+
+
+def multiplies_bytes() -> bool:
+    """Whether this processor multiplies and adds up bytes by fours (VNNI)."""
+    from polyhead.operator.loops import vectors
+
+    return vectors.DOTS
 
 
 def thread_count() -> int:

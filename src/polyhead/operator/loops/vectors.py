@@ -7,7 +7,8 @@ numba compiles these for the machine that it runs on, whatever its vectors are.
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import llvmlite.binding as llvm
 import numpy as np
@@ -27,8 +28,9 @@ ONE = f32(1)
 # 2^z = 1 + C1 z + ... + C5 z^5 within 1e-7 of it for |z| <= 1/2: the polynomial whose largest relative error is least
 C1, C2, C3, C4, C5 = map(f32, (0.69314698, 0.24022242, 0.05550734, 0.00967151, 0.00132647))
 
-INT, FLOAT = ir.IntType(64), ir.FloatType()
-VECTOR = ir.VectorType(FLOAT, LANES)
+INT, WORD, FLOAT = ir.IntType(64), ir.IntType(32), ir.FloatType()
+VECTOR, FOURS = ir.VectorType(FLOAT, LANES), ir.VectorType(WORD, LANES)
+DOTS = bool(FEATURES.get("avx512vnni" if LANES == 16 else "avxvnni"))  # whether bytes are multiplied by fours
 
 
 @intrinsic
@@ -83,6 +85,17 @@ def exponential(x):
 
 
 @intrinsic
+def fused(typing, x, y, z):
+    """x y + z, rounded once."""
+
+    def build(context, builder, sig, args):
+        fma = get_or_insert_function(builder.module, ir.FunctionType(FLOAT, [FLOAT] * 3), "llvm.fma.f32")
+        return builder.call(fma, args)
+
+    return types.float32(types.float32, types.float32, types.float32), build
+
+
+@intrinsic
 def take(typing, counter):
     """The number at the front of an int64 array, which is raised by one: each thread takes another."""
 
@@ -93,7 +106,34 @@ def take(typing, counter):
     return types.int64(counter), build
 
 
-def tile(height: int, *, adds: bool, linear: bool = False) -> Any:
+class Numbers(NamedTuple):
+    """What a tile multiplies: what is read of a at once, the vectors of b and of the sums, and how a sum grows by the
+    product of two vectors, and by a vector."""
+
+    one: ir.Type
+    vector: ir.Type
+    grow: Callable[[Any, Any, Any, Any], Any]
+    add: Callable[[Any, Any, Any], Any]
+
+
+def floats_grow(builder, total, x, y):
+    fma = get_or_insert_function(builder.module, ir.FunctionType(VECTOR, [VECTOR] * 3), f"llvm.fma.v{LANES}f32")
+    return builder.call(fma, [x, y, total])
+
+
+def bytes_grow(builder, total, x, y):
+    name = f"llvm.x86.avx512.vpdpbusd.{LANES * 32}"
+    dot = get_or_insert_function(builder.module, ir.FunctionType(FOURS, [FOURS] * 3), name)
+    return builder.call(dot, [total, x, y])
+
+
+FLOATS = Numbers(FLOAT, VECTOR, floats_grow, lambda builder, x, y: builder.fadd(x, y))
+BYTES = Numbers(
+    WORD, FOURS, bytes_grow, lambda builder, x, y: builder.add(x, y)
+)  # four bytes of a row, by four of each
+
+
+def tile(height: int, *, adds: bool = False, linear: bool = False, numbers: Numbers = FLOATS) -> Any:
     """out = a b, or out += a b, for `height` rows of a [height, depth] and a panel of b [depth, PANEL], all float32.
 
     Arguments are the addresses of a, b and out, each followed by the distance of its rows, in numbers. The sums, two
@@ -102,40 +142,41 @@ def tile(height: int, *, adds: bool, linear: bool = False) -> Any:
     linear: with three arguments more. The first is the address of PANEL numbers, which are added to every row at the
     end; the others are an address and a distance in bytes: the cache is asked for what lies there, one line for each
     step of the depth.
+    numbers: BYTES, and a number is four bytes side by side: unsigned ones of a, signed ones of b, and in out a sum of
+    32 bits.
     """
 
     def build(context, builder, sig, args):
         a, a_step, b, b_step, out, out_step, depth = args[:7]
-        fma = get_or_insert_function(builder.module, ir.FunctionType(VECTOR, [VECTOR] * 3), f"llvm.fma.v{LANES}f32")
-        zero = ir.Constant(VECTOR, [0.0] * LANES)
-        undefined = ir.Constant(VECTOR, ir.Undefined)
-        first = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+        pointer, vector = numbers.one.as_pointer(), numbers.vector
+        zero, undefined = ir.Constant(vector, None), ir.Constant(vector, ir.Undefined)
+        first = ir.Constant(ir.VectorType(WORD, LANES), [0] * LANES)
 
         def rows(address, step):
-            pointer = builder.inttoptr(address, FLOAT.as_pointer())
-            return [builder.gep(pointer, [builder.mul(step, ir.Constant(INT, i))]) for i in range(height)]
+            start = builder.inttoptr(address, pointer)
+            return [builder.gep(start, [builder.mul(step, ir.Constant(INT, i))]) for i in range(height)]
 
-        def vectors(pointer):
-            ends = [builder.gep(pointer, [ir.Constant(INT, v * LANES)]) for v in range(2)]
-            return [builder.bitcast(end, VECTOR.as_pointer()) for end in ends]
+        def vectors(start):
+            ends = [builder.gep(start, [ir.Constant(INT, v * LANES)]) for v in range(2)]
+            return [builder.bitcast(end, vector.as_pointer()) for end in ends]
 
         a_rows, out_rows = rows(a, a_step), [vectors(row) for row in rows(out, out_step)]
-        b = builder.inttoptr(b, FLOAT.as_pointer())
+        b = builder.inttoptr(b, pointer)
         entry, loop, done = builder.block, builder.append_basic_block("loop"), builder.append_basic_block("done")
         builder.branch(loop)
 
         builder.position_at_end(loop)
         n = builder.phi(INT)
         n.add_incoming(ir.Constant(INT, 0), entry)
-        sums = [[builder.phi(VECTOR) for _ in row] for row in out_rows]
+        sums = [[builder.phi(vector) for _ in row] for row in out_rows]
         if linear:
             fetch(builder, builder.add(args[8], builder.mul(n, args[9])))
         panel = [builder.load(at, align=4) for at in vectors(builder.gep(b, [builder.mul(n, b_step)]))]
         grown = []
         for row, own in zip(a_rows, sums, strict=True):
-            x = builder.insert_element(undefined, builder.load(builder.gep(row, [n])), ir.IntType(32)(0))
+            x = builder.insert_element(undefined, builder.load(builder.gep(row, [n]), align=4), WORD(0))
             x = builder.shuffle_vector(x, undefined, first)
-            grown.append([builder.call(fma, [x, y, z]) for y, z in zip(panel, own, strict=True)])
+            grown.append([numbers.grow(builder, z, x, y) for y, z in zip(panel, own, strict=True)])
         after = builder.add(n, ir.Constant(INT, 1))
         n.add_incoming(after, loop)
         for own, more in zip(sums, grown, strict=True):
@@ -145,12 +186,12 @@ def tile(height: int, *, adds: bool, linear: bool = False) -> Any:
         builder.cbranch(builder.icmp_signed("<", after, depth), loop, done)
 
         builder.position_at_end(done)
-        last = vectors(builder.inttoptr(args[7], FLOAT.as_pointer())) if linear else []
+        last = vectors(builder.inttoptr(args[7], pointer)) if linear else []
         last = [builder.load(at, align=4) for at in last]
         for row, own in zip(out_rows, grown, strict=True):
             for v, (at, x) in enumerate(zip(row, own, strict=True)):
-                x = builder.fadd(builder.load(at, align=4), x) if adds else x
-                builder.store(builder.fadd(x, last[v]) if linear else x, at, align=4)
+                x = numbers.add(builder, builder.load(at, align=4), x) if adds else x
+                builder.store(numbers.add(builder, x, last[v]) if linear else x, at, align=4)
         return context.get_dummy_value()
 
     @intrinsic
@@ -166,11 +207,11 @@ def tile(height: int, *, adds: bool, linear: bool = False) -> Any:
 
 def fetch(builder: Any, address: Any) -> None:
     """Ask the second cache for the line at an address, whatever lies there; nobody waits for it."""
-    byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
-    kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
-    read, near, data = word(0), word(2), word(1)
+    byte = ir.IntType(8).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [byte, WORD, WORD, WORD])
+    read, near, data = WORD(0), WORD(2), WORD(1)
     prefetch = get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
     builder.call(prefetch, [builder.inttoptr(address, byte), read, near, data])
 
 
-set_tile, add_tile = tile(GROUP, adds=False), tile(GROUP, adds=True)
+set_tile, add_tile = tile(GROUP), tile(GROUP, adds=True)
