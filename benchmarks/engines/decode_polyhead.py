@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from common import serve
 
+from polyhead.core.panels import wake
 from polyhead.generation import Greedy
 from polyhead.tasks.decoder import Decoder
 from polyhead.tasks.load import load as load_folder
@@ -18,6 +19,7 @@ held: dict[str, Any] = {}
 
 def load(model: str, threads: int, precision: str) -> None:
     torch.set_num_threads(threads)
+    wake()
     held["decoder"] = Decoder(load_folder(model, precision=precision), "decode", search=Greedy(), max_new=1)  # pyright: ignore[reportArgumentType]
 
 

@@ -9,6 +9,7 @@ import torch
 from common import serve
 from torch import Tensor
 
+from polyhead.core.panels import wake
 from polyhead.tasks.load import load as load_folder
 from polyhead.tasks.windows import Window, through
 
@@ -17,6 +18,7 @@ held: dict[str, Any] = {}
 
 def load(model: str, threads: int, precision: str) -> None:
     torch.set_num_threads(threads)
+    wake()
     held["model"] = load_folder(model, precision=precision).packed  # pyright: ignore[reportArgumentType]
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from common import serve
 
+from polyhead.core.panels import wake
 from polyhead.generation import Beam, Forbid, Greedy, generate
 from polyhead.tasks.decoder import DecoderStep
 from polyhead.tasks.load import load as load_folder
@@ -18,6 +19,7 @@ held: dict[str, Any] = {}
 
 def load(model: str, threads: int, precision: str) -> None:
     torch.set_num_threads(threads)
+    wake()
     held["loaded"] = load_folder(model, precision=precision)  # pyright: ignore[reportArgumentType]
 
 

@@ -14,6 +14,7 @@ from common import serve
 from torch import Tensor, nn
 
 from polyhead.core.packed import PackedLinear
+from polyhead.core.panels import wake
 
 Product = tuple[int, Callable[[Tensor], Tensor]]  # the width it reads, and itself
 
@@ -40,6 +41,7 @@ kinds: dict[str, Products] = {}
 
 def load(threads: int, **sizes: int | list[int]) -> None:
     torch.set_num_threads(threads)
+    wake()
     kinds["plain"] = Products(**sizes, packed=False)  # pyright: ignore[reportArgumentType]
     kinds["packed"] = Products(**sizes, packed=True)  # pyright: ignore[reportArgumentType]
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 from common import serve_translator
 
+from polyhead.core.panels import wake
 from polyhead.generation import Beam, Greedy, restore, sorted_batches
 from polyhead.tasks.generation_settings import TokenRules
 from polyhead.tasks.load import load as load_folder
@@ -20,6 +21,7 @@ rules: TokenRules
 def load(model: str, threads: int, precision: str) -> None:
     global translator, rules
     torch.set_num_threads(threads)
+    wake()
     translator = Translator(load_folder(model, precision=precision))  # pyright: ignore[reportArgumentType]
     rules = translator.rules
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from common import serve_translator
 
+from polyhead.core.panels import wake
 from polyhead.generation import Beam, Greedy, restore, sorted_batches
 from polyhead.tasks.load import Loaded
 from polyhead.tasks.load import load as load_folder
@@ -23,6 +24,7 @@ count: int
 def load(model: str, threads: int, precision: str, workers: int) -> None:
     global loaded, count
     torch.set_num_threads(threads)
+    wake()
     loaded, count = load_folder(model, precision=precision), workers  # pyright: ignore[reportArgumentType]
 
 

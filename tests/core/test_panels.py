@@ -37,6 +37,12 @@ def layer_of(depth: int, width: int, bias: bool = True) -> nn.Linear:
     return nn.Linear(depth, width, bias=bias)
 
 
+def onednn(x: torch.Tensor, layer: nn.Linear) -> torch.Tensor:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(panels, "PAYS", torch.inf)
+        return PackedLinear(layer.weight, layer.bias)(x)
+
+
 @settings(deadline=None)
 @given(
     depth=st.integers(1, 3000) | st.sampled_from([512, 513, 1024, 1025, 2048]),
@@ -51,7 +57,7 @@ def test_panels_give_the_bits_of_onednn(depth: int, width: int, rows: int, bias:
     torch.set_num_threads(threads)
     try:
         with torch.inference_mode():
-            found, wanted = Panels(layer.weight, layer.bias)(x), PackedLinear(layer.weight, layer.bias)(x)
+            found, wanted = Panels(layer.weight, layer.bias)(x), onednn(x, layer)
             exact = F.linear(x.double(), layer.weight.double(), layer.bias.double() if bias else None)
     finally:
         torch.set_num_threads(before)
@@ -82,6 +88,7 @@ def test_a_row_is_rounded_as_beside_others_however_many_threads(depth: int) -> N
 def test_a_matrix_turns_once_few_rows_come_often_and_no_bit_tells(bend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     layer, few, many = layer_of(1500, 96), torch.randn(3, 1500), torch.randn(FEW + 1, 1500)
     product = PackedLinear(layer.weight, layer.bias, bend)
+    monkeypatch.setattr(panels, "PAYS", torch.inf)
     with torch.inference_mode():
         before = product(few), product(many), product(few[:1])
         assert isinstance(product.weight, torch.Tensor)
@@ -133,6 +140,7 @@ def test_a_stack_gives_the_same_bits_before_and_after(
         nn.init.normal_(parameter, std=0.3)
     twin, x = packed(stack), torch.randn(2, 5, 48)
     with torch.inference_mode():
+        monkeypatch.setattr(panels, "PAYS", torch.inf)
         before = twin(x, Run())
         monkeypatch.setattr(panels, "PAYS", 0)
         assert torch.equal(twin(x, Run()), before)
@@ -178,6 +186,7 @@ def test_whole_numbers_by_panels_are_those_of_fbgemm(
     torch.set_num_threads(threads)
     try:
         with torch.inference_mode(), pytest.MonkeyPatch.context() as patch:
+            patch.setattr(panels, "PAYS", torch.inf)
             wanted = product(x)
             assert not isinstance(product.weight, WholePanels)
             patch.setattr(panels, "PAYS", 0)
@@ -211,14 +220,15 @@ def test_a_row_of_whole_numbers_is_rounded_as_beside_others_and_what_is_none_is_
 
 
 def test_products_are_counted_until_loading_the_loops_pays(monkeypatch: pytest.MonkeyPatch) -> None:
+    def calls(rows: int, size: int) -> int:
+        monkeypatch.setattr(panels, "spent", 0.0)
+        return next(n for n in range(1_000_000) if panels.worth(rows, size))
+
+    assert 50_000 < calls(1, 256 * 256) < 200_000  # small ones: by what a call takes
+    assert 500 < calls(1, 4096 * 4096) < 2000  # large ones: by what they read
+    assert calls(1000, 4096 * 4096) < 60  # and by what they multiply
+    assert panels.worth(1, 1)
     monkeypatch.setattr(panels, "spent", 0.0)
-    calls = 0
-    while not panels.worth(1, 256 * 256):
-        calls += 1
-    assert 10_000 < calls < 100_000  # small ones: by what a call takes
-    monkeypatch.setattr(panels, "spent", 0.0)
-    calls = 0
-    while not panels.worth(1000, 4096 * 4096):
-        calls += 1
-    assert calls < 100  # large ones: by what they multiply
+    assert not panels.worth(1, 1)
+    panels.wake()
     assert panels.worth(1, 1)

@@ -18,9 +18,9 @@ from polyhead.operator import loops
 FEW = 64  # rows of decoding; from about 200 on oneDNN is as fast
 ALONE = 1 << 20  # multiplications that one thread has done before another is awake
 LARGE = 1 << 17  # numbers of a matrix that come from memory no sooner
-PAYS = 1.0  # seconds of products that a process makes before it loads the loops
-CALL, SPEED = 2e-5, 2e11  # seconds that a product takes to begin; multiplications a second
-spent = 0.0
+PAYS = 4.0  # seconds of products that a process makes before it loads the loops
+CALL, READ, SPEED = 2e-5, 5e9, 2e11  # seconds that a product takes to begin; numbers read, and multiplied, in a second
+spent = 0.0  # seconds of products so far, as these figures have it
 
 
 def worth(rows: int, size: int) -> bool:
@@ -28,9 +28,15 @@ def worth(rows: int, size: int) -> bool:
     to do that loading them pays."""
     global spent
     if spent < PAYS:
-        spent += CALL + rows * size / SPEED
+        spent += CALL + size / READ + rows * size / SPEED
         return False
-    return loops.missing() is None
+    return loops.missing() is None and loops.fuses()
+
+
+def wake() -> None:
+    """Let the loops be loaded by the next product, for who knows that many will follow."""
+    global spent
+    spent = PAYS
 
 
 def threads_for(rows: int, size: int) -> int:

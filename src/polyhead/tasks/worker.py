@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from polyhead.core.panels import wake
 from polyhead.processes import serve
 from polyhead.tasks.load import Precision, load
 from polyhead.tasks.summarize import Summarizer
@@ -26,6 +27,7 @@ class Helper:
     def open(self, kind: str, folder: str, precision: Precision, threads: int, how: Any) -> None:
         """Make the same task of the same folder."""
         torch.set_num_threads(threads)
+        wake()
         self.task = KINDS[kind](load(folder, precision=precision), **from_wire(how))
 
     def batch(self, ids: Sequence[Sequence[int]], numbers: Sequence[int]) -> Any:

@@ -77,6 +77,7 @@ class Workers:
             return
         import torch
 
+        from polyhead.core.panels import wake
         from polyhead.tasks.wire import to_wire
 
         if loaded.device.type != "cpu":
@@ -89,6 +90,7 @@ class Workers:
         told = {"folder": str(loaded.folder), "precision": loaded.precision, "how": to_wire(how)}
         for helper in self.helpers:
             helper.open(kind=kind.__name__, threads=self.threads, **told)
+        wake()  # many texts follow, in this process too
 
     def each(self, batches: Sequence[Batch], here: Callable[..., Any]) -> Generator[Answered, None, None]:
         """What is answered to each batch as soon as it is, with its place; `here` answers in this process.

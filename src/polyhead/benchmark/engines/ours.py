@@ -11,6 +11,7 @@ from torch import Tensor
 
 from polyhead.benchmark.job import Job, verbs
 from polyhead.core import Run
+from polyhead.core.panels import wake
 from polyhead.generation import EndToken, Forbid, ForbidFirst, Greedy, generate
 from polyhead.inputs.batch import pad
 from polyhead.operator import Lengths
@@ -27,6 +28,7 @@ Work = Callable[[Sequence[int]], Sequence[Any]]
 
 def load(job: Job, *, precision: str, threads: int, scratch: str) -> Work:
     torch.set_num_threads(threads)
+    wake()
     loaded = load_folder(job.folder, precision=precision)  # pyright: ignore[reportArgumentType]
     make = {"translate": translate, "complete": complete, "look": look, "hear": hear}.get(job.kind, read)
     return make(job, loaded)

@@ -164,6 +164,13 @@ def for_steps() -> Compilers:
     return Compilers(numba, steps, products, whole_products)
 
 
+def fuses() -> bool:
+    """Whether this processor multiplies and adds at once, as oneDNN then does: x86 of the last ten years."""
+    from polyhead.operator.loops import vectors
+
+    return vectors.LANES > 4
+
+
 def multiplies_bytes() -> bool:
     """Whether this processor multiplies and adds up bytes by fours (VNNI)."""
     from polyhead.operator.loops import vectors
