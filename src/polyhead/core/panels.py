@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -90,7 +89,7 @@ class WholePanels:
         filled = torch.nn.functional.pad(whole, (0, 4 * self.fours - self.depth)).view(self.width, self.fours, 4)
         self.panels = torch.stack([some.transpose(0, 1) for some in cut(filled)])  # [P, D / 4, PANEL, 4]
         self.less = -128 * whole.sum(1, dtype=torch.int32)
-        self.scale = scale * float(np.float32(1 / 127))
+        self.scale = scale * torch.tensor(1 / 127)
         self.bias = torch.zeros(self.width) if bias is None else bias
 
     @staticmethod
