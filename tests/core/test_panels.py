@@ -232,3 +232,15 @@ def test_products_are_counted_until_loading_the_loops_pays(monkeypatch: pytest.M
     assert not panels.worth(1, 1)
     panels.wake()
     assert panels.worth(1, 1)
+
+
+def test_a_bias_that_changes_later_counts_before_and_after(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, x = layer_of(40, 64), torch.randn(3, 40)
+    early, late = (PackedLinear(layer.weight, layer.bias) for _ in range(2))
+    monkeypatch.setattr(panels, "PAYS", 0)
+    with torch.no_grad():
+        before = early(x)
+        layer.bias.add_(torch.randn(64))
+        monkeypatch.setattr(panels, "PAYS", torch.inf)
+        assert isinstance(early.weight, Panels) and not isinstance(late.weight, Panels)
+        assert torch.equal(early(x), late(x)) and not torch.equal(early(x), before)

@@ -54,13 +54,13 @@ def panel() -> int:
 
 
 class Panels:
-    """W [E, D] and b [E] by panels, each turned around: x [..., D] -> x W^T + b [..., E], float32."""
+    """W [E, D] by panels, each turned around, and b [E] as it is: x [..., D] -> x W^T + b [..., E], float32."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None):
         self.width, self.depth = weight.shape
         self.panels = torch.stack([some.T for some in cut(weight)])  # [P, D, PANEL]
-        zeros = torch.zeros(self.width + panel())
-        self.bias = zeros if bias is None else torch.cat((bias, zeros[self.width :]))
+        self.zeros = torch.zeros(self.width if bias is None else panel())
+        self.bias = self.zeros if bias is None else bias
         self.part = loops.for_steps().products.part_of(self.depth)
 
     @staticmethod
@@ -72,9 +72,9 @@ class Panels:
         x = x.contiguous()
         rows = x.numel() // self.depth
         out = x.new_empty(*x.shape[:-1], self.width)
-        addresses = x.data_ptr(), self.panels.data_ptr(), self.bias.data_ptr(), out.data_ptr()
+        held = x, self.panels, self.bias, self.zeros, out
         threads = threads_for(rows, self.depth * self.width)
-        loops.product(threads, addresses, (rows, self.depth, self.width, self.part))
+        loops.product(threads, [each.data_ptr() for each in held], (rows, self.depth, self.width, self.part))
         return out
 
 

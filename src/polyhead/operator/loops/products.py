@@ -68,8 +68,8 @@ def multiply(rows, adds, x, depth, panel, out, width, part, last, ahead, step):
 
 
 @compiled
-def work(thread, threads, x, panels, bias, out, rows, depth, width, part):
-    """One thread's share of the panels. bias: so many numbers as rows of out are wide, and the zeros of a panel.
+def work(thread, threads, x, panels, bias, zeros, out, rows, depth, width, part):
+    """One thread's share of the panels. bias: so many numbers as rows of out are wide; zeros: those of a panel.
 
     The last panel begins earlier where the width is no multiple of theirs; what it repeats of the one before is the
     same thread's to write.
@@ -88,7 +88,7 @@ def work(thread, threads, x, panels, bias, out, rows, depth, width, part):
             for d in range(0, depth, part):
                 deep = min(part, depth - d)
                 panel = panels + (p * depth + d) * SIZE
-                added = bias + 4 * (column if d + deep == depth else width)
+                added = bias + 4 * column if d + deep == depth else zeros
                 share = deep * SIZE // tiles  # bytes of what follows that each tile asks for
                 ahead, r = panel + deep * SIZE, start
                 while r < stop:
@@ -100,7 +100,7 @@ def work(thread, threads, x, panels, bias, out, rows, depth, width, part):
 
 
 @njit(nogil=True, cache=True, parallel=True)
-def share(threads, x, panels, bias, out, rows, depth, width, part):
+def share(threads, x, panels, bias, zeros, out, rows, depth, width, part):
     """`work` on so many threads."""
     for thread in prange(threads):
-        work(np.int64(thread), threads, x, panels, bias, out, rows, depth, width, part)
+        work(np.int64(thread), threads, x, panels, bias, zeros, out, rows, depth, width, part)
