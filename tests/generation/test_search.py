@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polyhead.errors import ArgumentError
 from polyhead.generation import Beam, Greedy, Sample, generate
+from polyhead.generation import search as module
 from polyhead.generation.beam import best, settled
 
 LOGITS = 2 * torch.randn(13, generator=torch.Generator().manual_seed(0))
@@ -162,3 +163,24 @@ def test_the_lowest_temperature_takes_the_best_token(temperature):
     logits[:, 3] = -torch.inf
     for search in (Sample(temperature), Sample(temperature, top_k=4, top_p=0.9)):
         assert search.draw(logits, torch.rand(6).double()).tolist() == logits.argmax(-1).tolist()
+
+
+@settings(deadline=None)
+@given(
+    rows=st.integers(1, 5),
+    words=st.integers(1, 700) | st.sampled_from([128, 256, 384]),
+    levels=st.integers(1, 50),
+    seed=st.integers(0, 10_000),
+    hidden=st.booleans(),
+)
+def test_the_first_of_the_best_tokens_is_that_of_argmax(
+    rows: int, words: int, levels: int, seed: int, hidden: bool
+) -> None:
+    """However many tokens share the highest score, and where some are forbidden."""
+    draw = torch.Generator().manual_seed(seed)
+    scores = torch.randint(levels, (rows, words), generator=draw).float()
+    if hidden:
+        scores[torch.rand(rows, words, generator=draw) < 0.5] = -torch.inf
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "SMALL", 0)
+        assert torch.equal(module.first_best(scores), scores.argmax(-1))

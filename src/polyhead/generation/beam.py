@@ -19,6 +19,7 @@ from torch import Tensor
 
 from polyhead.errors import ArgumentError
 from polyhead.generation.search import (
+    GROUP,
     WIDEST,
     Call,
     Choice,
@@ -29,8 +30,6 @@ from polyhead.generation.search import (
     true_places,
     widest,
 )
-
-GROUP = 128  # scores whose maximum is looked at first
 
 
 @dataclass(frozen=True)

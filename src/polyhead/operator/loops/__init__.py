@@ -36,6 +36,7 @@ SOON = 2.0  # seconds that a person waits without a word
 LARGEST = 1e29  # scores beyond would come near the one that stands for -inf
 WRITTEN = 1 << 22  # pairs of a mask or bias that are written out at a time
 COMPILED = set[Any]()  # loops of a step that are; numba takes longer to say so than to run them
+TOLD = threading.local()  # threads: how many numba was told to take by this one; it takes as long as a small product
 ONE = threading.Lock()  # one look at a time: it takes all threads, and not every pool of numba's bears two callers
 
 
@@ -140,7 +141,8 @@ def go(threads: int, shared: Any, alone: Any, call: tuple[Any, ...]) -> None:
             with compiling("a few seconds"):
                 loop.compile(tuple(map(numba.typeof, arguments)))
             COMPILED.add(loop)
-        if threads > 1:
+        if threads > 1 and getattr(TOLD, "threads", 0) != threads:
+            TOLD.threads = threads
             numba.set_num_threads(threads)
         loop(*arguments)
 
@@ -198,6 +200,7 @@ def run(threads: int, *work: Any) -> None:
         with compiling("half a minute or so"):
             loop.compile(tuple(map(numba.typeof, arguments)))
     if threads > 1:
+        TOLD.threads = threads
         numba.set_num_threads(threads)
     loop(*arguments)
 
