@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -24,6 +25,12 @@ pytestmark = [
     pytest.mark.skipif(not packable(nn.Linear(2, 2)), reason="this PyTorch has no packed products"),
     pytest.mark.skipif(loops.missing() is not None, reason="numba is not here"),
 ]
+
+
+INT8 = pytest.mark.skipif(
+    why_not_int8(nn.Linear(2, 2)) is not None or not loops.multiplies_bytes(),
+    reason="this processor multiplies no bytes by fours",
+)
 
 
 @pytest.fixture
@@ -126,6 +133,60 @@ def test_panels_that_cannot_are_one_sentence() -> None:
         pytest.raises(ArgumentError, match="A packed model of float32 was given bfloat16 in between"),
     ):
         product(x.bfloat16())
+    for wrong in (torch.randn(3, 400), torch.randn(2, 3), torch.randn(3, 40, device="meta")):
+        with pytest.raises(ArgumentError, match=r"A packed product takes rows of 40 numbers on a CPU; found \["):
+            product(wrong)
+
+
+@pytest.mark.usefixtures("at_once")
+def test_what_the_loops_would_compute_otherwise_stays_with_onednn() -> None:
+    layer, x = layer_of(40, 64), torch.randn(3, 40)
+    narrow = PackedLinear(layer.weight, layer.bias.bfloat16())
+    assert not narrow.may_turn
+    product = PackedLinear(layer.weight, layer.bias)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with torch.no_grad():
+            product(x)
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert not isinstance(product.weight, Panels)
+
+
+def test_without_a_compiler_the_libraries_multiply(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, x = layer_of(40, 64), torch.randn(3, 40)
+    product = PackedLinear(layer.weight, layer.bias)
+    monkeypatch.setattr(panels, "PAYS", 0)
+    numba = loops.for_steps().numba
+    for name, value in (("DISABLE_JIT", 1), ("CPU_NAME", "generic"), ("CPU_FEATURES", "+avx2")):
+        with monkeypatch.context() as patch:
+            patch.setattr(numba.config, name, value)
+            loops.missing.cache_clear()
+            with torch.no_grad():
+                product(x)
+        loops.missing.cache_clear()
+        assert not isinstance(product.weight, Panels), name
+
+
+@pytest.mark.parametrize("whole", [False, pytest.param(True, marks=INT8)])
+def test_several_python_threads_may_turn_a_matrix(whole: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    layers = [layer_of(300 + n, 400) for n in range(20)]
+    made = [(Int8Linear if whole else PackedLinear)(each.weight, each.bias) for each in layers]
+    asked = [torch.randn(3, each.in_features) for each in layers]
+    monkeypatch.setattr(panels, "PAYS", torch.inf)
+    with torch.inference_mode():
+        wanted = [product(x) for product, x in zip(made, asked, strict=True)]
+    monkeypatch.setattr(panels, "PAYS", 0)
+
+    @torch.inference_mode()
+    def answers(_: int) -> list[torch.Tensor]:
+        return [product(x) for product, x in zip(made, asked, strict=True)]
+
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(answers, range(8)):
+            assert all(torch.equal(x, y) for x, y in zip(found, wanted, strict=True))
+    assert all(isinstance(product.weight, Panels | WholePanels) for product in made)
 
 
 @pytest.mark.parametrize("activation", ["relu", "gelu", "gelu_new", "silu"])
@@ -158,12 +219,6 @@ def test_what_changes_bits_is_not_part_of_a_product_in_float32(activation: str) 
     x = torch.randn(2, 3, 32)
     with torch.inference_mode():
         assert torch.equal(twin.hidden(x), mlp.bend(twin.up(x)))
-
-
-INT8 = pytest.mark.skipif(
-    why_not_int8(nn.Linear(2, 2)) is not None or not loops.multiplies_bytes(),
-    reason="this processor multiplies no bytes by fours",
-)
 
 
 @INT8

@@ -35,7 +35,7 @@ WITHIN: dict[Bend, tuple[str, str]] = {  # what oneDNN does to a number before i
     gelu_tanh: ("gelu", "tanh"),
     F.silu: ("swish", ""),
 }
-EXACT: set[Bend | None] = {None, F.relu, F.gelu}  # of which oneDNN makes the bits that PyTorch makes, in float32
+EXACT: set[Bend | None] = {None, F.relu, F.gelu}  # of which oneDNN makes PyTorch's bits, in float32 (but ReLU's of NaN)
 
 
 class PackedLinear(nn.Module):
@@ -50,26 +50,31 @@ class PackedLinear(nn.Module):
         self.after, self.formula = ("none", "") if bend is None else WITHIN[bend]
         self.bend, self.dtype, self.deep = bend, weight.dtype, weight.shape[1] > DEPTH
         self.bias = None if bias is None else bias.detach().contiguous()
-        self.turns, self.size = bend in EXACT and Panels.can(weight), weight.numel()
+        self.may_turn, self.size = bend in EXACT and Panels.can(weight, self.bias), weight.numel()
         self.weight: Tensor | Panels = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), ROWS)
 
     def forward(self, x: Tensor) -> Tensor:
         if x.requires_grad and torch.is_grad_enabled():
             return cast(Any, Answered).apply(x, self)
-        if self.turns and (rows := x.shape[:-1].numel()) <= FEW and worth(rows, self.size):
-            assert isinstance(self.weight, Tensor)
-            self.weight, self.turns = Panels(self.weight.to_dense(), self.bias), False
-        if isinstance(self.weight, Panels):
+        weight = self.weight  # once: another thread may be turning it
+        if self.may_turn and isinstance(weight, Tensor) and self.turns(x):
+            weight = self.weight = Panels(weight.to_dense(), self.bias)
+        if isinstance(weight, Panels):
             check_type(x, self.dtype)
-            return self.weight(x) if self.bend is None else IN_PLACE.get(self.bend, self.bend)(self.weight(x))
+            return weight(x) if self.bend is None else IN_PLACE.get(self.bend, self.bend)(weight(x))
         try:
             if self.deep and x.numel() == x.shape[-1]:  # a row alone would be added up in another order
                 rows = torch.cat((x.reshape(1, -1),) * 2)
-                return self.product(rows, self.weight)[:1].reshape(*x.shape[:-1], -1)
-            return self.product(x, self.weight)
+                return self.product(rows, weight)[:1].reshape(*x.shape[:-1], -1)
+            return self.product(x, weight)
         except RuntimeError:
             check_type(x, self.dtype)
             raise
+
+    def turns(self, x: Tensor) -> bool:
+        """Whether it is time to lay W out for few rows; not where oneDNN is told to compute in less than float32."""
+        rows = x.shape[:-1].numel()
+        return rows <= FEW and torch.get_float32_matmul_precision() == "highest" and worth(rows, self.size)
 
     def product(self, x: Tensor, weight: Tensor) -> Tensor:
         return torch.ops.mkldnn._linear_pointwise(x, weight, self.bias, self.after, [], self.formula)
@@ -94,21 +99,22 @@ class Int8Linear(nn.Module):
             whole = torch.quantize_per_channel(weight, scale, zeros, 0, torch.qint8)
         self.weight: Any = torch.ops.quantized.linear_prepack(whole, None)
         self.bias = None if bias is None else bias.detach().float().contiguous()
-        self.turns, self.size = self.steps == 127 and WholePanels.can(weight), weight.numel()
+        self.may_turn, self.size = self.steps == 127 and WholePanels.can(weight, self.bias), weight.numel()
 
     def forward(self, x: Tensor) -> Tensor:
         if x.requires_grad and torch.is_grad_enabled():
             return cast(Any, Answered).apply(x, self)
         check_type(x, torch.float32)
-        if self.turns and worth(x.shape[:-1].numel(), self.size):
-            self.turns = False
+        weight = self.weight  # once: another thread may be turning it
+        if self.may_turn and not isinstance(weight, WholePanels) and worth(x.shape[:-1].numel(), self.size):
             if loops.multiplies_bytes():
-                self.weight = WholePanels(torch.ops.quantized.linear_unpack(self.weight)[0], self.bias)
-        if isinstance(self.weight, WholePanels):
-            return self.weight(x)
+                weight = self.weight = WholePanels(torch.ops.quantized.linear_unpack(weight)[0], self.bias)
+            self.may_turn = False
+        if isinstance(weight, WholePanels):
+            return weight(x)
         top = x.abs().amax(-1, keepdim=True).clamp_min_(TINY)  # [..., 1]
         product = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32
-        x = product(x / top, 1 / self.steps, self.steps + 1, self.weight)  # from 1 to 127, or to 255
+        x = product(x / top, 1 / self.steps, self.steps + 1, weight)  # from 1 to 127, or to 255
         return x.mul_(top) if self.bias is None else torch.addcmul(self.bias, x, top)
 
 

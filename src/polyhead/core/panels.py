@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from polyhead.errors import ArgumentError
 from polyhead.operator import loops
 
 FEW = 64  # rows of decoding; from about 200 on oneDNN is as fast
@@ -24,7 +25,7 @@ spent = 0.0  # seconds of products so far, as these figures have it
 
 def worth(rows: int, size: int) -> bool:
     """Whether products of so many rows with a matrix of so many numbers may go by panels: there are loops, and so much
-    to do that loading them pays."""
+    to do that loading them pays. Products are counted as they ask."""
     global spent
     if spent < PAYS:
         spent += CALL + size / READ + rows * size / SPEED
@@ -40,6 +41,15 @@ def wake() -> None:
 
 def threads_for(rows: int, size: int) -> int:
     return loops.thread_count() if size > LARGE or rows * size > ALONE else 1
+
+
+def checked(x: Tensor, depth: int) -> Tensor:
+    """x [..., D] as the loops read it, which trust an address."""
+    if x.shape[-1:] != (depth,) or x.device.type != "cpu":
+        raise ArgumentError(
+            f"A packed product takes rows of {depth} numbers on a CPU; found {list(x.shape)} on {x.device}."
+        )
+    return x.contiguous()
 
 
 def cut(weight: Tensor) -> list[Tensor]:
@@ -64,12 +74,13 @@ class Panels:
         self.part = loops.for_steps().products.part_of(self.depth)
 
     @staticmethod
-    def can(weight: Tensor) -> bool:
-        """Whether there is a panel in it."""
-        return weight.dtype == torch.float32 and len(weight) >= 32 and weight.shape[1] > 0
+    def can(weight: Tensor, bias: Tensor | None) -> bool:
+        """Whether there is a panel in it, and all is float32."""
+        fits = bias is None or (bias.dtype == torch.float32 and bias.shape == weight.shape[:1])
+        return weight.dtype == torch.float32 and len(weight) >= 32 and weight.shape[1] > 0 and fits
 
     def __call__(self, x: Tensor) -> Tensor:
-        x = x.contiguous()
+        x = checked(x, self.depth)
         rows = x.numel() // self.depth
         out = x.new_empty(*x.shape[:-1], self.width)
         held = x, self.panels, self.bias, self.zeros, out
@@ -93,12 +104,13 @@ class WholePanels:
         self.bias = torch.zeros(self.width) if bias is None else bias
 
     @staticmethod
-    def can(weight: Tensor) -> bool:
+    def can(weight: Tensor, bias: Tensor | None) -> bool:
         """Whether there is a panel in it, and it is not so deep that 32 bits could not hold a sum."""
-        return len(weight) >= 32 and 0 < weight.shape[1] < 1 << 16
+        fits = bias is None or bias.shape == weight.shape[:1]
+        return len(weight) >= 32 and 0 < weight.shape[1] < 1 << 16 and fits
 
     def __call__(self, x: Tensor) -> Tensor:
-        x = x.contiguous()
+        x = checked(x, self.depth)
         rows = x.numel() // self.depth
         out = x.new_empty(*x.shape[:-1], self.width)
         held = x, self.panels, self.less, self.scale, self.bias, out

@@ -266,7 +266,7 @@ class Walk:
 
 
 def first_best(scores: Tensor) -> Tensor:
-    """`scores.argmax(-1)` of rows [N, V], sooner: by the group with the highest maximum."""
+    """`scores.argmax(-1)` of rows [N, V] without NaN, sooner: by the group with the highest maximum."""
     N, V = scores.shape
     if V < GROUP or N * V < SMALL:
         return scores.argmax(-1)

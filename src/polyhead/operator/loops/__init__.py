@@ -36,6 +36,7 @@ SOON = 2.0  # seconds that a person waits without a word
 LARGEST = 1e29  # scores beyond would come near the one that stands for -inf
 WRITTEN = 1 << 22  # pairs of a mask or bias that are written out at a time
 COMPILED = set[Any]()  # loops of a step that are; numba takes longer to say so than to run them
+COMPILING = threading.Lock()
 TOLD = threading.local()  # threads: how many numba was told to take by this one; it takes as long as a small product
 ONE = threading.Lock()  # one look at a time: it takes all threads, and not every pool of numba's bears two callers
 
@@ -66,7 +67,8 @@ def missing() -> str | None:
     if find_spec("numba") is None:
         return "numba is not installed: pip install 'polyhead[see]'"
     try:
-        for_steps()
+        if for_steps().numba.config.DISABLE_JIT:
+            return "numba is told to compile nothing (NUMBA_DISABLE_JIT)"
     except (ImportError, RuntimeError, OSError) as error:  # of another NumPy, or where no cache can be written
         return f"numba cannot be used here: {error}"
     return None
@@ -131,20 +133,33 @@ def whole_product(threads: int, addresses: Sequence[int], sizes: Sequence[int]) 
 
 
 def go(threads: int, shared: Any, alone: Any, call: tuple[Any, ...]) -> None:
-    """One of two loops: all threads' or one thread's."""
-    loop, arguments = (shared, (threads, *call)) if threads > 1 else (alone, (0, 1, *call))
-    if threads == 1 and loop in COMPILED:
-        return loop(*arguments)
-    numba = for_steps().numba
-    with ONE:
+    """One of two loops: all threads', or the caller's own where it is to be one, or another caller has them; no bit
+    depends on it."""
+    if threads > 1 and ONE.acquire(blocking=False):
+        try:
+            arguments = threads, *call
+            compile_once(shared, arguments)
+            if getattr(TOLD, "threads", 0) != threads:
+                TOLD.threads = threads
+                for_steps().numba.set_num_threads(threads)
+            shared(*arguments)
+        finally:
+            ONE.release()
+    else:
+        arguments = 0, 1, *call
+        compile_once(alone, arguments)
+        alone(*arguments)
+
+
+def compile_once(loop: Any, arguments: tuple[Any, ...]) -> None:
+    """Compile a loop for such arguments, or load it; all of its calls have arguments of the same types."""
+    if loop in COMPILED:
+        return
+    with COMPILING:
         if loop not in COMPILED:
             with compiling("a few seconds"):
-                loop.compile(tuple(map(numba.typeof, arguments)))
+                loop.compile(tuple(map(for_steps().numba.typeof, arguments)))
             COMPILED.add(loop)
-        if threads > 1 and getattr(TOLD, "threads", 0) != threads:
-            TOLD.threads = threads
-            numba.set_num_threads(threads)
-        loop(*arguments)
 
 
 class Compilers(NamedTuple):
@@ -167,10 +182,12 @@ def for_steps() -> Compilers:
 
 
 def fuses() -> bool:
-    """Whether this processor multiplies and adds at once, as oneDNN then does: x86 of the last ten years."""
+    """Whether this processor multiplies and adds at once, as oneDNN then does: x86 of the last ten years; and numba
+    compiles for it, not for another that it is told."""
     from polyhead.operator.loops import vectors
 
-    return vectors.LANES > 4
+    told = for_steps().numba.config
+    return vectors.LANES > 4 and not (told.CPU_NAME or told.CPU_FEATURES)
 
 
 def multiplies_bytes() -> bool:

@@ -89,13 +89,13 @@ def work(thread, threads, x, panels, bias, zeros, out, rows, depth, width, part)
                 deep = min(part, depth - d)
                 panel = panels + (p * depth + d) * SIZE
                 added = bias + 4 * column if d + deep == depth else zeros
-                share = deep * SIZE // tiles  # bytes of what follows that each tile asks for
+                asked = deep * SIZE // tiles  # bytes of what follows that each tile asks for
                 ahead, r = panel + deep * SIZE, start
                 while r < stop:
                     n = height(stop - r)
                     a, at = x + 4 * (r * depth + d), out + 4 * (r * width + column)
-                    multiply(n, d > 0, a, depth, panel, at, width, deep, added, ahead, share // deep)
-                    ahead += share
+                    multiply(n, d > 0, a, depth, panel, at, width, deep, added, ahead, asked // deep)
+                    ahead += asked
                     r += n
 
 

@@ -19,7 +19,7 @@ from polyhead.operator.loops.vectors import BYTES, PANEL, f32, fused, larger, ne
 
 tall, high, middle, low, one = (tile(n, linear=True, numbers=BYTES) for n in (TALL, HIGH, MIDDLE, LOW, 1))
 BLOCK = 256  # rows that are rounded, and meet a panel, before others do
-STEPS, MIDDLE_OF = f32(127), f32(128)  # a row of x is cut into so many steps each way, and 0 is written as this
+STEPS, ZERO = f32(127), f32(128)  # a row of x is cut into so many steps each way, and 0 is written as this
 TINY = f32(1e-30)  # what a row of zeros is divided by
 bytes_at, words_at = pointer_to(types.uint8), pointer_to(types.int32)
 
@@ -52,7 +52,7 @@ def rounded(x, depth, whole, room):
             b[i] = np.uint8(0)
         return f32(math.nan)
     for i in range(depth):
-        b[i] = np.uint8(np.int32(nearest(fused(a[i] / top, STEPS, MIDDLE_OF))))
+        b[i] = np.uint8(np.int32(nearest(fused(a[i] / top, STEPS, ZERO))))
     for i in range(depth, room):
         b[i] = np.uint8(0)
     return top
@@ -60,8 +60,8 @@ def rounded(x, depth, whole, room):
 
 @compiled
 def work(thread, threads, x, panels, less, scale, bias, out, rows, depth, width, desks, desk, tops):
-    """One thread's share of the panels. less: what is too much in a sum of each column, since 0 is written as 128, and
-    zeros after them; scale: what a step of each column is worth. desks: room of `desk` bytes for each thread."""
+    """One thread's share of the panels. less: what a sum of each column is lessened by, since 0 of a row is written as
+    128; scale: what a step of each column is worth. desks: room of `desk` bytes for each thread."""
     fours = -(-depth // 4)
     units, count = width // PANEL, -(-width // PANEL)
     first, last = thread * units // threads, (thread + 1) * units // threads
@@ -76,7 +76,7 @@ def work(thread, threads, x, panels, less, scale, bias, out, rows, depth, width,
         while r < n_rows:
             tiles += 1
             r += height(n_rows - r)
-        share = fours * SIZE // tiles  # bytes of the next panel that each tile asks for
+        asked = fours * SIZE // tiles  # bytes of the next panel that each tile asks for
         for p in range(first, last):
             column = min(p * PANEL, width - PANEL)
             panel = panels + p * fours * SIZE
@@ -85,12 +85,12 @@ def work(thread, threads, x, panels, less, scale, bias, out, rows, depth, width,
             while r < n_rows:
                 n = height(n_rows - r)
                 a = whole + 4 * r * fours
-                multiply(n, a, fours, panel, sums, fours, less + 4 * column, ahead, share // fours)
+                multiply(n, a, fours, panel, sums, fours, less + 4 * column, ahead, asked // fours)
                 for i in range(n):
                     top, row = tops[thread, r + i], floats_at(out + 4 * ((start + r + i) * width + column))
                     for c in range(PANEL):
                         row[c] = fused(f32(found[i * PANEL + c]) * units_of[c], top, added[c])
-                ahead += share
+                ahead += asked
                 r += n
 
 
