@@ -16,6 +16,7 @@ from polyhead.errors import ArgumentError
 from polyhead.operator import loops
 
 FEW = 64  # rows of decoding; from about 200 on oneDNN is as fast
+LEAST = 32  # rows of W in the widest panel of any processor, known before the loops are loaded
 ALONE = 1 << 20  # multiplications that one thread has done before another is awake
 LARGE = 1 << 17  # numbers of a matrix that come from memory no sooner
 PAYS = 4.0  # seconds of products that a process makes before it loads the loops
@@ -77,7 +78,7 @@ class Panels:
     def can(weight: Tensor, bias: Tensor | None) -> bool:
         """Whether there is a panel in it, and all is float32."""
         fits = bias is None or (bias.dtype == torch.float32 and bias.shape == weight.shape[:1])
-        return weight.dtype == torch.float32 and len(weight) >= 32 and weight.shape[1] > 0 and fits
+        return weight.dtype == torch.float32 and len(weight) >= LEAST and weight.shape[1] > 0 and fits
 
     def __call__(self, x: Tensor) -> Tensor:
         x = checked(x, self.depth)
@@ -107,7 +108,7 @@ class WholePanels:
     def can(weight: Tensor, bias: Tensor | None) -> bool:
         """Whether there is a panel in it, and it is not so deep that 32 bits could not hold a sum."""
         fits = bias is None or bias.shape == weight.shape[:1]
-        return len(weight) >= 32 and 0 < weight.shape[1] < 1 << 16 and fits
+        return len(weight) >= LEAST and 0 < weight.shape[1] < 1 << 16 and fits
 
     def __call__(self, x: Tensor) -> Tensor:
         x = checked(x, self.depth)

@@ -36,6 +36,7 @@ SOON = 2.0  # seconds that a person waits without a word
 LARGEST = 1e29  # scores beyond would come near the one that stands for -inf
 WRITTEN = 1 << 22  # pairs of a mask or bias that are written out at a time
 COMPILED = set[Any]()  # loops of a step that are; numba takes longer to say so than to run them
+SAID = set[str]()  # what a person was told of that
 COMPILING = threading.Lock()
 TOLD = threading.local()  # threads: how many numba was told to take by this one; it takes as long as a small product
 ONE = threading.Lock()  # one look at a time: it takes all threads, and not every pool of numba's bears two callers
@@ -226,7 +227,13 @@ def run(threads: int, *work: Any) -> None:
 def compiling(long: str) -> Iterator[None]:
     """A line for the person, who may wait so long, unless it is soon over."""
     line = f"polyhead: compiling its loops for this processor, once on this machine; {long}"
-    timer = threading.Timer(SOON, lambda: print(line, file=sys.stderr, flush=True))
+
+    def say() -> None:
+        if line not in SAID:  # a process may compile several
+            SAID.add(line)
+            print(line, file=sys.stderr, flush=True)
+
+    timer = threading.Timer(SOON, say)
     timer.daemon = True
     timer.start()
     try:
