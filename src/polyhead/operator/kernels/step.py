@@ -18,7 +18,7 @@ from polyhead.operator.request import Request
 
 PLAIN = (Tensor, nn.Parameter)
 FEW = 16  # queries of a step
-PAYS = 1 << 13  # scores from which it is sooner done than by SDPA; a sentence alone need not wait for numba's import
+PAYS = 1 << 11  # scores of a step from which it pays; a short sentence alone need not wait for numba's import
 SCORES = 1 << 22  # most of a sequence that a thread writes out
 ALONE = 1 << 16  # multiplications that one thread has done before another is awake
 TRACED = "whoever compiles, traces, maps or differentiates forward sees no loops"

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -179,7 +180,17 @@ def for_steps() -> Compilers:
 
     from polyhead.operator.loops import products, steps, whole_products
 
+    forget_older(Path(products.share.stats.cache_path))
     return Compilers(numba, steps, products, whole_products)
+
+
+def forget_older(kept: Path) -> None:
+    """Remove what was compiled before any file of loops changed: numba compares the file that a loop stands in, not
+    those whose tiles and numbers it holds, and the loops trust addresses."""
+    changed = max(file.stat().st_mtime for file in Path(__file__).parent.glob("*.py"))
+    for index in kept.glob("*.nbi"):
+        if index.stat().st_mtime < changed:
+            index.unlink(missing_ok=True)
 
 
 def fuses() -> bool:

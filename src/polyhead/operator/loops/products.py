@@ -2,8 +2,10 @@
 memory while this one is multiplied.
 
 W lies in panels of columns of its transpose. One panel after the other meets all rows, some of them at a time, whose
-sums stay in registers. A sum is added up in parts of the depth, each in its order: so no row depends on those beside
-it or on the number of threads, and every bit is that of oneDNN's product of several rows (docs/decisions/0028).
+sums stay in registers; each of these tiles asks the cache for its share of the next panel. A tile that meets all rows
+alone asks for nothing: the processor foresees one stream better than we do. A sum is added up in parts of the depth,
+each in its order: so no row depends on those beside it or on the number of threads, and every bit is that of oneDNN's
+product of several rows (docs/decisions/0028).
 """
 
 # pyright: basic, reportCallIssue=false
@@ -15,7 +17,7 @@ from numba import njit, prange
 from polyhead.operator.loops.vectors import LANES, PANEL, tile
 
 WIDE = LANES == 16  # 32 registers, not 16
-TALL, HIGH, MIDDLE, LOW = (12, 8, 4, 2) if WIDE else (6, 4, 3, 2)  # rows of a tile: as many as registers hold sums of
+TALL, HIGH, MIDDLE, LOW = (8, 6, 4, 2) if WIDE else (6, 4, 3, 2)  # rows of a tile: no more than registers hold sums of
 SIZE = PANEL * 4  # bytes of a row of a panel
 set_tall, add_tall = (tile(TALL, adds=adds, linear=True) for adds in (False, True))
 set_high, add_high = (tile(HIGH, adds=adds, linear=True) for adds in (False, True))
@@ -79,23 +81,21 @@ def work(thread, threads, x, panels, bias, zeros, out, rows, depth, width, part)
     first, last = thread * units // threads, (thread + 1) * units // threads
     last = count if last == units else last
     for start in range(0, rows, BLOCK):
-        stop, tiles, r = min(rows, start + BLOCK), 0, start
-        while r < stop:
-            tiles += 1
-            r += height(stop - r)
+        stop = min(rows, start + BLOCK)
+        met = stop - start
         for p in range(first, last):
             column = min(p * PANEL, width - PANEL)
             for d in range(0, depth, part):
                 deep = min(part, depth - d)
                 panel = panels + (p * depth + d) * SIZE
                 added = bias + 4 * column if d + deep == depth else zeros
-                asked = deep * SIZE // tiles  # bytes of what follows that each tile asks for
                 ahead, r = panel + deep * SIZE, start
                 while r < stop:
                     n = height(stop - r)
+                    step = 0 if n == met else SIZE * n // met
                     a, at = x + 4 * (r * depth + d), out + 4 * (r * width + column)
-                    multiply(n, d > 0, a, depth, panel, at, width, deep, added, ahead, asked // deep)
-                    ahead += asked
+                    multiply(n, d > 0, a, depth, panel, at, width, deep, added, ahead, step)
+                    ahead += step * deep
                     r += n
 
 

@@ -1,8 +1,9 @@
 """A few queries at many keys, as in decoding, read where a cache holds them.
 
 Keys of a sequence follow one another, all heads of a place side by side, and so they are read: place by place, every
-head and query of it at once. No sum depends on another query, head or sequence, nor on the number of threads; what a
-softmax adds up is added in an order that goes by the number of keys, hidden ones among them.
+head and query of it at once, while the cache is asked for places to come. No sum depends on another query, head or
+sequence, nor on the number of threads; what a softmax adds up is added in an order that goes by the number of keys,
+hidden ones among them.
 """
 
 # pyright: basic, reportCallIssue=false
@@ -15,8 +16,9 @@ import numpy as np
 from numba import njit, prange, types
 from numba.extending import intrinsic
 
-from polyhead.operator.loops.vectors import exponential, f32, larger
+from polyhead.operator.loops.vectors import LINE, asked, exponential, f32, larger
 
+NEAR = 1 << 13  # so many numbers before they are needed, keys and values are asked for
 HIDDEN, ZERO, ONE = f32(-math.inf), f32(0), f32(1)
 FAST = {"reassoc", "contract"}  # the order of sums is free, but fixed once compiled; NaN and Inf are what they are
 compiled = njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy", _nrt=False)
@@ -64,6 +66,13 @@ def clear(a, n):
 
 
 @inlined
+def ask(a, n):
+    """Let the n numbers at an address come nearer while others are computed with."""
+    for line in range(0, 4 * n, LINE):
+        asked(a + line)
+
+
+@inlined
 def weigh(row):
     """Turn the scores of a row into its weights, zero where hidden, and return their log-sum-exp."""
     top, odd = HIDDEN, np.int32(0)
@@ -95,15 +104,25 @@ def sees(visible, x, bias, y):
 @compiled
 def heads(
     query, key, value, out, lse, visible, bias, b, first, last, H, share, T, S, K, V, scale,
-    qb, qh, qt, kb, kh, ks, vb, vh, vs, xb, xh, xt, xs, bb, bh, bt, bs, scores,
+    qb, qh, qt, kb, kh, ks, vb, vh, vs, xb, xh, xt, xs, bb, bh, bt, bs, scores, following,
 ):  # fmt: skip
-    """The heads first..last of sequence b: all that share a key head, or none. scores: room for their weights."""
+    """The heads first..last of sequence b: all that share a key head, or none. scores: room for their weights.
+
+    Keys come from memory, then values, then keys of sequence b + 1 if this thread is `following` it up: each place is
+    asked for while one before it is looked at.
+    """
     n = (last - first) * T
     weights = scores[: n * S].reshape(n, S)
     added = floats_at(bias)
+    ahead = min(S, max(1, NEAR // ((last - first) // share * max(K, V))))
     for s in range(S):
         for h in range(first, last):
             k = key + 4 * (b * kb + h // share * kh + s * ks)
+            if h % share == 0:
+                if s + ahead < S:
+                    ask(k + 4 * ahead * ks, K)
+                else:
+                    ask(value + 4 * (b * vb + h // share * vh + (s + ahead - S) * vs), V)
             for t in range(T):
                 x, y = b * xb + h * xh + t * xt + s * xs, b * bb + h * bh + t * bt + s * bs
                 score = HIDDEN
@@ -121,6 +140,11 @@ def heads(
     for s in range(S):
         for h in range(first, last):
             v = value + 4 * (b * vb + h // share * vh + s * vs)
+            if h % share == 0:
+                if s + ahead < S:
+                    ask(v + 4 * ahead * vs, V)
+                elif following:
+                    ask(key + 4 * ((b + 1) * kb + h // share * kh + (s + ahead - S) * ks), K)
             for t in range(T):
                 if sees(visible, b * xb + h * xh + t * xt + s * xs, bias, b * bb + h * bh + t * bt + s * bs):
                     add(weights[(h - first) * T + t, s], v, out + 4 * ((b * T + t) * H + h) * V, V)
@@ -136,9 +160,10 @@ def work(
     for unit in range(thread * B * parts // threads, (thread + 1) * B * parts // threads):
         b, part = unit // parts, unit % parts
         first, last = part * groups // parts * share, (part + 1) * groups // parts * share
+        following = parts == 1 and b + 1 < B
         heads(
             query, key, value, out, lse, visible, bias, b, first, last, H, share, T, S, K, V, scale,
-            qb, qh, qt, kb, kh, ks, vb, vh, vs, xb, xh, xt, xs, bb, bh, bt, bs, scores[thread],
+            qb, qh, qt, kb, kh, ks, vb, vh, vs, xb, xh, xt, xs, bb, bh, bt, bs, scores[thread], following,
         )  # fmt: skip
 
 

@@ -25,6 +25,7 @@ f32, i32 = np.float32, np.int32
 LN2, LOG2E = f32(math.log(2.0)), f32(math.log2(math.e))
 LOWEST = f32(-127)  # 2 to this or less is taken as 0
 ONE = f32(1)
+LINE = 64  # bytes that come into a cache at once
 # 2^z = 1 + C1 z + ... + C5 z^5 within 1e-7 of it for |z| <= 1/2: the polynomial whose largest relative error is least
 C1, C2, C3, C4, C5 = map(f32, (0.69314698, 0.24022242, 0.05550734, 0.00967151, 0.00132647))
 
@@ -133,6 +134,17 @@ BYTES = Numbers(
 )  # four bytes of a row, by four of each
 
 
+@intrinsic
+def asked(typing, address):
+    """Ask the second cache for the line at an address, whatever lies there; nobody waits for it."""
+
+    def build(context, builder, sig, args):
+        fetch(builder, args[0])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), build
+
+
 def tile(height: int, *, adds: bool = False, linear: bool = False, numbers: Numbers = FLOATS) -> Any:
     """out = a b, or out += a b, for `height` rows of a [height, depth] and a panel of b [depth, PANEL], all float32.
 
@@ -140,8 +152,8 @@ def tile(height: int, *, adds: bool = False, linear: bool = False, numbers: Numb
     vectors a row, are kept in registers while the depth goes by, in its order: with 6 rows, 2 loads and 6 broadcasts
     feed 12 multiply-adds (Goto and van de Geijn 2008, "Anatomy of high-performance matrix multiplication", 4).
     linear: with three arguments more. The first is the address of PANEL numbers, which are added to every row at the
-    end; the others are an address and a distance in bytes: the cache is asked for what lies there, one line for each
-    step of the depth.
+    end; the others are an address and a distance in bytes: the cache is asked for what lies there, two lines for
+    each step of the depth.
     numbers: BYTES, and a number is four bytes side by side: unsigned ones of a, signed ones of b, and in out a sum of
     32 bits.
     """
@@ -170,7 +182,9 @@ def tile(height: int, *, adds: bool = False, linear: bool = False, numbers: Numb
         n.add_incoming(ir.Constant(INT, 0), entry)
         sums = [[builder.phi(vector) for _ in row] for row in out_rows]
         if linear:
-            fetch(builder, builder.add(args[8], builder.mul(n, args[9])))
+            ahead = builder.add(args[8], builder.mul(n, args[9]))
+            for line in range(2):
+                fetch(builder, builder.add(ahead, ir.Constant(INT, LINE * line)))
         panel = [builder.load(at, align=4) for at in vectors(builder.gep(b, [builder.mul(n, b_step)]))]
         grown = []
         for row, own in zip(a_rows, sums, strict=True):
@@ -206,7 +220,7 @@ def tile(height: int, *, adds: bool = False, linear: bool = False, numbers: Numb
 
 
 def fetch(builder: Any, address: Any) -> None:
-    """Ask the second cache for the line at an address, whatever lies there; nobody waits for it."""
+    """The instruction of `asked`."""
     byte = ir.IntType(8).as_pointer()
     kind = ir.FunctionType(ir.VoidType(), [byte, WORD, WORD, WORD])
     read, near, data = WORD(0), WORD(2), WORD(1)

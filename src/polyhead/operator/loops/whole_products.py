@@ -72,11 +72,6 @@ def work(thread, threads, x, panels, less, scale, bias, out, rows, depth, width,
         n_rows = min(BLOCK, rows - start)
         for r in range(n_rows):
             tops[thread, r] = rounded(x + 4 * (start + r) * depth, depth, whole + 4 * r * fours, 4 * fours)
-        tiles, r = 0, 0
-        while r < n_rows:
-            tiles += 1
-            r += height(n_rows - r)
-        asked = fours * SIZE // tiles  # bytes of the next panel that each tile asks for
         for p in range(first, last):
             column = min(p * PANEL, width - PANEL)
             panel = panels + p * fours * SIZE
@@ -84,13 +79,14 @@ def work(thread, threads, x, panels, less, scale, bias, out, rows, depth, width,
             units_of, added, found = floats_at(scale + 4 * column), floats_at(bias + 4 * column), words_at(sums)
             while r < n_rows:
                 n = height(n_rows - r)
+                step = SIZE * n // n_rows  # each tile asks for its share of the next panel
                 a = whole + 4 * r * fours
-                multiply(n, a, fours, panel, sums, fours, less + 4 * column, ahead, asked // fours)
+                multiply(n, a, fours, panel, sums, fours, less + 4 * column, ahead, step)
                 for i in range(n):
                     top, row = tops[thread, r + i], floats_at(out + 4 * ((start + r + i) * width + column))
                     for c in range(PANEL):
                         row[c] = fused(f32(found[i * PANEL + c]) * units_of[c], top, added[c])
-                ahead += asked
+                ahead += step * fours
                 r += n
 
 
