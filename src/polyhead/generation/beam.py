@@ -165,12 +165,11 @@ def best(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     whole = V // GROUP * GROUP
     groups = scores[:, :whole].view(N, -1, GROUP)
     place = groups.amax(-1).topk(min(k, groups.shape[1])).indices  # [N, k]
-    near = groups.gather(1, place[:, :, None].expand(-1, -1, GROUP)).flatten(1)  # [N, k * GROUP]
-    names = (place[:, :, None] * GROUP + torch.arange(GROUP, device=place.device)).flatten(1)
-    rest = torch.arange(whole, V, device=place.device).expand(N, -1)
-    near, names = torch.cat((near, scores[:, whole:]), 1), torch.cat((names, rest), 1)
-    value, place = near.topk(k)
-    return value, names.gather(1, place)
+    near = groups[torch.arange(N, device=place.device)[:, None], place].flatten(1)  # [N, k * GROUP]
+    value, found = torch.cat((near, scores[:, whole:]), 1).topk(k)
+    rest = found - near.shape[1]  # below 0 for those in a group
+    group = place.gather(1, (found // GROUP).clamp(max=place.shape[1] - 1))
+    return value, torch.where(rest < 0, group * GROUP + found % GROUP, whole + rest)
 
 
 def settled(parents: Tensor) -> Tensor:

@@ -30,10 +30,10 @@ class Room:
         self.held[:, start:end] = new.transpose(1, 2)
         return self.held[:, :end].transpose(1, 2)
 
-    def move(self, length: int, rows: Tensor, moved: Tensor) -> None:
-        """The first `length` places of the rows `moved` [m] become those of `rows[moved]`; the others stay."""
+    def move(self, length: int, sources: Tensor, moved: Tensor) -> None:
+        """The first `length` places of the rows `moved` [m] become those of the rows `sources` [m]; the others stay."""
         held = self.held[:, :length]
-        held.index_copy_(0, moved, held.index_select(0, rows[moved]))
+        held.index_copy_(0, moved, held.index_select(0, sources))
 
     def select(self, length: int, rows: Tensor) -> None:
         """Go on with these rows [N'], another number than before."""
@@ -94,8 +94,9 @@ class Cache:
         rooms = [room for pair in self._rooms.values() for room in pair]
         if rooms and len(rows) == len(rooms[0].held):
             moved = (rows != torch.arange(len(rows), device=rows.device)).nonzero().flatten()
+            sources_of_moved = rows[moved]
             for room in rooms:
-                room.move(self.length, rows, moved)
+                room.move(self.length, sources_of_moved, moved)
         else:
             for room in rooms:
                 room.select(self.length, rows)
