@@ -102,6 +102,7 @@ class WholePanels:
         self.panels = torch.stack([some.transpose(0, 1) for some in cut(filled)])  # [P, D / 4, PANEL, 4]
         self.less = -128 * whole.sum(1, dtype=torch.int32)
         self.scale = scale * torch.tensor(1 / 127)
+        self.zeros = torch.zeros(panel(), dtype=torch.int32)
         self.bias = torch.zeros(self.width) if bias is None else bias
 
     @staticmethod
@@ -114,7 +115,7 @@ class WholePanels:
         x = checked(x, self.depth)
         rows = x.numel() // self.depth
         out = x.new_empty(*x.shape[:-1], self.width)
-        held = x, self.panels, self.less, self.scale, self.bias, out
+        held = x, self.panels, self.less, self.scale, self.bias, self.zeros, out
         threads = threads_for(rows, self.depth * self.width)
         loops.whole_product(threads, [each.data_ptr() for each in held], (rows, self.depth, self.width))
         return out

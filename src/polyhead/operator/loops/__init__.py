@@ -121,17 +121,18 @@ def step(
 
 def product(threads: int, addresses: Sequence[int], sizes: Sequence[int]) -> None:
     """`products.share`, on so many threads; one is the caller's own. The first call compiles, for some seconds."""
-    products = for_steps().products
-    go(threads, products.share, products.work, (*addresses, *sizes))
+    products, (rows, *_) = for_steps().products, sizes
+    desks = np.empty((threads, min(rows, products.BLOCK) * products.PANEL), np.float32)
+    go(threads, products.share, products.work, (*addresses, *sizes, desks))
 
 
 def whole_product(threads: int, addresses: Sequence[int], sizes: Sequence[int]) -> None:
     """`whole_products.share`, on so many threads, where `multiplies_bytes`; the first call compiles, as that above."""
     products, (rows, depth, _) = for_steps().whole_products, sizes
     rows = min(rows, products.BLOCK)
-    desk = products.TALL * products.SIZE + -(-depth // 4) * 4 * rows
-    desks, tops = np.empty(threads * desk, np.uint8), np.empty((threads, rows), np.float32)
-    go(threads, products.share, products.work, (*addresses, *sizes, desks.ctypes.data, desk, tops))
+    desks, tops = (np.empty((threads, rows * size), np.float32) for size in (products.PANEL, 1))
+    whole = np.empty((threads, -(-depth // 4) * rows), np.float32)
+    go(threads, products.share, products.work, (*addresses, *sizes, desks, whole, tops))
 
 
 def go(threads: int, shared: Any, alone: Any, call: tuple[Any, ...]) -> None:
@@ -180,7 +181,7 @@ def for_steps() -> Compilers:
 
     from polyhead.operator.loops import products, steps, whole_products
 
-    forget_older(Path(products.share.stats.cache_path))
+    forget_older(Path(str(products.share.stats.cache_path)))
     return Compilers(numba, steps, products, whole_products)
 
 

@@ -1,11 +1,11 @@
 """x W^T + b where few rows pass, as in decoding: the matrix is read once, and the next part of it is on its way from
 memory while this one is multiplied.
 
-W lies in panels of columns of its transpose. One panel after the other meets all rows, some of them at a time, whose
-sums stay in registers; each of these tiles asks the cache for its share of the next panel. A tile that meets all rows
-alone asks for nothing: the processor foresees one stream better than we do. A sum is added up in parts of the depth,
-each in its order: so no row depends on those beside it or on the number of threads, and every bit is that of oneDNN's
-product of several rows (docs/decisions/0028).
+W lies in panels of columns of its transpose, and a panel in chunks that the nearest cache holds. One chunk after the
+other meets all rows, some of them at a time, whose sums stay in registers; each of these tiles asks for its share of
+the next chunk, which need not stay after that, and so leaves the other caches to the rest of a model. A sum is added up
+in parts of the depth, each in its order, however it is chunked: so no row depends on those beside it or on the number
+of threads, and every bit is that of oneDNN's product of several rows (docs/decisions/0028).
 """
 
 # pyright: basic, reportCallIssue=false
@@ -19,11 +19,8 @@ from polyhead.operator.loops.vectors import LANES, PANEL, tile
 WIDE = LANES == 16  # 32 registers, not 16
 TALL, HIGH, MIDDLE, LOW = (8, 6, 4, 2) if WIDE else (6, 4, 3, 2)  # rows of a tile: no more than registers hold sums of
 SIZE = PANEL * 4  # bytes of a row of a panel
-set_tall, add_tall = (tile(TALL, adds=adds, linear=True) for adds in (False, True))
-set_high, add_high = (tile(HIGH, adds=adds, linear=True) for adds in (False, True))
-set_middle, add_middle = (tile(MIDDLE, adds=adds, linear=True) for adds in (False, True))
-set_low, add_low = (tile(LOW, adds=adds, linear=True) for adds in (False, True))
-set_one, add_one = (tile(1, adds=adds, linear=True) for adds in (False, True))
+CHUNK = (1 << 15) // SIZE  # steps of the depth of a chunk
+tall, high, middle, low, one = (tile(n, linear=True) for n in (TALL, HIGH, MIDDLE, LOW, 1))
 BLOCK = 256  # rows that meet a panel before the next panel comes
 compiled = njit(nogil=True, cache=True, _nrt=False)
 inlined = njit(nogil=True, _nrt=False, inline="always")
@@ -41,37 +38,24 @@ def height(rows):
 
 
 @inlined
-def multiply(rows, adds, x, depth, panel, out, width, part, last, ahead, step):
+def multiply(rows, x, depth, panel, out, width, deep, begin, begun, before, beside, last, ahead, step):
     """A tile of so many rows."""
     if rows == TALL:
-        if adds:
-            add_tall(x, depth, panel, PANEL, out, width, part, last, ahead, step)
-        else:
-            set_tall(x, depth, panel, PANEL, out, width, part, last, ahead, step)
+        tall(x, depth, panel, PANEL, out, width, deep, begin, begun, before, beside, last, ahead, step)
     elif rows == HIGH:
-        if adds:
-            add_high(x, depth, panel, PANEL, out, width, part, last, ahead, step)
-        else:
-            set_high(x, depth, panel, PANEL, out, width, part, last, ahead, step)
+        high(x, depth, panel, PANEL, out, width, deep, begin, begun, before, beside, last, ahead, step)
     elif rows == MIDDLE:
-        if adds:
-            add_middle(x, depth, panel, PANEL, out, width, part, last, ahead, step)
-        else:
-            set_middle(x, depth, panel, PANEL, out, width, part, last, ahead, step)
+        middle(x, depth, panel, PANEL, out, width, deep, begin, begun, before, beside, last, ahead, step)
     elif rows == LOW:
-        if adds:
-            add_low(x, depth, panel, PANEL, out, width, part, last, ahead, step)
-        else:
-            set_low(x, depth, panel, PANEL, out, width, part, last, ahead, step)
-    elif adds:
-        add_one(x, depth, panel, PANEL, out, width, part, last, ahead, step)
+        low(x, depth, panel, PANEL, out, width, deep, begin, begun, before, beside, last, ahead, step)
     else:
-        set_one(x, depth, panel, PANEL, out, width, part, last, ahead, step)
+        one(x, depth, panel, PANEL, out, width, deep, begin, begun, before, beside, last, ahead, step)
 
 
 @compiled
-def work(thread, threads, x, panels, bias, zeros, out, rows, depth, width, part):
-    """One thread's share of the panels. bias: so many numbers as rows of out are wide; zeros: those of a panel.
+def work(thread, threads, x, panels, bias, zeros, out, rows, depth, width, part, desks):
+    """One thread's share of the panels. bias: so many numbers as rows of out are wide; zeros: those of a panel; desks:
+    room for the sums of a panel, for each thread.
 
     The last panel begins earlier where the width is no multiple of theirs; what it repeats of the one before is the
     same thread's to write.
@@ -80,27 +64,40 @@ def work(thread, threads, x, panels, bias, zeros, out, rows, depth, width, part)
     units = width // PANEL  # panels, or a panel and the ragged one after it
     first, last = thread * units // threads, (thread + 1) * units // threads
     last = count if last == units else last
+    sums = desks[thread].ctypes.data
     for start in range(0, rows, BLOCK):
-        stop = min(rows, start + BLOCK)
-        met = stop - start
+        met = min(rows - start, BLOCK)
         for p in range(first, last):
             column = min(p * PANEL, width - PANEL)
             for d in range(0, depth, part):
-                deep = min(part, depth - d)
-                panel = panels + (p * depth + d) * SIZE
-                added = bias + 4 * column if d + deep == depth else zeros
-                ahead, r = panel + deep * SIZE, start
-                while r < stop:
-                    n = height(stop - r)
-                    step = 0 if n == met else SIZE * n // met
-                    a, at = x + 4 * (r * depth + d), out + 4 * (r * width + column)
-                    multiply(n, d > 0, a, depth, panel, at, width, deep, added, ahead, step)
-                    ahead += step * deep
-                    r += n
+                end = min(d + part, depth)
+                for c in range(d, end, CHUNK):
+                    deep = min(CHUNK, end - c)
+                    chunk = panels + (p * depth + c) * SIZE
+                    ahead, r = chunk + deep * SIZE, 0
+                    while r < met:
+                        n = height(met - r)
+                        own, at = sums + r * SIZE, out + 4 * ((start + r) * width + column)
+                        begin, begun, before, beside, added = zeros, 0, zeros, 0, zeros
+                        if c > d:
+                            begin, begun = own, PANEL
+                        if c + deep < end:
+                            at, wide = own, PANEL
+                        else:
+                            wide = width
+                            if d > 0:
+                                before, beside = at, width
+                            if end == depth:
+                                added = bias + 4 * column
+                        step = SIZE * n // met
+                        a = x + 4 * ((start + r) * depth + c)
+                        multiply(n, a, depth, chunk, at, wide, deep, begin, begun, before, beside, added, ahead, step)
+                        ahead += step * deep
+                        r += n
 
 
 @njit(nogil=True, cache=True, parallel=True)
-def share(threads, x, panels, bias, zeros, out, rows, depth, width, part):
+def share(threads, x, panels, bias, zeros, out, rows, depth, width, part, desks):
     """`work` on so many threads."""
     for thread in prange(threads):
-        work(np.int64(thread), threads, x, panels, bias, zeros, out, rows, depth, width, part)
+        work(np.int64(thread), threads, x, panels, bias, zeros, out, rows, depth, width, part, desks)

@@ -136,10 +136,10 @@ BYTES = Numbers(
 
 @intrinsic
 def asked(typing, address):
-    """Ask the second cache for the line at an address, whatever lies there; nobody waits for it."""
+    """Ask the second cache for the line at an address."""
 
     def build(context, builder, sig, args):
-        fetch(builder, args[0])
+        fetch(builder, args[0], SECOND)
         return context.get_dummy_value()
 
     return types.void(types.int64), build
@@ -151,17 +151,18 @@ def tile(height: int, *, adds: bool = False, linear: bool = False, numbers: Numb
     Arguments are the addresses of a, b and out, each followed by the distance of its rows, in numbers. The sums, two
     vectors a row, are kept in registers while the depth goes by, in its order: with 6 rows, 2 loads and 6 broadcasts
     feed 12 multiply-adds (Goto and van de Geijn 2008, "Anatomy of high-performance matrix multiplication", 4).
-    linear: with three arguments more. The first is the address of PANEL numbers, which are added to every row at the
-    end; the others are an address and a distance in bytes: the cache is asked for what lies there, two lines for
-    each step of the depth.
+    linear: out = before + a b + last, one after the other, where the sums of a b go on from `begin`. That is seven
+    arguments more: the addresses of `begin` and `before`, each followed by the distance of its rows; that of `last`,
+    which are PANEL numbers for every row; and an address and a distance in bytes: the cache is asked for what lies
+    there, two lines for each step of the depth.
     numbers: BYTES, and a number is four bytes side by side: unsigned ones of a, signed ones of b, and in out a sum of
     32 bits.
     """
 
     def build(context, builder, sig, args):
-        a, a_step, b, b_step, out, out_step, depth = args[:7]
+        a, a_step, b, b_step, out, out_step, depth, *more = args
         pointer, vector = numbers.one.as_pointer(), numbers.vector
-        zero, undefined = ir.Constant(vector, None), ir.Constant(vector, ir.Undefined)
+        undefined = ir.Constant(vector, ir.Undefined)
         first = ir.Constant(ir.VectorType(WORD, LANES), [0] * LANES)
 
         def rows(address, step):
@@ -172,20 +173,27 @@ def tile(height: int, *, adds: bool = False, linear: bool = False, numbers: Numb
             ends = [builder.gep(start, [ir.Constant(INT, v * LANES)]) for v in range(2)]
             return [builder.bitcast(end, vector.as_pointer()) for end in ends]
 
-        a_rows, out_rows = rows(a, a_step), [vectors(row) for row in rows(out, out_step)]
-        b = builder.inttoptr(b, pointer)
+        def loaded(start):
+            return [builder.load(at, align=4) for at in vectors(start)]
+
+        if linear:
+            begin, begin_step, before, before_step, last, ahead, ahead_step = more
+            begun = [loaded(row) for row in rows(begin, begin_step)]
+        else:
+            begun = [[ir.Constant(vector, None)] * 2] * height
+        a_rows, b = rows(a, a_step), builder.inttoptr(b, pointer)
         entry, loop, done = builder.block, builder.append_basic_block("loop"), builder.append_basic_block("done")
         builder.branch(loop)
 
         builder.position_at_end(loop)
         n = builder.phi(INT)
         n.add_incoming(ir.Constant(INT, 0), entry)
-        sums = [[builder.phi(vector) for _ in row] for row in out_rows]
+        sums = [[builder.phi(vector) for _ in row] for row in begun]
         if linear:
-            ahead = builder.add(args[8], builder.mul(n, args[9]))
+            asked = builder.add(ahead, builder.mul(n, ahead_step))
             for line in range(2):
-                fetch(builder, builder.add(ahead, ir.Constant(INT, LINE * line)))
-        panel = [builder.load(at, align=4) for at in vectors(builder.gep(b, [builder.mul(n, b_step)]))]
+                fetch(builder, builder.add(asked, ir.Constant(INT, LINE * line)), ONCE)
+        panel = loaded(builder.gep(b, [builder.mul(n, b_step)]))
         grown = []
         for row, own in zip(a_rows, sums, strict=True):
             x = builder.insert_element(undefined, builder.load(builder.gep(row, [n]), align=4), WORD(0))
@@ -193,19 +201,26 @@ def tile(height: int, *, adds: bool = False, linear: bool = False, numbers: Numb
             grown.append([numbers.grow(builder, z, x, y) for y, z in zip(panel, own, strict=True)])
         after = builder.add(n, ir.Constant(INT, 1))
         n.add_incoming(after, loop)
-        for own, more in zip(sums, grown, strict=True):
-            for phi, x in zip(own, more, strict=True):
-                phi.add_incoming(zero, entry)
-                phi.add_incoming(x, loop)
+        for own, *both in zip(sums, begun, grown, strict=True):
+            for phi, x, y in zip(own, *both, strict=True):
+                phi.add_incoming(x, entry)
+                phi.add_incoming(y, loop)
         builder.cbranch(builder.icmp_signed("<", after, depth), loop, done)
 
         builder.position_at_end(done)
-        last = vectors(builder.inttoptr(args[7], pointer)) if linear else []
-        last = [builder.load(at, align=4) for at in last]
-        for row, own in zip(out_rows, grown, strict=True):
-            for v, (at, x) in enumerate(zip(row, own, strict=True)):
-                x = numbers.add(builder, builder.load(at, align=4), x) if adds else x
-                builder.store(numbers.add(builder, x, last[v]) if linear else x, at, align=4)
+
+        def plus(x, y):
+            return [numbers.add(builder, *both) for both in zip(x, y, strict=True)]
+
+        found, out_rows = grown, rows(out, out_step)
+        if linear:
+            final = loaded(builder.inttoptr(last, pointer))
+            found = [plus(plus(loaded(row), x), final) for row, x in zip(rows(before, before_step), grown, strict=True)]
+        elif adds:
+            found = [plus(loaded(row), x) for row, x in zip(out_rows, grown, strict=True)]
+        for row, own in zip(out_rows, found, strict=True):
+            for at, x in zip(vectors(row), own, strict=True):
+                builder.store(x, at, align=4)
         return context.get_dummy_value()
 
     @intrinsic
@@ -213,19 +228,25 @@ def tile(height: int, *, adds: bool = False, linear: bool = False, numbers: Numb
         return types.void(*[types.intp] * 7), build
 
     @intrinsic
-    def linear_product(typing, a, a_step, b, b_step, out, out_step, depth, last, ahead, ahead_step):
-        return types.void(*[types.intp] * 10), build
+    def linear_product(
+        typing, a, a_step, b, b_step, out, out_step, depth,
+        begin, begin_step, before, before_step, last, ahead, ahead_step,
+    ):  # fmt: skip
+        return types.void(*[types.intp] * 14), build
 
     return linear_product if linear else product
 
 
-def fetch(builder: Any, address: Any) -> None:
-    """The instruction of `asked`."""
+ONCE, SECOND = 0, 2  # what is fetched is read once, and need not stay; or it comes into the second cache
+
+
+def fetch(builder: Any, address: Any, kept: int) -> None:
+    """Ask a cache for the line at an address, whatever lies there; nobody waits for it."""
     byte = ir.IntType(8).as_pointer()
     kind = ir.FunctionType(ir.VoidType(), [byte, WORD, WORD, WORD])
-    read, near, data = WORD(0), WORD(2), WORD(1)
+    read, data = WORD(0), WORD(1)
     prefetch = get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
-    builder.call(prefetch, [builder.inttoptr(address, byte), read, near, data])
+    builder.call(prefetch, [builder.inttoptr(address, byte), read, WORD(kept), data])
 
 
 set_tile, add_tile = tile(GROUP), tile(GROUP, adds=True)

@@ -13,7 +13,7 @@ import math
 import numpy as np
 from numba import njit, prange, types
 
-from polyhead.operator.loops.products import HIGH, LOW, MIDDLE, SIZE, TALL, compiled, height, inlined
+from polyhead.operator.loops.products import CHUNK, HIGH, LOW, MIDDLE, SIZE, TALL, compiled, height, inlined
 from polyhead.operator.loops.steps import floats_at, pointer_to
 from polyhead.operator.loops.vectors import BYTES, PANEL, f32, fused, larger, nearest, tile
 
@@ -25,18 +25,18 @@ bytes_at, words_at = pointer_to(types.uint8), pointer_to(types.int32)
 
 
 @inlined
-def multiply(rows, x, step, panel, out, part, last, ahead, ahead_step):
+def multiply(rows, x, depth, panel, out, deep, begin, begun, zeros, ahead, step):
     """A tile of so many rows, whose sums are written side by side."""
     if rows == TALL:
-        tall(x, step, panel, PANEL, out, PANEL, part, last, ahead, ahead_step)
+        tall(x, depth, panel, PANEL, out, PANEL, deep, begin, begun, zeros, 0, zeros, ahead, step)
     elif rows == HIGH:
-        high(x, step, panel, PANEL, out, PANEL, part, last, ahead, ahead_step)
+        high(x, depth, panel, PANEL, out, PANEL, deep, begin, begun, zeros, 0, zeros, ahead, step)
     elif rows == MIDDLE:
-        middle(x, step, panel, PANEL, out, PANEL, part, last, ahead, ahead_step)
+        middle(x, depth, panel, PANEL, out, PANEL, deep, begin, begun, zeros, 0, zeros, ahead, step)
     elif rows == LOW:
-        low(x, step, panel, PANEL, out, PANEL, part, last, ahead, ahead_step)
+        low(x, depth, panel, PANEL, out, PANEL, deep, begin, begun, zeros, 0, zeros, ahead, step)
     else:
-        one(x, step, panel, PANEL, out, PANEL, part, last, ahead, ahead_step)
+        one(x, depth, panel, PANEL, out, PANEL, deep, begin, begun, zeros, 0, zeros, ahead, step)
 
 
 @inlined
@@ -59,41 +59,45 @@ def rounded(x, depth, whole, room):
 
 
 @compiled
-def work(thread, threads, x, panels, less, scale, bias, out, rows, depth, width, desks, desk, tops):
+def work(thread, threads, x, panels, less, scale, bias, zeros, out, rows, depth, width, desks, whole, tops):
     """One thread's share of the panels. less: what a sum of each column is lessened by, since 0 of a row is written as
-    128; scale: what a step of each column is worth. desks: room of `desk` bytes for each thread."""
+    128; scale: what a step of each column is worth; zeros: those of a panel. desks, whole, tops: room for the sums of a
+    panel, for rows as whole numbers and for the largest number of each, for each thread."""
     fours = -(-depth // 4)
     units, count = width // PANEL, -(-width // PANEL)
     first, last = thread * units // threads, (thread + 1) * units // threads
     last = count if last == units else last
-    sums = desks + thread * desk
-    whole = sums + TALL * SIZE
+    sums, own = desks[thread].ctypes.data, whole[thread].ctypes.data
     for start in range(0, rows, BLOCK):
-        n_rows = min(BLOCK, rows - start)
-        for r in range(n_rows):
-            tops[thread, r] = rounded(x + 4 * (start + r) * depth, depth, whole + 4 * r * fours, 4 * fours)
+        met = min(BLOCK, rows - start)
+        for r in range(met):
+            tops[thread, r] = rounded(x + 4 * (start + r) * depth, depth, own + 4 * r * fours, 4 * fours)
         for p in range(first, last):
             column = min(p * PANEL, width - PANEL)
-            panel = panels + p * fours * SIZE
-            ahead, r = panel + fours * SIZE, 0
+            for c in range(0, fours, CHUNK):
+                deep = min(CHUNK, fours - c)
+                chunk = panels + (p * fours + c) * SIZE
+                ahead, r = chunk + deep * SIZE, 0
+                while r < met:
+                    n = height(met - r)
+                    step, at = SIZE * n // met, sums + r * SIZE
+                    begin, begun = less + 4 * column, 0
+                    if c > 0:
+                        begin, begun = at, PANEL
+                    multiply(n, own + 4 * (r * fours + c), fours, chunk, at, deep, begin, begun, zeros, ahead, step)
+                    ahead += step * deep
+                    r += n
             units_of, added, found = floats_at(scale + 4 * column), floats_at(bias + 4 * column), words_at(sums)
-            while r < n_rows:
-                n = height(n_rows - r)
-                step = SIZE * n // n_rows  # each tile asks for its share of the next panel
-                a = whole + 4 * r * fours
-                multiply(n, a, fours, panel, sums, fours, less + 4 * column, ahead, step)
-                for i in range(n):
-                    top, row = tops[thread, r + i], floats_at(out + 4 * ((start + r + i) * width + column))
-                    for c in range(PANEL):
-                        row[c] = fused(f32(found[i * PANEL + c]) * units_of[c], top, added[c])
-                ahead += step * fours
-                r += n
+            for r in range(met):
+                top, row = tops[thread, r], floats_at(out + 4 * ((start + r) * width + column))
+                for e in range(PANEL):
+                    row[e] = fused(f32(found[r * PANEL + e]) * units_of[e], top, added[e])
 
 
 @njit(nogil=True, cache=True, parallel=True)
-def share(threads, x, panels, less, scale, bias, out, rows, depth, width, desks, desk, tops):
+def share(threads, x, panels, less, scale, bias, zeros, out, rows, depth, width, desks, whole, tops):
     """`work` on so many threads."""
     for thread in prange(threads):
         work(
-            np.int64(thread), threads, x, panels, less, scale, bias, out, rows, depth, width, desks, desk, tops
+            np.int64(thread), threads, x, panels, less, scale, bias, zeros, out, rows, depth, width, desks, whole, tops
         )  # fmt: skip
