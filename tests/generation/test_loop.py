@@ -21,6 +21,7 @@ from polyhead.generation import (
     restore,
     sorted_batches,
 )
+from polyhead.generation.loop import remaining
 
 END = EndToken([0])
 SEARCHES = [
@@ -75,6 +76,16 @@ def test_finished_rows_leave_the_batch(toy, search):
     if isinstance(search, Greedy | Sample):  # a beam may be done before or after its answers are complete
         steps = [max(len(answer.tokens) + answer.finished for answer in found) for found in answers]
         assert sources == [sum(n > done for n in steps) for done in range(1, max(steps))]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_sources_that_go_on_keep_their_places_but_those_that_fill_gaps(seed):
+    done = torch.rand(12, generator=torch.Generator().manual_seed(seed)) < seed / 19
+    staying = remaining(done)
+    assert sorted(staying.tolist()) == (~done).nonzero().flatten().tolist()
+    assert [n for n, source in enumerate(staying.tolist()) if source != n] == done[
+        : len(staying)
+    ].nonzero().flatten().tolist()
 
 
 def test_the_limit_counts_new_tokens_of_each_source(toy):

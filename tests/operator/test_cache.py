@@ -32,6 +32,18 @@ def test_a_cache_holds_what_concatenation_would(steps: list[int | list[int]], se
     assert cache.length == plain[0].shape[2]
 
 
+def test_rows_that_leave_move_only_those_that_take_their_places() -> None:
+    cache, new = Cache(), torch.randn(6, 2, 5, 4)
+    key, value = cache.extend(0, new, 2 * new)
+    cache.advance(5)
+    before = key.data_ptr(), value.data_ptr()
+    cache.keep(torch.tensor([0, 5, 2, 3]))  # rows 1 and 4 have left
+    more = torch.randn(4, 2, 1, 4)
+    key, value = cache.extend(0, more, 2 * more)
+    assert (key.data_ptr(), value.data_ptr()) == before
+    assert torch.equal(key, torch.cat((new[[0, 5, 2, 3]], more), 2)) and torch.equal(value, 2 * key)
+
+
 def test_what_is_cut_off_is_written_over() -> None:
     cache, new = Cache(), torch.randn(2, 1, 50, 3)
     cache.extend(0, new, new)

@@ -76,7 +76,7 @@ def generate(
         if bool(choice.done.any()):
             for source in as_list(choice.done.nonzero().flatten()):
                 answers[open_sources[source]] = state.answers(source)
-            staying = (~choice.done).nonzero().flatten()
+            staying = remaining(choice.done)
             open_sources = [open_sources[source] for source in as_list(staying)]
             if not open_sources:
                 break
@@ -90,6 +90,15 @@ def generate(
             history = history[rows]
         history[:, length] = chosen.flatten()
     return answers
+
+
+def remaining(done: Tensor) -> Tensor:
+    """The sources that are not done, bool [B] -> LongTensor [B']: the last of them go to the places of those that are,
+    and no other moves, so that a cache copies few rows."""
+    n = int((~done).sum())
+    staying = torch.arange(n, device=done.device)
+    staying[done[:n]] = n + (~done[n:]).nonzero().flatten()
+    return staying
 
 
 def checked_limit(prompt: Tensor, max_new: int | Tensor) -> Tensor:

@@ -30,13 +30,15 @@ class Room:
         self.held[:, start:end] = new.transpose(1, 2)
         return self.held[:, :end].transpose(1, 2)
 
-    def move(self, length: int, sources: Tensor, moved: Tensor) -> None:
-        """The first `length` places of the rows `moved` [m] become those of the rows `sources` [m]; the others stay."""
+    def move(self, length: int, sources: Tensor, moved: Tensor, rows: int) -> None:
+        """The first `length` places of the rows `moved` [m] become those of the rows `sources` [m]; the others stay,
+        and the first `rows` of all go on."""
         held = self.held[:, :length]
         held.index_copy_(0, moved, held.index_select(0, sources))
+        self.held = self.held[:rows]
 
     def select(self, length: int, rows: Tensor) -> None:
-        """Go on with these rows [N'], another number than before."""
+        """Go on with these rows [N'], more than before."""
         self.held = self.resized(self.held[:, :length].index_select(0, rows), self.held.shape[1])
 
     @staticmethod
@@ -89,14 +91,14 @@ class Cache:
     def keep(self, rows: Tensor, sources: Tensor | None = None) -> None:
         """Reorder, repeat or drop rows [N]; `sources` [M] drops rows of the memory as well.
 
-        Where the number of rows stays, only those that change places are copied.
+        Where they become no more, only those that change places are copied.
         """
         rooms = [room for pair in self._rooms.values() for room in pair]
-        if rooms and len(rows) == len(rooms[0].held):
+        if rooms and len(rows) <= len(rooms[0].held):
             moved = (rows != torch.arange(len(rows), device=rows.device)).nonzero().flatten()
-            sources_of_moved = rows[moved]
+            came_from = rows[moved]
             for room in rooms:
-                room.move(self.length, sources_of_moved, moved)
+                room.move(self.length, came_from, moved, len(rows))
         else:
             for room in rooms:
                 room.select(self.length, rows)
