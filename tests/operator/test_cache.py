@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -42,6 +43,29 @@ def test_rows_that_leave_move_only_those_that_take_their_places() -> None:
     key, value = cache.extend(0, more, 2 * more)
     assert (key.data_ptr(), value.data_ptr()) == before
     assert torch.equal(key, torch.cat((new[[0, 5, 2, 3]], more), 2)) and torch.equal(value, 2 * key)
+
+
+def test_a_memory_of_which_less_than_half_is_used_is_given_back() -> None:
+    cache, new = Cache(), torch.randn(8, 2, 5, 4)
+    cache.extend(0, new, new)
+    cache.advance(5)
+    cache.keep(torch.tensor([0, 1, 7]))
+    more = torch.randn(3, 2, 1, 4)
+    key, _ = cache.extend(0, more, more)
+    assert torch.equal(key, torch.cat((new[[0, 1, 7]], more), 2))
+    assert key.untyped_storage().nbytes() == 4 * 3 * 32 * 2 * 4  # rows, places, heads, width in float32
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_what_was_written_in_inference_mode_can_be_kept_outside(rows: int) -> None:
+    """As chat does with the first of the rows that a search has made."""
+    cache, new = Cache(), torch.randn(rows, 2, 5, 4)
+    with torch.inference_mode():
+        cache.extend(0, new, new)
+        cache.advance(5)
+    cache.keep(torch.tensor([0]))
+    with torch.inference_mode():
+        assert torch.equal(cache.extend(0, new[:1], new[:1])[0], torch.cat((new[:1], new[:1]), 2))
 
 
 def test_what_is_cut_off_is_written_over() -> None:

@@ -29,7 +29,8 @@ class Step(Protocol):
 
     def keep(self, rows: Tensor, sources: Tensor | None) -> None:
         """Go on with these rows, LongTensor [N'], repeated, reordered or dropped. `sources`, LongTensor [B'], is given
-        where finished sources leave: those that stay, in order. Called only where something changes."""
+        where finished sources leave: those that stay, in the order in which they go on; the last ones take the places
+        of those that left. Called only where something changes."""
         ...
 
 

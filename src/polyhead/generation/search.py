@@ -85,7 +85,7 @@ class State(Protocol):
         ...
 
     def keep(self, sources: Tensor) -> None:
-        """Go on with these of the open sources, LongTensor [B']."""
+        """Go on with these of the open sources, LongTensor [B'], in this order."""
         ...
 
 

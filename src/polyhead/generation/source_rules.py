@@ -18,12 +18,12 @@ from polyhead.errors import ArgumentError
 
 @runtime_checkable
 class SourceRule(Protocol):
-    """A logit rule that knows the open sources of its call, in order."""
+    """A logit rule that knows the open sources of its call, in the order in which they go on."""
 
     def __call__(self, scores: Tensor, tokens: Tensor) -> Tensor: ...
 
     def keep(self, sources: Tensor) -> Self:
-        """The rule of these of the sources, LongTensor [B']."""
+        """The rule of these of the sources, LongTensor [B'], in this order."""
         ...
 
 

@@ -20,33 +20,37 @@ class Room:
 
     def __init__(self, like: Tensor):
         rows, groups, _, width = like.shape
-        self.held = like.new_empty((rows, 0, groups, width))
+        self.held, self.made = like.new_empty((rows, 0, groups, width)), rows
 
     def extend(self, start: int, new: Tensor) -> Tensor:
         """Write [N, G, T, K] from place `start` on; everything so far comes back as a view [N, G, S, K]."""
         end = start + new.shape[2]
         if end > self.held.shape[1]:
-            self.held = self.resized(self.held[:, :start], max(FIRST, 2 * end))
+            self.resize(self.held[:, :start], max(FIRST, 2 * end))
         self.held[:, start:end] = new.transpose(1, 2)
         return self.held[:, :end].transpose(1, 2)
 
-    def move(self, length: int, sources: Tensor, moved: Tensor, rows: int) -> None:
-        """The first `length` places of the rows `moved` [m] become those of the rows `sources` [m]; the others stay,
-        and the first `rows` of all go on."""
-        held = self.held[:, :length]
-        held.index_copy_(0, moved, held.index_select(0, sources))
-        self.held = self.held[:rows]
+    def holds(self, count: int) -> bool:
+        """Whether so many rows may go on in its memory: it has them, and half of its rows stay in use."""
+        return count <= len(self.held) and 2 * count > self.made
+
+    def move(self, length: int, moved: Tensor, origins: Tensor, count: int) -> None:
+        """The first `length` places of the rows `moved` [m] become those of the rows `origins` [m]; the others stay,
+        and the first `count` of all go on."""
+        if len(moved):
+            held = self.held[:, :length]
+            held.index_copy_(0, moved, held.index_select(0, origins))
+        self.held = self.held[:count]
 
     def select(self, length: int, rows: Tensor) -> None:
-        """Go on with these rows [N'], more than before."""
-        self.held = self.resized(self.held[:, :length].index_select(0, rows), self.held.shape[1])
+        """Go on with these rows [N'], in a memory of their own."""
+        self.resize(self.held[:, :length].index_select(0, rows), self.held.shape[1])
 
-    @staticmethod
-    def resized(held: Tensor, room: int) -> Tensor:
+    def resize(self, held: Tensor, room: int) -> None:
+        """Go on with what is held, in a memory of so many places."""
         rows, length, *rest = held.shape
-        larger = held.new_empty((rows, room, *rest))
-        larger[:, :length] = held
-        return larger
+        self.held, self.made = held.new_empty((rows, room, *rest)), rows
+        self.held[:, :length] = held
 
 
 class Cache:
@@ -91,14 +95,14 @@ class Cache:
     def keep(self, rows: Tensor, sources: Tensor | None = None) -> None:
         """Reorder, repeat or drop rows [N]; `sources` [M] drops rows of the memory as well.
 
-        Where they become no more, only those that change places are copied.
+        Where half of the rows go on, or more, only those that change places are copied.
         """
         rooms = [room for pair in self._rooms.values() for room in pair]
-        if rooms and len(rows) <= len(rooms[0].held):
+        if rooms and rooms[0].holds(len(rows)):
             moved = (rows != torch.arange(len(rows), device=rows.device)).nonzero().flatten()
-            came_from = rows[moved]
+            origins = rows[moved]
             for room in rooms:
-                room.move(self.length, came_from, moved, len(rows))
+                room.move(self.length, moved, origins, len(rows))
         else:
             for room in rooms:
                 room.select(self.length, rows)

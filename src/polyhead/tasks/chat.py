@@ -63,6 +63,7 @@ class Memory:
         self.cache.cut(same)
         return same
 
+    @torch.inference_mode()  # as the cache was filled
     def written(self, prompt: Sequence[int], tokens: Sequence[int], first: Tensor | None) -> None:
         """Note what was read: the prompt and what was added, unless `first` [1] says which of many rows stays."""
         if first is not None:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-from polyhead import operator
-from polyhead.operator.loops import forget_older
+from polyhead.operator.loops import forget_others
 
 
-def test_loops_compiled_before_a_file_of_loops_changed_are_forgotten(tmp_path: Path):
+def test_loops_compiled_of_other_versions_are_forgotten(tmp_path: Path):
     """numba would use them where their own file stayed as it was, with tiles of another one as they were."""
-    changed = max(file.stat().st_mtime for file in (Path(operator.__file__).parent / "loops").glob("*.py"))
-    for name, time in {"older.nbi": changed - 1, "newer.nbi": changed + 1, "older.nbc": changed - 1}.items():
-        (tmp_path / name).touch()
-        os.utime(tmp_path / name, (time, time))
-    forget_older(tmp_path)
-    assert {file.name for file in tmp_path.iterdir()} == {"newer.nbi", "older.nbc"}
+    kept = tmp_path / "cache"
+    forget_others(kept)  # nothing there yet
+    (kept / "products.nbi").touch()
+    forget_others(kept)
+    assert (kept / "products.nbi").exists()
+    (kept / "loops.version").write_text("that of yesterday")
+    (kept / "products.1.nbc").touch()
+    forget_others(kept)
+    assert not (kept / "products.nbi").exists() and (kept / "products.1.nbc").exists()
+    (kept / "products.nbi").touch()
+    forget_others(kept)
+    assert (kept / "products.nbi").exists()

@@ -10,9 +10,10 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
+from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -181,17 +182,21 @@ def for_steps() -> Compilers:
 
     from polyhead.operator.loops import products, steps, whole_products
 
-    forget_older(Path(str(products.share.stats.cache_path)))
+    forget_others(Path(str(products.share.stats.cache_path)))
     return Compilers(numba, steps, products, whole_products)
 
 
-def forget_older(kept: Path) -> None:
-    """Remove what was compiled before any file of loops changed: numba compares the file that a loop stands in, not
-    those whose tiles and numbers it holds, and the loops trust addresses."""
-    changed = max(file.stat().st_mtime for file in Path(__file__).parent.glob("*.py"))
-    for index in kept.glob("*.nbi"):
-        if index.stat().st_mtime < changed:
-            index.unlink(missing_ok=True)
+def forget_others(kept: Path) -> None:
+    """Remove what was compiled of other versions of these files: numba compares the file that a loop stands in alone,
+    not those whose tiles and numbers it holds, and the loops trust addresses."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    version, stamp = sha256(b"".join(file.read_bytes() for file in files)).hexdigest(), kept / "loops.version"
+    with suppress(OSError):  # where nothing can be written, nothing is kept
+        kept.mkdir(parents=True, exist_ok=True)
+        if not stamp.exists() or stamp.read_text("ascii") != version:
+            for index in kept.glob("*.nbi"):
+                index.unlink(missing_ok=True)
+            stamp.write_text(version, "ascii")
 
 
 def fuses() -> bool:

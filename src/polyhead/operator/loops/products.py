@@ -78,6 +78,7 @@ def work(thread, threads, x, panels, bias, zeros, out, rows, depth, width, part,
                     while r < met:
                         n = height(met - r)
                         own, at = sums + r * SIZE, out + 4 * ((start + r) * width + column)
+                        # a part begins from zero and goes on from the desk; its end meets the parts before
                         begin, begun, before, beside, added = zeros, 0, zeros, 0, zeros
                         if c > d:
                             begin, begun = own, PANEL

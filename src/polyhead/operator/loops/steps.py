@@ -156,11 +156,11 @@ def work(
     qb, qh, qt, kb, kh, ks, vb, vh, vs, xb, xh, xt, xs, bb, bh, bt, bs, scores,
 ):  # fmt: skip
     """One thread's share of all sequences, each cut into so many parts of its heads."""
-    groups = H // share
-    for unit in range(thread * B * parts // threads, (thread + 1) * B * parts // threads):
+    groups, end = H // share, (thread + 1) * B * parts // threads
+    for unit in range(thread * B * parts // threads, end):
         b, part = unit // parts, unit % parts
         first, last = part * groups // parts * share, (part + 1) * groups // parts * share
-        following = parts == 1 and b + 1 < B
+        following = parts == 1 and unit + 1 < end
         heads(
             query, key, value, out, lse, visible, bias, b, first, last, H, share, T, S, K, V, scale,
             qb, qh, qt, kb, kh, ks, vb, vh, vs, xb, xh, xt, xs, bb, bh, bt, bs, scores[thread], following,

@@ -134,6 +134,18 @@ BYTES = Numbers(
 )  # four bytes of a row, by four of each
 
 
+ONCE, SECOND = 0, 2  # LLVM's "locality": what is fetched is read once, and need not stay; or the second cache keeps it
+
+
+def fetch(builder: Any, address: Any, kept: int) -> None:
+    """Ask a cache for the line at an address, whatever lies there; nobody waits for it."""
+    byte = ir.IntType(8).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [byte, WORD, WORD, WORD])
+    read, data = WORD(0), WORD(1)
+    prefetch = get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+    builder.call(prefetch, [builder.inttoptr(address, byte), read, WORD(kept), data])
+
+
 @intrinsic
 def asked(typing, address):
     """Ask the second cache for the line at an address."""
@@ -153,8 +165,8 @@ def tile(height: int, *, adds: bool = False, linear: bool = False, numbers: Numb
     feed 12 multiply-adds (Goto and van de Geijn 2008, "Anatomy of high-performance matrix multiplication", 4).
     linear: out = before + a b + last, one after the other, where the sums of a b go on from `begin`. That is seven
     arguments more: the addresses of `begin` and `before`, each followed by the distance of its rows; that of `last`,
-    which are PANEL numbers for every row; and an address and a distance in bytes: the cache is asked for what lies
-    there, two lines for each step of the depth.
+    which are PANEL numbers for every row; and an address and a distance in bytes: each step of the depth asks for a
+    row of a panel that lies there.
     numbers: BYTES, and a number is four bytes side by side: unsigned ones of a, signed ones of b, and in out a sum of
     32 bits.
     """
@@ -190,9 +202,9 @@ def tile(height: int, *, adds: bool = False, linear: bool = False, numbers: Numb
         n.add_incoming(ir.Constant(INT, 0), entry)
         sums = [[builder.phi(vector) for _ in row] for row in begun]
         if linear:
-            asked = builder.add(ahead, builder.mul(n, ahead_step))
-            for line in range(2):
-                fetch(builder, builder.add(asked, ir.Constant(INT, LINE * line)), ONCE)
+            wanted = builder.add(ahead, builder.mul(n, ahead_step))
+            for line in range(0, 4 * PANEL, LINE):
+                fetch(builder, builder.add(wanted, ir.Constant(INT, line)), ONCE)
         panel = loaded(builder.gep(b, [builder.mul(n, b_step)]))
         grown = []
         for row, own in zip(a_rows, sums, strict=True):
@@ -235,18 +247,6 @@ def tile(height: int, *, adds: bool = False, linear: bool = False, numbers: Numb
         return types.void(*[types.intp] * 14), build
 
     return linear_product if linear else product
-
-
-ONCE, SECOND = 0, 2  # what is fetched is read once, and need not stay; or it comes into the second cache
-
-
-def fetch(builder: Any, address: Any, kept: int) -> None:
-    """Ask a cache for the line at an address, whatever lies there; nobody waits for it."""
-    byte = ir.IntType(8).as_pointer()
-    kind = ir.FunctionType(ir.VoidType(), [byte, WORD, WORD, WORD])
-    read, data = WORD(0), WORD(1)
-    prefetch = get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
-    builder.call(prefetch, [builder.inttoptr(address, byte), read, WORD(kept), data])
 
 
 set_tile, add_tile = tile(GROUP), tile(GROUP, adds=True)
