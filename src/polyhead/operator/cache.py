@@ -31,7 +31,7 @@ class Room:
         return self.held[:, :end].transpose(1, 2)
 
     def holds(self, count: int) -> bool:
-        """Whether so many rows may go on in its memory: it has them, and half of its rows stay in use."""
+        """Whether so many rows may go on in its memory: it has them, and more than half of its rows stay in use."""
         return count <= len(self.held) and 2 * count > self.made
 
     def move(self, length: int, moved: Tensor, origins: Tensor, count: int) -> None:
@@ -95,7 +95,7 @@ class Cache:
     def keep(self, rows: Tensor, sources: Tensor | None = None) -> None:
         """Reorder, repeat or drop rows [N]; `sources` [M] drops rows of the memory as well.
 
-        Where half of the rows go on, or more, only those that change places are copied.
+        Where more than half of the rows go on, only those that change places are copied.
         """
         rooms = [room for pair in self._rooms.values() for room in pair]
         if rooms and rooms[0].holds(len(rows)):
