@@ -16,7 +16,7 @@ from polyhead import ArgumentError, MaskMod, Observe, ScoreMod
 from polyhead.operator import loops
 from polyhead.operator.statistics import WAYS
 
-KERNELS = ("step", "compiled", "fused", "blockwise", "explicit", "flex", "reference", "auto")
+KERNELS = ("short", "step", "compiled", "fused", "blockwise", "explicit", "flex", "reference", "auto")
 LOWEST = torch.finfo(torch.float32).min
 
 

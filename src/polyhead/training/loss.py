@@ -44,8 +44,9 @@ class _LabelSmoothed(torch.autograd.Function):
             total -= loss.where(counts, 0).sum()
             if gradient is not None:
                 g = q.exp_().sub_(e / words) if e else q.exp_()
-                g.scatter_add_(-1, place, g.new_full(place.shape, e - 1))
-                gradient[span] = g.masked_fill_(~counts[:, None], 0)
+                gradient[span] = g.scatter_add_(-1, place, g.new_full(place.shape, e - 1))
+        if gradient is not None:
+            gradient[t == padding] = 0
         ctx.save_for_backward(gradient)
         return total
 
@@ -53,4 +54,6 @@ class _LabelSmoothed(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None, None, None]:
         (gradient,) = ctx.saved_tensors
+        if slope == 1:  # as in training, which divides by the targets of all batches at the end
+            return gradient, None, None, None
         return gradient * slope.to(gradient.dtype), None, None, None

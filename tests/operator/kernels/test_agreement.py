@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from torch import Tensor
 
 from polyhead.operator import attend
-from polyhead.operator.kernels import blockwise, compiled, explicit, flex, fused, reference, step
+from polyhead.operator.kernels import blockwise, compiled, explicit, flex, fused, reference, short, step
 from polyhead.operator.request import Request
 from tests.operator.cases import Built, Case, build, cases, close
 
@@ -41,7 +41,7 @@ def agree(built: Built, run: Run, kept: np.ndarray | None = None) -> None:
         close(found[name], getattr(wanted, name), case.dtype)
     if wanted.sinks is not None:
         close(found["sinks"], wanted.sinks, case.dtype)
-    if wanted.bias is not None:
+    if wanted.bias is not None and "bias" in found:
         close(found["bias"], built.to_weights(wanted.bias), case.dtype)
 
 
@@ -87,6 +87,19 @@ def test_explicit_agrees_with_the_reference_or_says_why_not(case: Case):
     assert (reason is not None) == case.sinks, reason
     if reason is None:
         agree(built, explicit.run)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(cases((torch.float32, torch.float32, torch.bfloat16)))
+def test_short_agrees_with_the_reference_or_says_why_not(case: Case):
+    """Any mask and any bias that learns nothing; all gradients."""
+    built = build(case)
+    if case.bias is not None:
+        built.tensors.pop("bias").requires_grad_(False)
+    reason = short.can(built.request())
+    assert (reason is not None) == (case.softcap is not None or case.sinks or empty(case)), reason
+    if reason is None:
+        agree(built, short.run)
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 
 from polyhead.operator import Dense, attend, attention
-from polyhead.operator.kernels import blockwise, explicit, fused, reference, step
+from polyhead.operator.kernels import blockwise, explicit, fused, reference, short, step
 from polyhead.operator.request import ask
 from tests.operator.cases import Built, Case, build, cases, close
 
@@ -131,11 +131,11 @@ def test_hidden_poison_changes_no_gradient(case: Case):
 
 @pytest.mark.parametrize("poison", POISONS)
 @pytest.mark.parametrize("name", ["query", "key", "value"])
-def test_fused_and_explicit_refuse_poison_where_something_is_hidden(name: str, poison: float):
+def test_fused_explicit_and_short_refuse_poison_where_something_is_hidden(name: str, poison: float):
     tensors: dict[str, Any] = {each: torch.randn(1, 2, 4, 3) for each in ("query", "key", "value")}
     tensors[name][0, 0, 3, 0] = poison
     free, hiding = ask(**tensors), ask(**tensors, causal=True)
-    for kernel in (fused, explicit):
+    for kernel in (fused, explicit, short):
         assert kernel.can(free) is None
         assert "NaN or Inf" in (kernel.can(hiding) or "")
     _, record = attend(**tensors, causal=True)
@@ -178,7 +178,7 @@ def test_what_the_last_key_of_a_causal_call_holds_reaches_only_the_last_query():
 def test_an_infinite_bias_hides_and_may_hide_a_whole_row():
     query, key, value = (torch.randn(1, 1, 3, 4) for _ in range(3))
     bias = torch.tensor([[0.0, -torch.inf, 0.0], [-torch.inf] * 3, [0.0, 0.0, 0.0]])
-    for kernel in ("fused", "explicit", "blockwise", "reference"):
+    for kernel in ("fused", "explicit", "short", "blockwise", "reference"):
         out, record = attend(query, key, value, bias=bias, kernel=kernel)
         assert torch.allclose(out[0, 0, 0], attention(query, key, value, mask=Dense(bias > -1))[0, 0, 0], atol=1e-6)
         assert not out[0, 0, 1].any()

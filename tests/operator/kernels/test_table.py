@@ -30,6 +30,7 @@ from polyhead.operator.kernels import (
     flex,
     fused,
     reference,
+    short,
     step,
 )
 from polyhead.operator.kernels.cost import cost
@@ -115,6 +116,19 @@ class Marked(Tensor):
 
 
 REASONS: list[tuple[str, Request, str]] = [
+    ("short", ask(*tensors(129)), "a short sequence has up to 128 queries and keys, and here are 129 and 129"),
+    ("short", ask(*torch.zeros(3, 1, 2, 6, 257)), "take heads of up to 256 features, and here are 257"),
+    ("short", ask(*(x.double() for x in tensors(6))), "float32 and bfloat16 on a CPU; here is torch.float64 on cpu"),
+    ("short", ask(*(x.to("meta") for x in tensors(6))), "float32 and bfloat16 on a CPU; here is torch.float32 on meta"),
+    ("short", ask(Marked(torch.zeros(1, 2, 6, 4)), *tensors(6)[1:]), "read plain tensors, and here is a subclass"),
+    ("short", asking_for("bias that learns", 6), "the loops of short sequences give a bias no gradients"),
+    ("short", asking_for("softcap", 6), "do not bend scores"),
+    ("short", asking_for("score_mod", 6), "do not bend scores"),
+    ("short", asking_for("sinks", 6), "no sinks and drop no weights"),
+    ("short", asking_for("dropout", 6), "no sinks and drop no weights"),
+    ("short", ask(*tensors(0)), "there is nothing to look at"),
+    ("short", ask(*(x.mT.contiguous().mT for x in tensors(6))), "read features that lie side by side"),
+    ("short", asking_for("hidden NaN or Inf", 6), "holds NaN or Inf while something is hidden"),
     ("explicit", far(), "would write out all 35280000 scores, more than 8388608"),
     ("explicit", asking_for("sinks", 6), "without sinks"),
     ("explicit", asking_for("hidden NaN or Inf", 6), "NaN or Inf"),
@@ -182,7 +196,7 @@ def test_every_reason_in_the_source_is_met_above(monkeypatch: pytest.MonkeyPatch
     loops.missing.cache_clear()
     monkeypatch.setattr(flex, "find_spec", lambda name: None)  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
     met += str(BY_NAME["flex"].can(far()))
-    for module in (explicit, step, loops, compiled, fused, blockwise, flex, reference):
+    for module in (short, explicit, step, loops, compiled, fused, blockwise, flex, reference):
         for function in ast.walk(ast.parse(inspect.getsource(module))):
             if isinstance(function, ast.FunctionDef) and function.name in ("can", "why_unfused"):
                 for said in (node.value for node in ast.walk(function) if isinstance(node, ast.Return)):
@@ -196,6 +210,20 @@ def test_if_no_kernel_can_serve_every_reason_is_listed(monkeypatch: pytest.Monke
         ArgumentError, match=r"explicit: .*; fused: SDPA has no sinks; flex: .*; reference: it is the spec"
     ):
         table.choose(asking_for("sinks", 6), "auto")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_auto_takes_whole_heads_to_train_on_enough_short_sequences(dtype: torch.dtype):
+    def chosen(B: int, T: int, *, K: int = 4, learns: bool = True) -> str:
+        x = torch.randn(B, 4, T, K, dtype=dtype).requires_grad_(learns)
+        return attend(x, x, x)[1].kernel
+
+    assert [chosen(*sizes) for sizes in ((41, 10), (1, 64), (3, 128))] == ["short"] * 3
+    assert [chosen(*sizes) for sizes in ((40, 10), (1, 63), (3, 129))] == [chosen(1, 5)] * 3 != ["short"] * 3
+    assert chosen(41, 10, learns=False) == "fused"
+    with torch.no_grad():
+        assert chosen(41, 10) == "fused"
+    assert chosen(3, 128, K=65) == ("fused" if dtype == torch.float32 else "short")
 
 
 def test_auto_takes_the_formula_only_for_short_training_in_bfloat16():
@@ -307,6 +335,7 @@ def test_explain_prints_as_a_table_with_an_arrow():
     x = torch.randn(1, 2, 5, 4)
     lines = str(explain(x, x, x, softcap=2.0)).splitlines()
     assert [line.split()[0] for line in lines] == [
+        "short",
         "explicit",
         "step",
         "compiled",
@@ -317,9 +346,9 @@ def test_explain_prints_as_a_table_with_an_arrow():
         "50",
         "beside",
     ]
-    assert lines[4].startswith("-> blockwise ") and lines[4].endswith(" B  can serve")
-    assert "SDPA has no softcap" in lines[3]
-    assert lines[7] == "50 pairs may look: 800 FLOP, 640 B in and out"
+    assert lines[5].startswith("-> blockwise ") and lines[5].endswith(" B  can serve")
+    assert "SDPA has no softcap" in lines[4]
+    assert lines[8] == "50 pairs may look: 800 FLOP, 640 B in and out"
     assert explain(x, x, x, kernel="reference").chosen == "reference"
     assert explain(x, x, x, sinks=torch.zeros(2), kernel="fused").chosen is None
 
@@ -337,7 +366,7 @@ def test_the_cost_counts_the_pairs_that_may_look(case: Case):
 
 def test_bounds_are_as_the_docs_state_them():
     assert (fused.PLANE, fused.SCORES, explicit.SCORES, reference.SCORES) == (1 << 20, 1 << 24, 1 << 23, 1 << 22)
-    assert (step.FEW, step.SCORES) == (16, 1 << 22)
+    assert (step.FEW, step.SCORES, short.SHORT) == (16, 1 << 22, 128)
 
 
 def test_flash_and_sdpa_give_the_same_bits():

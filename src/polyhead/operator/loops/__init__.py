@@ -120,6 +120,25 @@ def step(
     go(threads, steps.look, steps.work, (parts, *addresses, *sizes, np.float32(scale), *strides, scores))
 
 
+def short(
+    query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None, bias: Tensor | None, scale: float,
+    out: Tensor, lse: Tensor, d_out: Tensor | None = None, found: tuple[Tensor, ...] = (),
+) -> None:  # fmt: skip
+    """Write out and lse of short sequences; or, given the gradient of out, to `found` those of query, key and value."""
+    shorts = for_steps().shorts
+    (B, H, T, K), (G, S, V) = query.shape, value.shape[1:]
+    read = (query, key, value, visible, bias, out, lse, d_out, *(found or (None, None, None)))
+    call = shorts.Call(
+        *(0 if x is None else x.data_ptr() for x in read),
+        int(query.dtype == torch.bfloat16), B, H, G, T, S, K, V, np.float32(scale),
+    )  # fmt: skip
+    by = np.array([(0,) * 4 if x is None else x.stride() for x in (query, key, value, visible, bias, d_out)])
+    threads = min(thread_count(), B * G)
+    desks = np.zeros((threads, shorts.sizes(T, S, K, V)[1 if found else 0]), np.float32)
+    shared, alone = (shorts.backwards, shorts.backward) if found else (shorts.forwards, shorts.forward)
+    go(threads, shared, alone, (call, by, desks))
+
+
 def product(threads: int, addresses: Sequence[int], sizes: Sequence[int]) -> None:
     """`products.share`, on so many threads; one is the caller's own. The first call compiles, for some seconds."""
     products, (rows, *_) = for_steps().products, sizes
@@ -173,6 +192,7 @@ class Compilers(NamedTuple):
     steps: Any
     products: Any
     whole_products: Any
+    shorts: Any
 
 
 @cache
@@ -180,10 +200,10 @@ def for_steps() -> Compilers:
     """Imported once: a step takes microseconds."""
     import numba
 
-    from polyhead.operator.loops import products, steps, whole_products
+    from polyhead.operator.loops import products, shorts, steps, whole_products
 
     forget_others(Path(str(products.share.stats.cache_path)))
-    return Compilers(numba, steps, products, whole_products)
+    return Compilers(numba, steps, products, whole_products, shorts)
 
 
 def forget_others(kept: Path) -> None:

@@ -1,0 +1,123 @@
+"""Short sequences in training: whole heads at a time, there and back, in loops compiled for a CPU.
+
+SDPA's flash kernel cuts long sequences into tiles; for a sentence it spends more on each head than its few products
+take, and more yet on the way back (docs/decisions/0029).
+"""
+
+# pyright: basic
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from polyhead.operator import loops
+from polyhead.operator.kernels import blockwise
+from polyhead.operator.kernels.blockwise import Plan
+from polyhead.operator.kernels.step import TRACED, plain, traced
+from polyhead.operator.request import Request, finite
+
+SHORT = 128  # queries or keys of a short sequence
+WIDE = 256  # features of a head
+PAYS = 1 << 14  # scores from which it pays
+NEAR = 1 << 13  # numbers of a head's keys that leave the second cache to the rest
+DTYPES = (torch.float32, torch.bfloat16)
+
+
+def can(request: Request) -> str | None:
+    """None, or why the loops of short sequences cannot serve."""
+    if traced():
+        return TRACED
+    (_, _, T, K), (S, V) = request.query.shape, request.value.shape[2:]
+    if max(T, S) > SHORT:
+        return f"a short sequence has up to {SHORT} queries and keys, and here are {T} and {S}"
+    if max(K, V) > WIDE:
+        return f"the loops of short sequences take heads of up to {WIDE} features, and here are {max(K, V)}"
+    if (missing := loops.missing()) is not None:
+        return missing
+    tensors = (request.query, request.key, request.value)
+    dtype = request.query.dtype
+    if any(x.device.type != "cpu" for x in tensors) or dtype not in DTYPES:
+        here = f"{dtype} on {request.query.device}"
+        return f"the loops of short sequences take float32 and bfloat16 on a CPU; here is {here}"
+    if not plain(*tensors, request.weights):
+        return "the loops of short sequences read plain tensors, and here is a subclass"
+    if request.weights is not None and request.weights.requires_grad and torch.is_grad_enabled():
+        return "the loops of short sequences give a bias no gradients"
+    if request.score_mod is not None or request.softcap is not None:
+        return "the loops of short sequences do not bend scores"
+    if request.sinks is not None or request.dropout > 0:
+        return "the loops of short sequences have no sinks and drop no weights"
+    if not (request.query.numel() and request.value.numel()):
+        return "there is nothing to look at"
+    if any(x.stride(3) != 1 for x in tensors):
+        return "the loops of short sequences read features that lie side by side"
+    if request.poisoned:
+        return "query, key or value holds NaN or Inf while something is hidden, and a product would let it leak"
+    return None
+
+
+def slower(request: Request) -> str | None:
+    """None where this is the fastest kernel by measurement, or the reason why not."""
+    if traced():  # a comparison of sizes would be part of what is traced
+        return TRACED
+    if not (torch.is_grad_enabled() and any(x.requires_grad for x in (request.query, request.key, request.value))):
+        return "the loops of short sequences are for training"
+    (B, H, T, _), S = request.query.shape, request.key.shape[2]
+    if B * H * T * S < PAYS:
+        return f"the loops of short sequences pay from {PAYS:,} scores on, and here are {B * H * T * S}"
+    near = max(T, S) * max(request.query.shape[3], request.value.shape[3])
+    if near > NEAR and request.query.dtype == torch.float32:
+        return f"SDPA is as fast where the keys of a head are more than {NEAR:,} numbers, and here are {near}"
+    return None
+
+
+def room(request: Request) -> int:
+    """A head's desks for each thread; mask and bias."""
+    (_, _, T, K), (S, V) = request.query.shape, request.value.shape[2:]
+    return 4 * torch.get_num_threads() * (5 * T * K + 5 * S * (K + V) + 5 * T * S) + sum(
+        0 if x is None else x.numel() * x.element_size() for x in written(request)
+    )
+
+
+def run(request: Request, lse: bool) -> tuple[Tensor, Tensor | None]:
+    """The output, and the rows' log-sum-exp if asked for. No sequence depends on another."""
+    visible, bias = written(request)
+
+    def forward(*_: object) -> tuple[Tensor, Tensor]:
+        query, key, value = request.query.detach(), request.key.detach(), request.value.detach()
+        out, level = rows(query, value.shape[3]), query.new_empty(query.shape[:3], dtype=torch.float32)
+        loops.short(query, key, value, visible, bias, request.scale, out, level)
+        return out, level
+
+    def backward(
+        plan: Plan, query: Tensor, key: Tensor, value: Tensor, weights: Tensor | None, sinks: Tensor | None,
+        out: Tensor, lse: Tensor, d_out: Tensor, *, learns: bool,
+    ) -> tuple[Tensor | None, ...]:  # fmt: skip
+        if visible is not None and not finite(d_out):  # what is hidden from a row gets nothing of its NaN
+            return blockwise.backward(plan, query, key, value, weights, sinks, out, lse, d_out, learns=learns)
+        d_out = d_out if d_out.stride(3) == 1 else d_out.contiguous()
+        found = rows(query, query.shape[3]), rows(key, key.shape[3]), rows(value, value.shape[3])
+        loops.short(query, key, value, visible, bias, request.scale, out, lse, d_out, found)
+        return *found, None, None
+
+    plan = blockwise.plan_of(request, None, 0.0)
+    tensors = (request.query, request.key, request.value, request.weights, request.sinks)
+    out, level = blockwise.apply(plan, forward, backward, *tensors)
+    return out, level if lse else None
+
+
+def written(request: Request) -> tuple[Tensor | None, Tensor | None]:
+    """Mask and bias of all pairs [B, H, T, S], as views of what is written out."""
+    frame, (B, H, T, _), S = request.frame, request.query.shape, request.key.shape[2]
+    visible = None if request.rule is None else request.rule.visible(frame, range(T), range(S))
+    bias = None if request.bias is None else request.bias.tile(request.bias.weights.detach(), frame, range(T), range(S))
+    return (
+        None if visible is None else visible.expand(B, H, T, S),
+        None if bias is None else bias.float().expand(B, H, T, S),
+    )
+
+
+def rows(like: Tensor, width: int) -> Tensor:
+    """Room for [B, H, T, width], row by row, as the next layer reads it."""
+    B, H, T, _ = like.shape
+    return like.new_empty(B, T, H, width).transpose(1, 2)
