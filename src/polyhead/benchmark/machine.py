@@ -19,6 +19,8 @@ def hardware() -> str:
     told = [flag for flag in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16") if flag in flags]
     size = f"{int(memory['MemTotal'].split()[0]) / 2**20:.0f} GiB" if "MemTotal" in memory else "memory unknown"
     name = cpu.get("model name") or platform.processor() or platform.machine()
+    if {"cpu family", "model"} <= cpu.keys():  # one name is sold for several: an AMD EPYC may be a Zen 4 or a Zen 5
+        name += f" (family {cpu['cpu family']}, model {cpu['model']})"
     return f"{name}, {os.cpu_count()} CPUs ({' '.join(told)}), {size}"
 
 

@@ -58,10 +58,10 @@ def can(request: Request) -> str | None:
 
 def slower(request: Request) -> str | None:
     """None where this is the fastest kernel by measurement, or the reason why not."""
-    if traced():  # a comparison of sizes would be part of what is traced
-        return TRACED
     if not (torch.is_grad_enabled() and any(x.requires_grad for x in (request.query, request.key, request.value))):
         return "the loops of short sequences are for training"
+    if traced():  # a comparison of sizes would be part of what is traced
+        return TRACED
     (B, H, T, _), S = request.query.shape, request.key.shape[2]
     if B * H * T * S < PAYS:
         return f"the loops of short sequences pay from {PAYS:,} scores on, and here are {B * H * T * S}"
