@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from polyhead.operator import attend, attention
-from polyhead.operator.kernels import short
+from polyhead.operator.kernels import blockwise, short
 from polyhead.operator.request import ask
 
 EDGES = [1, 2, 5, 6, 7, 8, 15, 16, 17, 31, 32, 33, 63, 64, 65, 128]
@@ -27,10 +28,10 @@ class Call:
     mask: Tensor | None
     d_out: Tensor
 
-    def learnt(self, dtype: torch.dtype | None = None, kernel: str = "short") -> list[Tensor]:
+    def learnt(self, dtype: torch.dtype | None = None, kernel: str = "short", dropout: float = 0.0) -> list[Tensor]:
         """Output and gradients."""
         tensors = [x.detach().clone().to(dtype or x.dtype).requires_grad_() for x in (self.query, self.key, self.value)]
-        out = attention(*tensors, mask=self.mask, kernel=kernel)
+        out = attention(*tensors, mask=self.mask, dropout=dropout, kernel=kernel)
         return [out.detach(), *torch.autograd.grad(out, tensors, self.d_out.to(out.dtype))]
 
     def sequence(self, b: int) -> Call:
@@ -134,6 +135,50 @@ def test_a_gradient_may_come_in_any_layout(dtype: torch.dtype):
     found = torch.autograd.grad(out, tensors, d_out, retain_graph=True)
     for x, y in zip(found, torch.autograd.grad(out, tensors, d_out.contiguous()), strict=True):
         assert torch.equal(x, y)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("sizes", [(2, 3, 7, 9), (1, 2, 33, 64), (3, 4, 128, 100)])
+def test_dropout_is_that_of_the_draws_as_torch_makes_them(sizes: tuple[int, int, int, int], share: float):
+    """Output and gradients in float64, by tiles that drop what the loops say they drop."""
+    B, H, T, S = sizes
+    query, key, value = torch.randn(B, H, T, 16), torch.randn(B, H, S, 16), torch.randn(B, H, S, 24)
+    call = Call(query, key, value, torch.rand(B, H, T, S) < 0.8, torch.randn(B, H, T, 24))
+    torch.manual_seed(5)
+    found = call.learnt(dropout=share)
+    wide = [x.double().requires_grad_() for x in (query, key, value)]
+    request = ask(*wide, mask=call.mask, dropout=share)
+    torch.manual_seed(5)
+    plan = replace(blockwise.plan_of(request, (50, 40), share), draw=short.kept)
+    out, _ = blockwise.apply(plan, blockwise.forward, blockwise.backward, *wide, None, None)
+    for x, y in zip(found, [out, *torch.autograd.grad(out, wide, call.d_out.double())], strict=True):
+        torch.testing.assert_close(x.double(), y, rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_dropout_drops_its_share_of_every_row_and_column_and_otherwise_each_time(share: float):
+    torch.manual_seed(0)
+    request = ask(*(torch.randn(4, 8, 128, 1) for _ in range(3)), dropout=share)
+    plans = [blockwise.plan_of(request, None, share) for _ in range(2)]
+    kept, again = ((short.kept(plan, range(128), range(128)) > 0).double() for plan in plans)
+    exact = math.sqrt(share * (1 - share))  # the deviation of one draw
+    for dim, n in ((-1, 128), (-2, 128), ((0, 1), 32), ((0, 1, 2, 3), 2**19)):
+        means = kept.mean(dim)
+        assert float((means - (1 - share)).abs().max()) < 7 * exact / math.sqrt(n)
+        if means.numel() > 1:
+            assert float(means.std()) == pytest.approx(exact / math.sqrt(n), rel=0.05)
+    for other in (again, kept.roll(1, -1), kept.roll(1, -2), kept.roll(1, 1), kept.roll(1, 0)):
+        alike = float(((kept - kept.mean()) * (other - other.mean())).mean())
+        assert abs(alike) < 5 * exact**2 / math.sqrt(2**19)
+
+
+def test_dropout_has_a_second_derivative_of_the_same_draws():
+    tensors = [torch.randn(1, 2, 6, 8).requires_grad_() for _ in range(3)]
+    torch.manual_seed(3)
+    out = attention(*tensors, dropout=0.4, kernel="short")
+    first = torch.autograd.grad(out, tensors, torch.ones_like(out), retain_graph=True)
+    for x, y in zip(first, torch.autograd.grad(out, tensors, torch.ones_like(out), create_graph=True), strict=True):
+        torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-5)
 
 
 def test_what_is_asked_beside_the_output_does_not_change_it():

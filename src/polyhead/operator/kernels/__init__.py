@@ -64,7 +64,7 @@ TABLE = {
     "softcap":              ("no",    "small",  "no",    "yes",    "no",    "yes",     "small", "small"),
     "score_mod":            ("no",    "small",  "no",    "no",     "no",    "yes",     "small", "small"),
     "sinks":                ("no",    "no",     "no",    "yes",    "no",    "yes",     "no",    "small"),
-    "dropout":              ("no",    "small",  "no",    "no",     "small", "yes",     "no",    "small"),
+    "dropout":              ("small", "small",  "no",    "no",     "small", "yes",     "no",    "small"),
     "grouped heads":        ("small", "small",  "small", "yes",    "yes",   "yes",     "small", "small"),
     "Kv != K":              ("small", "small",  "small", "yes",    "small", "yes",     "small", "small"),
     "hidden NaN or Inf":    ("no",    "no",     "small", "no",     "no",    "yes",     "no",    "small"),

@@ -77,6 +77,7 @@ class Plan:
     tile: tuple[int, int]  # rows, columns
     poisoned: bool  # some NaN or Inf is about, so hidden values must be selected away
     dtype: torch.dtype  # of the computation
+    draw: Callable[[Plan, range, range], Tensor] | None = None  # which weights of a tile dropout keeps, a kernel's own
 
 
 def plan_of(request: Request, tile: tuple[int, int] | None, dropout: float) -> Plan:
@@ -214,6 +215,8 @@ def choose(weights: Tensor, seen: Tensor, x: Tensor) -> Tensor:
 
 def kept(plan: Plan, rows: range, columns: range) -> Tensor:
     """What dropout multiplies the weights of a tile by, 0 or 1 / (1 - p): the same whenever the tile is asked for."""
+    if plan.draw is not None:
+        return plan.draw(plan, rows, columns)
     frame = plan.frame
     generator = torch.Generator(frame.device).manual_seed(plan.seed + rows.start * frame.n_keys + columns.start)
     shape = (frame.batch, frame.heads, len(rows), len(columns))

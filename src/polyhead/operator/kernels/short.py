@@ -7,6 +7,8 @@ take, and more yet on the way back (docs/decisions/0029).
 # pyright: basic
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -19,6 +21,7 @@ from polyhead.operator.request import Request, finite
 SHORT = 128  # queries or keys of a short sequence
 WIDE = 256  # features of a head
 PAYS = 1 << 14  # scores from which it pays
+SEEDS = 1 << 32  # draws of a dropout, and what they begin from
 NEAR = 1 << 13  # numbers of a head's keys that leave the second cache to the rest
 DTYPES = (torch.float32, torch.bfloat16)
 
@@ -45,8 +48,8 @@ def can(request: Request) -> str | None:
         return "the loops of short sequences give a bias no gradients"
     if request.score_mod is not None or request.softcap is not None:
         return "the loops of short sequences do not bend scores"
-    if request.sinks is not None or request.dropout > 0:
-        return "the loops of short sequences have no sinks and drop no weights"
+    if request.sinks is not None:
+        return "the loops of short sequences have no sinks"
     if not (request.query.numel() and request.value.numel()):
         return "there is nothing to look at"
     if any(x.stride(3) != 1 for x in tensors):
@@ -82,11 +85,13 @@ def room(request: Request) -> int:
 def run(request: Request, lse: bool) -> tuple[Tensor, Tensor | None]:
     """The output, and the rows' log-sum-exp if asked for. No sequence depends on another."""
     visible, bias = written(request)
+    plan = replace(blockwise.plan_of(request, None, request.dropout), draw=kept)
+    chance = plan.seed % SEEDS, bar_of(request.dropout), 1 / (1 - request.dropout)
 
     def forward(*_: object) -> tuple[Tensor, Tensor]:
         query, key, value = request.query.detach(), request.key.detach(), request.value.detach()
         out, level = rows(query, value.shape[3]), query.new_empty(query.shape[:3], dtype=torch.float32)
-        loops.short(query, key, value, visible, bias, request.scale, out, level)
+        loops.short(query, key, value, visible, bias, request.scale, chance, out, level)
         return out, level
 
     def backward(
@@ -97,10 +102,9 @@ def run(request: Request, lse: bool) -> tuple[Tensor, Tensor | None]:
             return blockwise.backward(plan, query, key, value, weights, sinks, out, lse, d_out, learns=learns)
         d_out = d_out if d_out.stride(3) == 1 else d_out.contiguous()
         found = rows(query, query.shape[3]), rows(key, key.shape[3]), rows(value, value.shape[3])
-        loops.short(query, key, value, visible, bias, request.scale, out, lse, d_out, found)
+        loops.short(query, key, value, visible, bias, request.scale, chance, out, lse, d_out, found)
         return *found, None, None
 
-    plan = blockwise.plan_of(request, None, 0.0)
     tensors = (request.query, request.key, request.value, request.weights, request.sinks)
     out, level = blockwise.apply(plan, forward, backward, *tensors)
     return out, level if lse else None
@@ -115,6 +119,29 @@ def written(request: Request) -> tuple[Tensor | None, Tensor | None]:
         None if visible is None else visible.expand(B, H, T, S),
         None if bias is None else bias.float().expand(B, H, T, S),
     )
+
+
+def bar_of(share: float) -> int:
+    """The draw of 32 bits from which a weight stays, where this share of them is to go."""
+    return round(share * SEEDS)
+
+
+def kept(plan: Plan, rows: range, columns: range) -> Tensor:
+    """What dropout multiplies the weights of a tile by, [B, H, t, s]: the draws of the loops, where they do not run."""
+    frame = plan.frame
+    row = torch.arange(frame.batch * frame.heads * frame.n_queries).view(frame.batch, frame.heads, -1, 1)
+    x = mixed(plan.seed % SEEDS + row[:, :, rows.start : rows.stop] * 0x9E3779B9, 16, 0x7FEB352D)
+    x = mixed(x, 15, 0x846CA68B, torch.arange(columns.start, columns.stop))
+    x = mixed(mixed(x, 16, 0x7FEB352D), 15, 0x846CA68B)
+    stay = (x ^ (x >> 16)) >= bar_of(plan.dropout)
+    return stay.to(plan.dtype) / (1 - plan.dropout)
+
+
+def mixed(x: Tensor, shift: int, factor: int, more: Tensor | int = 0) -> Tensor:
+    """One round of a hash of 32 bits, in numbers of 64, where a product of two such must be made in halves."""
+    x = x % SEEDS
+    x = x ^ (x >> shift) ^ more
+    return ((x & 0xFFFF) * factor + ((x >> 16) * (factor & 0xFFFF) << 16)) % SEEDS
 
 
 def rows(like: Tensor, width: int) -> Tensor:

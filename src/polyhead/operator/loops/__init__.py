@@ -122,15 +122,20 @@ def step(
 
 def short(
     query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None, bias: Tensor | None, scale: float,
-    out: Tensor, lse: Tensor, d_out: Tensor | None = None, found: tuple[Tensor, ...] = (),
+    chance: tuple[int, int, float], out: Tensor, lse: Tensor,
+    d_out: Tensor | None = None, found: tuple[Tensor, ...] = (),
 ) -> None:  # fmt: skip
-    """Write out and lse of short sequences; or, given the gradient of out, to `found` those of query, key and value."""
-    shorts = for_steps().shorts
+    """Write out and lse of short sequences; or, given the gradient of out, to `found` those of query, key and value.
+
+    chance: the seed of a dropout, the bar that a draw of 32 bits must reach, and by how much what is left grows.
+    """
+    shorts, (seed, bar, growth) = for_steps().shorts, chance
     (B, H, T, K), (G, S, V) = query.shape, value.shape[1:]
     read = (query, key, value, visible, bias, out, lse, d_out, *(found or (None, None, None)))
     call = shorts.Call(
         *(0 if x is None else x.data_ptr() for x in read),
         int(query.dtype == torch.bfloat16), B, H, G, T, S, K, V, np.float32(scale),
+        np.uint32(seed), np.uint32(bar), np.float32(growth),
     )  # fmt: skip
     by = np.array([(0,) * 4 if x is None else x.stride() for x in (query, key, value, visible, bias, d_out)])
     threads = min(thread_count(), B * G)

@@ -16,7 +16,18 @@ import numpy as np
 from numba import njit, prange, types
 
 from polyhead.operator.loops.steps import compiled, floats_at, inlined, pointer_to, sees, weigh
-from polyhead.operator.loops.vectors import GROUP, PANEL, add_tile, as_bits, as_float, exponential, f32, i32, set_tile
+from polyhead.operator.loops.vectors import (
+    GROUP,
+    PANEL,
+    add_tile,
+    as_bits,
+    as_float,
+    exponential,
+    f32,
+    i32,
+    set_tile,
+    u32,
+)
 
 HIDDEN, ZERO = f32(-math.inf), f32(0)
 halves_at = pointer_to(types.uint16)
@@ -24,6 +35,7 @@ halves_at = pointer_to(types.uint16)
 
 class Call(NamedTuple):
     """What is read and written, by address; 0 for what is not there. `half`: 1 where all but lse and bias are bfloat16.
+    Of the weights, those whose draw is below `bar` are dropped, and the others grow by `growth`; see `drawn`.
 
     query [B, H, T, K], key [B, G, S, K], value [B, G, S, V], and `by` holds the distances of their sequences, heads and
     rows, in numbers; those of mask and bias [B, H, T, S] of columns too. lse [B, H, T] is whole; out, and the
@@ -50,6 +62,9 @@ class Call(NamedTuple):
     K: int
     V: int
     scale: np.float32
+    seed: np.uint32
+    bar: np.uint32
+    growth: np.float32
 
 
 QUERY, KEY, VALUE, VISIBLE, BIAS, D_OUT = range(6)  # rows of `by`
@@ -132,6 +147,26 @@ def finish(call, by, b, h, t, row):
                 row[s] += floats_at(call.bias)[y + s * by[BIAS, 3]]
 
 
+@inlined
+def drawn(seed, row, s):
+    """32 bits that look like chance, of the pair s of a row: a seed and two numbers, mixed by the rounds of Wellons's
+    hash `lowbias32` (nullprogram.com, "Prospecting for hash functions", 2018). kernels/short.py draws the same."""
+    x = u32(seed + u32(row * u32(0x9E3779B9)))
+    x = u32((x ^ (x >> u32(16))) * u32(0x7FEB352D))
+    x = u32((x ^ (x >> u32(15)) ^ u32(s)) * u32(0x846CA68B))
+    x = u32((x ^ (x >> u32(16))) * u32(0x7FEB352D))
+    x = u32((x ^ (x >> u32(15))) * u32(0x846CA68B))
+    return u32(x ^ (x >> u32(16)))
+
+
+@inlined
+def drop(call, row, weights):
+    """Weights of a row, of all heads and sequences, become zero by chance, and the others grow."""
+    if call.bar > 0:
+        for s in range(len(weights)):
+            weights[s] = weights[s] * call.growth if drawn(call.seed, u32(row), s) >= call.bar else ZERO
+
+
 def sizes(T: int, S: int, K: int, V: int) -> tuple[int, int]:
     """Numbers on a thread's desk: those of `there`, and those of `there` and `back`."""
     t, s, k, v = (-(-n // PANEL) * PANEL for n in (T, S, K, V))
@@ -191,8 +226,10 @@ def forward(thread, threads, call, by, desks):
             bring(call.query + size * (b * by[QUERY, 0] + h * by[QUERY, 1]), by[QUERY, 2], T, K, half, call.scale, q)
             multiply(q, k_turned, p, T, K, S, False)
             for t in range(T):
+                row = (b * call.H + h) * T + t
                 finish(call, by, b, h, t, p[t])
-                floats_at(call.lse)[(b * call.H + h) * T + t] = weigh(p[t])
+                floats_at(call.lse)[row] = weigh(p[t])
+                drop(call, row, p[t])
             multiply(p, v, o, T, S, V, False)
             take_back(o, T, V, f32(1), call.out + size * (b * T * call.H + h) * V, call.H * V, half)
 
@@ -201,7 +238,8 @@ def forward(thread, threads, call, by, desks):
 def backward(thread, threads, call, by, desks):
     """One thread's share of all key heads of all sequences: the gradients of queries, keys and values.
 
-    With weights p and dP = dO VT: dS = p (dP - delta), where delta = dO . O of each row (the sum of p dP).
+    With weights p and dP = dO VT: dS = p (dP - delta), where delta = dO . O of each row (the sum of p dP). Dropout is
+    drawn again, for dP and for the weights that values were met by.
     """
     T, S, K, V, half = call.T, call.S, call.K, call.V, call.half != 0
     share, size = call.H // call.G, 2 if half else 4
@@ -222,9 +260,10 @@ def backward(thread, threads, call, by, desks):
             multiply(q, k_turned, p, T, K, S, False)
             multiply(d_o, v_turned, d_p, T, V, S, False)
             for t in range(T):
-                row, slope = p[t], d_p[t]
+                n_row, row, slope = (b * call.H + h) * T + t, p[t], d_p[t]
                 finish(call, by, b, h, t, row)
-                level, delta = floats_at(call.lse)[(b * call.H + h) * T + t], ZERO
+                drop(call, n_row, slope)
+                level, delta = floats_at(call.lse)[n_row], ZERO
                 for n in range(V):
                     delta += d_o[t, n] * o[t, n]
                 if level == HIDDEN:  # an empty row
@@ -236,6 +275,7 @@ def backward(thread, threads, call, by, desks):
                     row[:] = level
                 for s in range(len(row)):
                     slope[s] = row[s] * (slope[s] - delta)
+                drop(call, n_row, row)
             turn(p, T, S, p_turned)
             turn(d_p, T, S, s_turned)
             multiply(d_p, k, d_q, T, S, K, False)

@@ -21,7 +21,7 @@ FEATURES = llvm.get_host_cpu_features()
 LANES = 16 if FEATURES.get("avx512f") else 8 if FEATURES.get("fma") else 4  # float32 in one vector
 GROUP, PANEL = 6, 2 * LANES  # rows and columns of a tile whose sums stay in registers: 12 vectors
 
-f32, i32 = np.float32, np.int32
+f32, i32, u32 = np.float32, np.int32, np.uint32
 LN2, LOG2E = f32(math.log(2.0)), f32(math.log2(math.e))
 LOWEST = f32(-127)  # 2 to this or less is taken as 0
 ONE = f32(1)
