@@ -36,6 +36,19 @@ def test_it_equals_torchs_cross_entropy(shape: tuple[int, ...], smoothing: float
     torch.testing.assert_close(gradient, peer_gradient, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("slope", [1.0, 3.0])
+def test_a_gradient_that_is_asked_for_twice_adds_up(slope: float):
+    torch.manual_seed(2)
+    x, t = torch.randn(2, 3, 7, dtype=torch.float64, requires_grad=True), torch.randint(0, 7, (2, 3))
+    peer = CrossEntropyLoss(ignore_index=0, label_smoothing=0.1, reduction="sum")(x.flatten(0, 1), t.flatten())
+    (wanted,) = torch.autograd.grad(slope * peer, x)
+    loss = slope * label_smoothed(x, t, padding=0, smoothing=0.1)
+    for _ in range(2):
+        loss.backward(retain_graph=True)
+    assert x.grad is not None
+    torch.testing.assert_close(x.grad, 2 * wanted, rtol=1e-12, atol=1e-12)
+
+
 def test_it_is_the_sum_that_szegedy_writes_down():
     torch.manual_seed(1)
     x, e = torch.randn(4, 9, dtype=torch.float64), 0.2

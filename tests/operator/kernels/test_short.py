@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
-from polyhead.operator import attend, attention
+from polyhead.errors import ArgumentError
+from polyhead.operator import Alibi, attend, attention, explain
 from polyhead.operator.kernels import blockwise, short
 from polyhead.operator.request import ask
 
@@ -27,11 +30,12 @@ class Call:
     value: Tensor
     mask: Tensor | None
     d_out: Tensor
+    bias: Tensor | None = None
 
     def learnt(self, dtype: torch.dtype | None = None, kernel: str = "short", dropout: float = 0.0) -> list[Tensor]:
         """Output and gradients."""
         tensors = [x.detach().clone().to(dtype or x.dtype).requires_grad_() for x in (self.query, self.key, self.value)]
-        out = attention(*tensors, mask=self.mask, dropout=dropout, kernel=kernel)
+        out = attention(*tensors, mask=self.mask, bias=self.bias, dropout=dropout, kernel=kernel)
         return [out.detach(), *torch.autograd.grad(out, tensors, self.d_out.to(out.dtype))]
 
     def sequence(self, b: int) -> Call:
@@ -105,8 +109,12 @@ def test_a_row_that_sees_nothing_gives_and_gets_nothing():
     assert all(x.isfinite().all() for x in (out, d_query, d_key, d_value))
 
 
-def test_poison_in_a_gradient_reaches_only_what_its_row_sees():
-    call = call_of(1, 2, 7, 8, mask=(torch.ones(7, 7).tril() > 0).expand(1, 2, 7, 7))
+@pytest.mark.parametrize("hides", ["mask", "bias"])
+def test_poison_in_a_gradient_reaches_only_what_its_row_sees(hides: str):
+    future = torch.ones(7, 7).triu(1) > 0
+    call = call_of(1, 2, 7, 8, mask=(~future).expand(1, 2, 7, 7) if hides == "mask" else None)
+    if hides == "bias":
+        call = replace(call, bias=torch.zeros(7, 7).masked_fill(future, -torch.inf))
     clean = call.learnt()
     call.d_out[0, 0, 3, 2] = float("nan")
     _, d_query, d_key, d_value = call.learnt()
@@ -179,6 +187,60 @@ def test_dropout_has_a_second_derivative_of_the_same_draws():
     first = torch.autograd.grad(out, tensors, torch.ones_like(out), retain_graph=True)
     for x, y in zip(first, torch.autograd.grad(out, tensors, torch.ones_like(out), create_graph=True), strict=True):
         torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-5)
+
+
+def test_whoever_keeps_tensors_for_the_way_back_may_lay_them_out_anew():
+    """As `torch.autograd.graph.save_on_cpu` does, and whatever compresses."""
+    tensors = [torch.randn(2, 3, 9, 8, requires_grad=True) for _ in range(3)]
+    found: list[tuple[Tensor, ...]] = []
+    for kept in (lambda x: x, lambda x: x.contiguous(), lambda x: x.mT.contiguous().mT if x.dim() > 3 else x):  # pyright: ignore
+        with torch.autograd.graph.saved_tensors_hooks(lambda x: x.clone(), kept):  # pyright: ignore
+            out = attention(*tensors, causal=True, kernel="short")
+        found.append(torch.autograd.grad(out, tensors, torch.ones_like(out).cumsum(2)))
+    for other in found[1:]:
+        for x, y in zip(found[0], other, strict=True):
+            assert torch.equal(x, y)
+
+
+def test_a_forward_that_is_made_again_drops_the_same():
+    """Checkpointing: the first forward is asked for no gradients."""
+    x = torch.randn(8, 4, 32, 16, requires_grad=True)
+
+    def block(x: Tensor) -> Tensor:
+        return attention(x, x, x, dropout=0.5)
+
+    torch.manual_seed(1)
+    wanted = block(x)
+    torch.manual_seed(1)
+    found: Tensor = checkpoint(block, x, use_reentrant=True)  # pyright: ignore
+    assert torch.equal(found, wanted)
+    d_out = torch.randn_like(wanted)
+    (other,) = torch.autograd.grad(wanted, x, d_out)
+    found.backward(d_out)
+    assert x.grad is not None and torch.equal(x.grad, other)
+
+
+def test_gradients_of_several_outputs_at_once_are_refused_by_name():
+    tensors = [torch.randn(1, 2, 5, 8, requires_grad=True) for _ in range(3)]
+    out = attention(*tensors, kernel="short")
+    with pytest.raises(ArgumentError, match="kernel='explicit'"):
+        torch.autograd.grad(out, tensors, torch.ones(3, *out.shape), is_grads_batched=True)
+
+
+def test_a_row_beyond_float32_shows_nothing_of_what_is_hidden():
+    call = call_of(1, 1, 7, 8, mask=(torch.ones(7, 7).tril() > 0).expand(1, 1, 7, 7))
+    call.query[0, 0, 3] = 1e18
+    call.key[0, 0, 1] = 1e18
+    out, _, d_key, d_value = call.learnt()
+    assert out[0, 0, :3].isfinite().all() and out[0, 0, 4:].isfinite().all()
+    assert d_key[0, 0, 4:].isfinite().all() and d_value[0, 0, 4:].isfinite().all()
+
+
+@pytest.mark.parametrize("how", [{"causal": True}, {"bias": Alibi(torch.ones(2))}])
+def test_a_long_call_is_explained_without_writing_it_out(how: dict[str, Any]):
+    x = torch.zeros(1, 2, 300_000, 1)
+    found = explain(x, x, x, **how)  # of 90 billion pairs
+    assert found.chosen == "compiled" and found.room["short"] > 1 << 30
 
 
 def test_what_is_asked_beside_the_output_does_not_change_it():

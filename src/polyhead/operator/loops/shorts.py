@@ -138,7 +138,7 @@ def finish(call, by, b, h, t, row):
     """A row of scaled products gains its bias, and is hidden where nothing is to be seen, as beyond the last key."""
     row[call.S :] = HIDDEN
     if call.visible != 0 or call.bias != 0:
-        x, y = b * by[VISIBLE, 0] + h * by[VISIBLE, 1] + t * by[VISIBLE, 2], 0
+        x = b * by[VISIBLE, 0] + h * by[VISIBLE, 1] + t * by[VISIBLE, 2]
         y = b * by[BIAS, 0] + h * by[BIAS, 1] + t * by[BIAS, 2]
         for s in range(call.S):
             if not sees(call.visible, x + s * by[VISIBLE, 3], call.bias, y + s * by[BIAS, 3]):
@@ -272,9 +272,10 @@ def backward(thread, threads, call, by, desks):
                     for s in range(len(row)):
                         row[s] = exponential(row[s] - level)
                 else:
-                    row[:] = level
+                    for s in range(len(row)):
+                        row[s] = ZERO if row[s] == HIDDEN else level
                 for s in range(len(row)):
-                    slope[s] = row[s] * (slope[s] - delta)
+                    slope[s] = ZERO if row[s] == ZERO else row[s] * (slope[s] - delta)
                 drop(call, n_row, row)
             turn(p, T, S, p_turned)
             turn(d_p, T, S, s_turned)
