@@ -185,7 +185,7 @@ def compile_once(loop: Any, arguments: tuple[Any, ...]) -> None:
         return
     with COMPILING:
         if loop not in COMPILED:
-            with compiling("a few seconds"):
+            with compiling("some seconds, a quarter of a minute in training"):
                 loop.compile(tuple(map(for_steps().numba.typeof, arguments)))
             COMPILED.add(loop)
 
