@@ -225,7 +225,8 @@ def test_auto_takes_whole_heads_to_train_on_enough_short_sequences(dtype: torch.
     assert chosen(3, 128, K=65) == ("fused" if dtype == torch.float32 else "short")
 
 
-def test_auto_takes_the_formula_only_for_short_training_in_bfloat16():
+def test_auto_takes_the_formula_only_for_short_training_in_bfloat16(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(explicit, "multiplies", lambda: True)
     x = torch.randn(1, 2, 5, 4)
     assert attend(x, x, x)[1].kernel == "fused"
     assert "only for training in bfloat16" in attend(x, x, x)[1].reasons["explicit"]
@@ -235,6 +236,13 @@ def test_auto_takes_the_formula_only_for_short_training_in_bfloat16():
     assert attend(half, half, half)[1].kernel == "explicit"
     with torch.no_grad():
         assert attend(half, half, half)[1].kernel == "fused"
+
+
+def test_auto_leaves_bfloat16_to_sdpa_where_no_processor_multiplies_it(monkeypatch: pytest.MonkeyPatch):
+    half = torch.randn(1, 2, 5, 4).bfloat16().requires_grad_()
+    for multiplies, wanted in ((True, "explicit"), (False, "fused")):
+        monkeypatch.setattr(explicit, "multiplies", lambda multiplies=multiplies: multiplies)  # pyright: ignore
+        assert attend(half, half, half)[1].kernel == wanted
 
 
 def test_auto_takes_the_loops_for_many_scores_and_sdpa_in_half_precision():

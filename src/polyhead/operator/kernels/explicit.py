@@ -33,9 +33,14 @@ def can(request: Request) -> str | None:
 def slower(request: Request) -> str | None:
     """None where this is the fastest kernel by measurement, or the reason why not."""
     learns = torch.is_grad_enabled() and any(x.requires_grad for x in (request.query, request.key, request.value))
-    if learns and request.query.dtype == torch.bfloat16 and request.query.device.type == "cpu":
+    if learns and request.query.dtype == torch.bfloat16 and request.query.device.type == "cpu" and multiplies():
         return None
-    return "the explicit formula is faster than SDPA only for training in bfloat16 on a CPU"
+    return "the explicit formula is faster than SDPA only for training in bfloat16 on a CPU that multiplies it"
+
+
+def multiplies() -> bool:
+    """Whether products in bfloat16 are oneDNN's here; others take ten times as long (AVX2 alone, docs/log.md)."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def room(request: Request) -> int:
