@@ -7,7 +7,6 @@ take, and more yet on the way back (docs/decisions/0029).
 # pyright: basic
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import Any, cast
 
@@ -18,7 +17,7 @@ from polyhead.errors import ArgumentError
 from polyhead.operator import loops
 from polyhead.operator.kernels import blockwise
 from polyhead.operator.kernels.blockwise import Plan
-from polyhead.operator.kernels.step import TRACED, plain, traced
+from polyhead.operator.kernels.step import TRACED, plain, traced, written, written_room
 from polyhead.operator.request import Request, finite
 
 SHORT = 128  # queries or keys of a short sequence
@@ -83,9 +82,7 @@ def slower(request: Request) -> str | None:
 def room(request: Request) -> int:
     """A head's desk for each thread, mask and bias."""
     (_, _, T, K), (S, V) = request.query.shape, request.value.shape[2:]
-    extents = [x.extent(request.frame) for x in (request.rule, request.bias) if x is not None]
-    written = 4 * sum(math.prod(extent) for extent in extents if extent is not None)
-    return 4 * torch.get_num_threads() * (T * K + 2 * S * K + T * S + (S + T) * V) + written
+    return 4 * torch.get_num_threads() * (T * K + 2 * S * K + T * S + (S + T) * V) + written_room(request)
 
 
 def run(request: Request, lse: bool) -> tuple[Tensor, Tensor | None]:
@@ -123,17 +120,6 @@ def run(request: Request, lse: bool) -> tuple[Tensor, Tensor | None]:
     tensors = (request.query, request.key, request.value, request.weights, request.sinks)
     out, level = blockwise.apply(plan, forward, backward, *tensors)
     return out, level if lse else None
-
-
-def written(request: Request) -> tuple[Tensor | None, Tensor | None]:
-    """Mask and bias of all pairs [B, H, T, S], as views of what is written out."""
-    frame, (B, H, T, _), S = request.frame, request.query.shape, request.key.shape[2]
-    visible = None if request.rule is None else request.rule.visible(frame, range(T), range(S))
-    bias = None if request.bias is None else request.bias.tile(request.bias.weights.detach(), frame, range(T), range(S))
-    return (
-        None if visible is None else visible.expand(B, H, T, S),
-        None if bias is None else bias.float().expand(B, H, T, S),
-    )
 
 
 def bar_of(share: float) -> int:

@@ -82,20 +82,32 @@ def plain(*tensors: Tensor | None) -> bool:
 def room(request: Request) -> int:
     """The output, the weights of a sequence for each thread, mask and bias."""
     (B, H, T, _), S = request.query.shape, request.key.shape[2]
+    numbers = B * H * T * request.value.shape[3] + torch.get_num_threads() * H * T * S
+    return 4 * numbers + written_room(request)
+
+
+def written_room(request: Request) -> int:
+    """Bytes of mask and bias as they are written out, at most."""
     extents = [x.extent(request.frame) for x in (request.rule, request.bias) if x is not None]
-    written = 4 * sum(math.prod(extent) for extent in extents if extent is not None)
-    return 4 * (B * H * T * request.value.shape[3] + torch.get_num_threads() * H * T * S) + written
+    return 4 * sum(math.prod(extent) for extent in extents if extent is not None)
+
+
+def written(request: Request) -> tuple[Tensor | None, Tensor | None]:
+    """Mask and bias of all pairs [B, H, T, S], as views of what is written out."""
+    frame, (B, H, T, _), S = request.frame, request.query.shape, request.key.shape[2]
+    visible = None if request.rule is None else request.rule.visible(frame, range(T), range(S))
+    bias = None if request.bias is None else request.bias.tile(request.bias.weights.detach(), frame, range(T), range(S))
+    return (
+        None if visible is None else visible.expand(B, H, T, S),
+        None if bias is None else bias.float().expand(B, H, T, S),
+    )
 
 
 def run(request: Request, lse: bool) -> tuple[Tensor, Tensor | None]:
     """The output, and the rows' log-sum-exp if asked for. No row depends on another."""
-    query, key, value, frame = request.query, request.key, request.value, request.frame
+    query, key, value = request.query, request.key, request.value
     (B, H, T, K), (G, S), V = query.shape, key.shape[1:3], value.shape[3]
-    rows, columns = range(T), range(S)
-    visible = None if request.rule is None else request.rule.visible(frame, rows, columns)
-    bias = None if request.bias is None else request.bias.tile(request.bias.weights.detach(), frame, rows, columns)
-    mask = None if visible is None else visible.expand(B, H, T, S)
-    added = None if bias is None else bias.float().expand(B, H, T, S)
+    mask, added = written(request)
     out = query.new_empty(B, T, H, V).transpose(1, 2)
     found = query.new_empty(B, H, T) if lse else None
     threads = min(loops.thread_count(), B * G) if B * H * T * S * K > ALONE else 1

@@ -148,10 +148,11 @@ def finish(call, by, b, h, t, row):
 
 
 @inlined
-def drawn(seed, row, s):
-    """32 bits that look like chance, of the pair s of a row: a seed and two numbers, mixed by the rounds of Wellons's
-    hash `lowbias32` (nullprogram.com, "Prospecting for hash functions", 2018). kernels/short.py draws the same."""
-    x = u32(seed + u32(row * u32(0x9E3779B9)))
+def drawn(seed, number, s):
+    """32 bits that look like chance, of key s and the row of a number: a seed and the two, mixed by the rounds of
+    Wellons's hash `lowbias32` (nullprogram.com, "Prospecting for hash functions", 2018). kernels/short.py draws the
+    same."""
+    x = u32(seed + u32(number * u32(0x9E3779B9)))
     x = u32((x ^ (x >> u32(16))) * u32(0x7FEB352D))
     x = u32((x ^ (x >> u32(15)) ^ u32(s)) * u32(0x846CA68B))
     x = u32((x ^ (x >> u32(16))) * u32(0x7FEB352D))
@@ -160,11 +161,11 @@ def drawn(seed, row, s):
 
 
 @inlined
-def drop(call, row, weights):
-    """Weights of a row, of all heads and sequences, become zero by chance, and the others grow."""
+def drop(call, number, weights):
+    """Weights of a row, by its number among all, become zero by chance, and the others grow."""
     if call.bar > 0:
         for s in range(len(weights)):
-            weights[s] = weights[s] * call.growth if drawn(call.seed, u32(row), s) >= call.bar else ZERO
+            weights[s] = weights[s] * call.growth if drawn(call.seed, u32(number), s) >= call.bar else ZERO
 
 
 def sizes(T: int, S: int, K: int, V: int) -> tuple[int, int]:
@@ -226,10 +227,10 @@ def forward(thread, threads, call, by, desks):
             bring(call.query + size * (b * by[QUERY, 0] + h * by[QUERY, 1]), by[QUERY, 2], T, K, half, call.scale, q)
             multiply(q, k_turned, p, T, K, S, False)
             for t in range(T):
-                row = (b * call.H + h) * T + t
+                number = (b * call.H + h) * T + t
                 finish(call, by, b, h, t, p[t])
-                floats_at(call.lse)[row] = weigh(p[t])
-                drop(call, row, p[t])
+                floats_at(call.lse)[number] = weigh(p[t])
+                drop(call, number, p[t])
             multiply(p, v, o, T, S, V, False)
             take_back(o, T, V, f32(1), call.out + size * (b * T * call.H + h) * V, call.H * V, half)
 
@@ -260,10 +261,10 @@ def backward(thread, threads, call, by, desks):
             multiply(q, k_turned, p, T, K, S, False)
             multiply(d_o, v_turned, d_p, T, V, S, False)
             for t in range(T):
-                n_row, row, slope = (b * call.H + h) * T + t, p[t], d_p[t]
+                number, row, slope = (b * call.H + h) * T + t, p[t], d_p[t]
                 finish(call, by, b, h, t, row)
-                drop(call, n_row, slope)
-                level, delta = floats_at(call.lse)[n_row], ZERO
+                drop(call, number, slope)
+                level, delta = floats_at(call.lse)[number], ZERO
                 for n in range(V):
                     delta += d_o[t, n] * o[t, n]
                 if level == HIDDEN:  # an empty row
@@ -276,7 +277,7 @@ def backward(thread, threads, call, by, desks):
                         row[s] = ZERO if row[s] == HIDDEN else level
                 for s in range(len(row)):
                     slope[s] = ZERO if row[s] == ZERO else row[s] * (slope[s] - delta)
-                drop(call, n_row, row)
+                drop(call, number, row)
             turn(p, T, S, p_turned)
             turn(d_p, T, S, s_turned)
             multiply(d_p, k, d_q, T, S, K, False)
