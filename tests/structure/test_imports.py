@@ -10,7 +10,7 @@ from tests.structure.page import PACKAGE, folder_of, imports, sources, table, th
 
 TABLE = table()
 FILES = [pytest.param(file, id=str(file.relative_to(PACKAGE))) for file in sources()]
-COMMON = ("errors", "files", "processes")  # which every folder may import
+COMMON = ("errors", "files", "memory", "processes")  # which every folder may import
 PEERS = {"transformers", "ctranslate2", "onnxruntime", "timm", "bertviz", "accelerate"}
 REFUSED = {"shelve", "marshal", "dill", "cloudpickle", "joblib", "urllib", "http", "requests", "httpx", "socket"}
 

@@ -48,8 +48,11 @@ class Attention(nn.Module):
     def split(self, x: Tensor) -> Tensor:
         return torch.unflatten(x, -1, (-1, self.width)).transpose(1, 2)  # [B, T, H*K] -> [B, H, T, K]
 
+    def joined(self, z: Tensor) -> Tensor:
+        return z.transpose(1, 2).flatten(2)  # [B, H, T, K] -> [B, T, H*K]
+
     def merge(self, z: Tensor) -> Tensor:
-        return self.out(z.transpose(1, 2).flatten(2))  # [B, H, T, K] -> [B, T, D]
+        return self.out(self.joined(z))  # [B, H, T, K] -> [B, T, D]
 
 
 class SelfAttention(Attention):
@@ -64,6 +67,10 @@ class SelfAttention(Attention):
     def forward(self, x: Tensor, run: Run) -> Tensor:  # [B, T, D] -> [B, T, D]
         x, run = self.entered(x, run)
         q, k, v = map(self.split, self.projected(self.position.added(x, run.added), x))
+        return run.see(self, "out", self.merge(self.look(q, k, v, run)))
+
+    def look(self, q: Tensor, k: Tensor, v: Tensor, run: Run) -> Tensor:  # [B, H, T, K], [B, G, T, K] -> [B, H, T, K]
+        """What the queries find at the keys, and at those of the cache."""
         q = run.see(self, "q", self.position.rotated(self.query_norm(q), run))  # [B, H, T, K]
         k = run.see(self, "k", self.position.rotated(self.key_norm(k), run))  # [B, G, T, K]
         v = run.see(self, "v", v)  # [B, G, T, K]
@@ -75,7 +82,7 @@ class SelfAttention(Attention):
             self, q, k, v,
             mask=run.mask, bias=run.bias, scale=self.scale, softcap=self.softcap, dropout=self.dropout, finite=finite,
         )  # fmt: skip
-        return run.see(self, "out", self.merge(run.see(self, "z", z)))
+        return run.see(self, "z", z)
 
 
 class CrossAttention(Attention):
@@ -90,6 +97,10 @@ class CrossAttention(Attention):
     def forward(self, x: Tensor, run: Run) -> Tensor:  # [M*n, T, D] -> [M*n, T, D]
         x, run = self.entered(x, run)
         q = self.split(self.query(self.position.added(x, run.added)))
+        return run.see(self, "out", self.merge(self.look(q, run)))
+
+    def look(self, q: Tensor, run: Run) -> Tensor:  # [M*n, H, T, K] -> [M*n, H, T, K]
+        """What the queries find in the memory."""
         q = run.see(self, "q", self.query_norm(q))  # [M*n, H, T, K]
         k, v, finite = self.keys_values(run)  # [M, G, S, K]
         beams = q.shape[0] // k.shape[0]
@@ -102,7 +113,7 @@ class CrossAttention(Attention):
         )  # fmt: skip
         if beams > 1:
             z = torch.unflatten(z, 2, (beams, -1)).transpose(1, 2).flatten(0, 1)  # [M*n, H, T, K]
-        return run.see(self, "out", self.merge(run.see(self, "z", z)))
+        return run.see(self, "z", z)
 
     def keys_values(self, run: Run) -> tuple[Tensor, Tensor, bool]:
         memory = run.memory

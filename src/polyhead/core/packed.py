@@ -18,10 +18,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from polyhead.core.attention import SelfAttention
+from polyhead.core.block import Block
 from polyhead.core.experts import Router
 from polyhead.core.mlp import MLP, gelu_tanh, quick_gelu
 from polyhead.core.panels import FEW, Panels, WholePanels, worth
 from polyhead.core.position import Position
+from polyhead.core.straight import Straight
 from polyhead.errors import ArgumentError
 from polyhead.operator import loops
 
@@ -48,7 +50,8 @@ class PackedLinear(nn.Module):
     def __init__(self, weight: Tensor, bias: Tensor | None, bend: Bend | None = None):
         super().__init__()
         self.after, self.formula = ("none", "") if bend is None else WITHIN[bend]
-        self.bend, self.dtype, self.deep = bend, weight.dtype, weight.shape[1] > DEPTH
+        self.bend = None if bend is None else IN_PLACE.get(bend, bend)
+        self.dtype, self.deep = weight.dtype, weight.shape[1] > DEPTH
         self.bias = None if bias is None else bias.detach().contiguous()
         self.may_turn, self.size = bend in EXACT and Panels.can(weight, self.bias), weight.numel()
         self.weight: Tensor | Panels = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), ROWS)
@@ -61,7 +64,7 @@ class PackedLinear(nn.Module):
             weight = self.weight = Panels(weight.to_dense(), self.bias)
         if isinstance(weight, Panels):
             check_type(x, self.dtype)
-            return weight(x) if self.bend is None else IN_PLACE.get(self.bend, self.bend)(weight(x))
+            return weight(x) if self.bend is None else self.bend(weight(x))
         try:
             if self.deep and x.numel() == x.shape[-1]:  # a row alone would be added up in another order
                 rows = torch.cat((x.reshape(1, -1),) * 2)
@@ -158,19 +161,22 @@ Product = type[PackedLinear] | type[Int8Linear]
 IN_PLACE: dict[Bend, Bend] = {F.relu: torch.relu_, quick_gelu: quick_gelu_}  # nobody else reads those numbers
 
 
-def joined(parts: Sequence[nn.Linear], product: Product) -> Callable[[Tensor, Tensor], tuple[Tensor, ...]]:
+class Joined:
     """`SelfAttention.projected` where places are added to nothing: three products of the same x as one, apart again."""
-    own: list[Tensor | None] = [getattr(part, "bias", None) for part in parts]
-    none = [part.weight.new_zeros(part.out_features) for part in parts]
-    biases = [zeros if bias is None else bias for bias, zeros in zip(own, none, strict=True)]
-    bias = None if all(x is None for x in own) else torch.cat(biases)
-    whole = product(torch.cat([part.weight for part in parts]), bias)
-    widths = [part.out_features for part in parts]
 
-    def projected(placed: Tensor, x: Tensor) -> tuple[Tensor, ...]:
-        return torch.split(whole(x), widths, -1)
+    def __init__(self, parts: Sequence[nn.Linear], product: Product):
+        own: list[Tensor | None] = [getattr(part, "bias", None) for part in parts]
+        none = [part.weight.new_zeros(part.out_features) for part in parts]
+        biases = [zeros if bias is None else bias for bias, zeros in zip(own, none, strict=True)]
+        bias = None if all(x is None for x in own) else torch.cat(biases)
+        self.whole = product(torch.cat([part.weight for part in parts]), bias)
+        self.widths = [part.out_features for part in parts]
 
-    return projected
+    def __call__(self, placed: Tensor, x: Tensor) -> tuple[Tensor, ...]:
+        return self.apart(self.whole(x))
+
+    def apart(self, whole: Tensor) -> tuple[Tensor, ...]:
+        return torch.split(whole, self.widths, -1)
 
 
 def packable(model: nn.Module) -> bool:
@@ -214,6 +220,9 @@ def packed(model: nn.Module, product: Product = PackedLinear) -> nn.Module:
         module.__dict__["original"] = original  # whoever watches the model knows its twin's modules by it
     for module in list(twin.modules()):
         pack(module, product)
+    for module in twin.modules():
+        if Straight.can(module):
+            module.__dict__["forward"] = Straight(cast(Block, module))
     return twin.eval()
 
 
@@ -227,7 +236,7 @@ def pack(module: nn.Module, product: Product) -> None:
     """Put packed products in the place of a module's own."""
     linear = {name: child for name, child in module.named_children() if isinstance(child, nn.Linear)}
     if isinstance(module, SelfAttention) and type(module.position).added is Position.added:
-        module.__dict__["projected"] = joined([linear.pop(name) for name in ("query", "key", "value")], product)
+        module.__dict__["projected"] = Joined([linear.pop(name) for name in ("query", "key", "value")], product)
     if isinstance(module, MLP) and product is PackedLinear and within(module.bend, next(module.parameters()).dtype):
         first = linear.pop(module.bent)
         setattr(module, module.bent, PackedLinear(first.weight, first.bias, module.bend))

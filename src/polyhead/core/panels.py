@@ -41,7 +41,12 @@ def wake() -> None:
 
 
 def threads_for(rows: int, size: int) -> int:
-    return loops.thread_count() if size > LARGE or rows * size > ALONE else 1
+    return loops.thread_count() if rows >= crowd(size) else 1
+
+
+def crowd(size: int) -> int:
+    """From how many rows on several threads multiply them with a matrix of so many numbers."""
+    return 0 if size > LARGE else ALONE // size + 1
 
 
 def checked(x: Tensor, depth: int) -> Tensor:
@@ -74,6 +79,14 @@ class Panels:
         self.bias = self.zeros if bias is None else bias
         self.part = loops.for_steps().products.part_of(self.depth)
 
+    def link(self, source: int, target: int) -> loops.Link:
+        """The product from one slot of a chain to another."""
+        return loops.Link(
+            loops.for_steps().chains.PRODUCT, source, target, self.depth, self.width, self.part,
+            crowd=crowd(self.depth * self.width),
+            panels=self.panels.data_ptr(), bias=self.bias.data_ptr(), zeros=self.zeros.data_ptr(),
+        )  # fmt: skip
+
     @staticmethod
     def can(weight: Tensor, bias: Tensor | None) -> bool:
         """Whether there is a panel in it, and all is float32."""
@@ -104,6 +117,15 @@ class WholePanels:
         self.scale = scale * torch.tensor(1 / 127)
         self.zeros = torch.zeros(panel(), dtype=torch.int32)
         self.bias = torch.zeros(self.width) if bias is None else bias
+
+    def link(self, source: int, target: int) -> loops.Link:
+        """The product from one slot of a chain to another."""
+        return loops.Link(
+            loops.for_steps().chains.WHOLE_PRODUCT, source, target, self.depth, self.width,
+            crowd=crowd(self.depth * self.width),
+            panels=self.panels.data_ptr(), bias=self.bias.data_ptr(), zeros=self.zeros.data_ptr(),
+            less=self.less.data_ptr(), scale=self.scale.data_ptr(),
+        )  # fmt: skip
 
     @staticmethod
     def can(weight: Tensor, bias: Tensor | None) -> bool:

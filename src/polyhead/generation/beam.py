@@ -75,9 +75,13 @@ class BeamState:
         self.total = torch.zeros(B, 1, device=device)
         self.worst = torch.full((B,), -math.inf, device=device)
         self.pools: list[list[tuple[float, Hypothesis]]] = [[] for _ in range(B)]
+        self.room = torch.empty(0, 0, device=device)  # where log-probabilities are written, step after step
 
     def scores(self, logits: Tensor) -> Tensor:
-        return logits.float().log_softmax(-1)
+        logits = logits.float()
+        if self.room.shape[1] != logits.shape[1] or len(self.room) < len(logits):
+            self.room = torch.empty_like(logits)
+        return torch.log_softmax(logits, -1, out=self.room[: len(logits)])
 
     def choose(self, scores: Tensor, tokens: Tensor) -> Choice:
         (B, R), W = self.total.shape, self.beam.width

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from polyhead.errors import ArgumentError
-from polyhead.generation.rules import LogitRule
+from polyhead.generation.rules import LogitRule, after
 from polyhead.generation.search import Call, Hypothesis, Search, as_list
 from polyhead.generation.source_rules import SourceRule
 from polyhead.generation.stop import AnyOf, StopRule
@@ -68,9 +68,8 @@ def generate(
 
     for length in range(start, history.shape[1] + 1):  # one more for a search that looks at what follows a token
         tokens = history[:, :length]
-        scores = state.scores(step(tokens))  # [N, V]
-        for rule in rules:
-            scores = rule(scores, tokens)
+        logits = step(tokens)
+        scores = after(rules, state.scores(logits), tokens, logits)  # [N, V]
         choice = state.choose(scores, tokens)
         rows, chosen, staying = choice.rows, choice.tokens, None
 

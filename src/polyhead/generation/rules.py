@@ -22,6 +22,15 @@ class LogitRule(Protocol):
     def __call__(self, scores: Tensor, tokens: Tensor) -> Tensor: ...
 
 
+def after(rules: Sequence[LogitRule], scores: Tensor, tokens: Tensor, logits: Tensor) -> Tensor:
+    """The scores after all rules, in their order. `logits`: what a search made them of, unless it left them as they were."""
+    own = scores.data_ptr() != logits.data_ptr()
+    for rule in rules:
+        made = rule.within(scores) if own and isinstance(rule, Forbid) else rule(scores, tokens)
+        own, scores = own and made is scores, made
+    return scores
+
+
 @dataclass(frozen=True)
 class Forbid:
     """These tokens never."""
@@ -29,7 +38,11 @@ class Forbid:
     ids: Sequence[int]
 
     def __call__(self, scores: Tensor, tokens: Tensor) -> Tensor:
-        return scores.index_fill(1, torch.tensor(self.ids, dtype=torch.long, device=scores.device), -math.inf)
+        return self.within(scores.clone())
+
+    def within(self, scores: Tensor) -> Tensor:
+        """The same, written into scores that are nobody else's."""
+        return scores.index_fill_(1, torch.tensor(self.ids, dtype=torch.long, device=scores.device), -math.inf)
 
 
 @dataclass(frozen=True)

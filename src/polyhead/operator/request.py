@@ -126,11 +126,10 @@ def ask(
 ) -> Request:
     """Check every argument and compose one rule from the keywords; raises ArgumentError."""
     check_tensors(query, key, value)
-    for name, flag in (("causal", causal), ("finite", finite)):
-        if not isinstance(cast(object, flag), bool):
-            raise ArgumentError(f"{name} must be True or False; found {flag!r}")
-    for name, pair in (("segments", segments), ("lengths", lengths)):
-        check_pair(name, pair)
+    check_flag("causal", causal)
+    check_flag("finite", finite)
+    check_pair("segments", segments)
+    check_pair("lengths", lengths)
     if not (is_number(dropout) and 0 <= dropout < 1):
         raise ArgumentError(f"dropout must be at least 0 and below 1; found {dropout!r}")
     if softcap is not None and not (is_number(softcap) and 0 < softcap <= LARGEST):
@@ -245,6 +244,11 @@ def is_number(x: object) -> bool:
     return not isinstance(x, bool) and isinstance(x, Real) and math.isfinite(x)
 
 
+def check_flag(name: str, x: object) -> None:
+    if not isinstance(x, bool):
+        raise ArgumentError(f"{name} must be True or False; found {x!r}")
+
+
 def check_pair(name: str, x: object) -> None:
     """Refuse tuples of more or fewer than queries and keys."""
     if isinstance(x, tuple) and len(cast(tuple[Any, ...], x)) != 2:
@@ -254,12 +258,9 @@ def check_pair(name: str, x: object) -> None:
 
 def check_tensors(query: Tensor, key: Tensor, value: Tensor) -> None:
     """Refuse queries, keys and values that do not fit each other."""
-    for name, x, axes in (("query", query, "B, H, T, K"), ("key", key, "B, G, S, K"), ("value", value, "B, G, S, Kv")):
-        if rules.check_tensor(name, x).dim() != 4:
-            raise ArgumentError(f"{name} must have 4 axes [{axes}]; found {list(x.shape)}")
-    B, H, _, K = query.shape
-    B_key, G, S, K_key = key.shape
-    B_value, G_value, S_value, _ = value.shape
+    B, H, _, K = axes_of("query", query, "B, H, T, K")
+    B_key, G, S, K_key = axes_of("key", key, "B, G, S, K")
+    B_value, G_value, S_value, _ = axes_of("value", value, "B, G, S, Kv")
     if not (B == B_key == B_value and G == G_value and S == S_value and K == K_key):
         raise ArgumentError(
             "query [B, H, T, K], key [B, G, S, K] and value [B, G, S, Kv] must share B, G, S and K;"
@@ -280,6 +281,13 @@ def check_tensors(query: Tensor, key: Tensor, value: Tensor) -> None:
         raise ArgumentError(
             f"query, key and value must be on one device; found {query.device}, {key.device} and {value.device}"
         )
+
+
+def axes_of(name: str, x: Tensor, axes: str) -> torch.Size:
+    shape = rules.check_tensor(name, x).shape
+    if len(shape) != 4:
+        raise ArgumentError(f"{name} must have 4 axes [{axes}]; found {list(shape)}")
+    return shape
 
 
 def check_values(request: Request) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
+from polyhead import memory
 from polyhead.core.init import Unfilled
 from polyhead.core.linear import made_of
 from polyhead.core.packed import Int8Linear, PackedLinear, Product, packed
@@ -84,6 +85,7 @@ class Loaded:
         now = [marks(x) for x in self.tensors]
         then, twin, _ = self.__dict__.get("twin", (None, None, None))
         if now != then:
+            memory.answering()
             twin = packed(self.model, PRECISIONS[self.precision][1])
             held = [x.untyped_storage() for x in self.tensors]  # so that no other tensor comes to lie where they do
             self.__dict__["twin"] = now, twin, held

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from polyhead.training.memory import kept
+from polyhead.memory import kept
 from polyhead.training.settings import Training
 
 

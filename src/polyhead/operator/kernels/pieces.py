@@ -24,7 +24,9 @@ def pieces(request: Request) -> list[Piece] | None:
 
     On a CPU alone: elsewhere one call costs less than to learn where the segments lie.
     """
-    parts = () if request.rule is None else request.rule.parts()
+    if request.rule is None:
+        return None
+    parts = request.rule.parts()
     segments = [part for part in parts if isinstance(part, Segments)]
     rest = [part for part in (*parts, request.bias) if part is not None and not isinstance(part, Segments)]
     here = request.query.device.type == "cpu" and not torch.compiler.is_compiling()

@@ -21,6 +21,8 @@ FEW = 16  # queries of a step
 PAYS = 1 << 11  # scores of a step from which it pays; a short sentence alone need not wait for numba's import
 SCORES = 1 << 22  # most of a sequence that a thread writes out
 ALONE = 1 << 16  # multiplications that one thread has done before another is awake
+levels, compiles = cast(Any, forward_ad), torch.compiler.is_compiling
+traces, maps = cast(Any, torch)._C._is_tracing, cast(Any, torch)._C._functorch.peek_interpreter_stack
 TRACED = "whoever compiles, traces, maps or differentiates forward sees no loops"
 
 
@@ -66,12 +68,7 @@ def slower(request: Request) -> str | None:
 
 def traced() -> bool:
     """Whether more is wanted of a call than its numbers."""
-    return (
-        torch.compiler.is_compiling()
-        or cast(Any, forward_ad)._current_level >= 0
-        or cast(Any, torch.jit).is_tracing()
-        or cast(Any, torch)._C._functorch.peek_interpreter_stack() is not None
-    )
+    return compiles() or levels._current_level >= 0 or traces() or maps() is not None
 
 
 def plain(*tensors: Tensor | None) -> bool:

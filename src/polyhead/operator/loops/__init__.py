@@ -115,8 +115,8 @@ def step(
 ) -> None:
     """`steps.look`, on so many threads; one is the caller's own. The first call compiles, for some seconds."""
     _, H, _, T, S, *_ = sizes
-    scores = np.empty((threads, H * T * S), np.float32)
     steps = for_steps().steps
+    scores = np.empty((threads, H * T * (S + steps.LANES)), np.float32)
     go(threads, steps.look, steps.work, (parts, *addresses, *sizes, np.float32(scale), *strides, scores))
 
 
@@ -160,6 +160,53 @@ def whole_product(threads: int, addresses: Sequence[int], sizes: Sequence[int]) 
     go(threads, products.share, products.work, (*addresses, *sizes, desks, whole, tops))
 
 
+class Link(NamedTuple):
+    """One link of a chain, as the loops read it: what is done from one slot to another (see `chains`), the numbers of a
+    row before and after, the part of a product's depth, from how many rows on several threads pay, and addresses."""
+
+    kind: int
+    source: int
+    target: int
+    depth: int = 0
+    width: int = 0
+    part: int = 0
+    crowd: int = 0
+    panels: int = 0
+    bias: int = 0
+    zeros: int = 0
+    less: int = 0
+    scale: int = 0
+
+
+def chain(threads: int, rows: int, links: np.ndarray, slots: tuple[int, ...], deep: int) -> None:
+    """`chains.play` of these links with so many rows, the deepest product in 8 bits having `deep` numbers in a row."""
+    play, desks = for_steps().chains.play, desks_for(threads, rows, deep)
+    several = threads > 1 and ONE.acquire(blocking=False)
+    try:
+        arguments = threads if several else 1, rows, links, slots, *desks
+        compile_once(play, arguments)
+        if several:
+            tell(threads)
+        play(*arguments)
+    finally:
+        if several:
+            ONE.release()
+
+
+def desks_for(threads: int, rows: int, deep: int) -> tuple[np.ndarray, ...]:
+    """Room for the sums of a panel, for rows as whole numbers and for the largest number of each, for each thread;
+    kept for the next call of this one."""
+    products = for_steps().products
+    wanted = threads, min(rows, products.BLOCK), -(-deep // 4)
+    held, desks = getattr(TOLD, "desks", ((0, 0, 0), ()))
+    if any(have < want for have, want in zip(held, wanted, strict=True)):
+        threads, rows, fours = held = tuple(map(max, held, wanted))
+        sizes = rows * products.PANEL, fours * rows, rows
+        desks = tuple(np.empty((threads, size), np.float32) for size in sizes)
+        TOLD.desks = held, desks
+    return desks
+
+
 def go(threads: int, shared: Any, alone: Any, call: tuple[Any, ...]) -> None:
     """One of two loops: all threads', or the caller's own where it is to be one, or another caller has them; no bit
     depends on it."""
@@ -167,9 +214,7 @@ def go(threads: int, shared: Any, alone: Any, call: tuple[Any, ...]) -> None:
         try:
             arguments = threads, *call
             compile_once(shared, arguments)
-            if getattr(TOLD, "threads", 0) != threads:
-                TOLD.threads = threads
-                for_steps().numba.set_num_threads(threads)
+            tell(threads)
             shared(*arguments)
         finally:
             ONE.release()
@@ -177,6 +222,13 @@ def go(threads: int, shared: Any, alone: Any, call: tuple[Any, ...]) -> None:
         arguments = 0, 1, *call
         compile_once(alone, arguments)
         alone(*arguments)
+
+
+def tell(threads: int) -> None:
+    """Let numba take so many threads for this one of Python's."""
+    if getattr(TOLD, "threads", 0) != threads:
+        TOLD.threads = threads
+        for_steps().numba.set_num_threads(threads)
 
 
 def compile_once(loop: Any, arguments: tuple[Any, ...]) -> None:
@@ -197,6 +249,7 @@ class Compilers(NamedTuple):
     steps: Any
     products: Any
     whole_products: Any
+    chains: Any
     shorts: Any
 
 
@@ -205,10 +258,10 @@ def for_steps() -> Compilers:
     """Imported once: a step takes microseconds."""
     import numba
 
-    from polyhead.operator.loops import products, shorts, steps, whole_products
+    from polyhead.operator.loops import chains, products, shorts, steps, whole_products
 
     forget_others(Path(str(products.share.stats.cache_path)))
-    return Compilers(numba, steps, products, whole_products, shorts)
+    return Compilers(numba, steps, products, whole_products, chains, shorts)
 
 
 def forget_others(kept: Path) -> None:
@@ -260,8 +313,7 @@ def run(threads: int, *work: Any) -> None:
         with compiling("half a minute or so"):
             loop.compile(tuple(map(numba.typeof, arguments)))
     if threads > 1:
-        TOLD.threads = threads
-        numba.set_num_threads(threads)
+        tell(threads)
     loop(*arguments)
 
 

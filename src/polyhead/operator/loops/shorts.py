@@ -229,7 +229,7 @@ def forward(thread, threads, call, by, desks):
             for t in range(T):
                 number = (b * call.H + h) * T + t
                 finish(call, by, b, h, t, p[t])
-                floats_at(call.lse)[number] = weigh(p[t])
+                floats_at(call.lse)[number] = weigh(p[t].ctypes.data, len(p[t]), True)
                 drop(call, number, p[t])
             multiply(p, v, o, T, S, V, False)
             take_back(o, T, V, f32(1), call.out + size * (b * T * call.H + h) * V, call.H * V, half)

@@ -250,3 +250,201 @@ def tile(height: int, *, adds: bool = False, linear: bool = False, numbers: Numb
 
 
 set_tile, add_tile = tile(GROUP), tile(GROUP, adds=True)
+
+
+
+# --- whole vectors: of n numbers at an address, n a multiple of LANES, or what is left over is left out ----------------
+
+
+def each_vector(builder: Any, n: Any, begun: list[Any], step: Callable[[Any, list[Any]], list[Any]]) -> list[Any]:
+    """Go through n numbers, vector by vector: `step` is told where one begins, and what was found so far, and gives
+    what is found then."""
+    entry, loop, done = builder.block, *(builder.append_basic_block(name) for name in ("vectors", "end"))
+    last = builder.and_(n, ir.Constant(INT, -LANES))
+    builder.cbranch(builder.icmp_signed("<", ir.Constant(INT, 0), last), loop, done)
+    builder.position_at_end(loop)
+    at, states = builder.phi(INT), [builder.phi(x.type) for x in begun]
+    found = step(at, states)
+    after = builder.add(at, ir.Constant(INT, LANES))
+    for phi, first, then in zip([at, *states], [ir.Constant(INT, 0), *begun], [after, *found], strict=True):
+        phi.add_incoming(first, entry)
+        phi.add_incoming(then, loop)
+    builder.cbranch(builder.icmp_signed("<", after, last), loop, done)
+    builder.position_at_end(done)
+    ends = [builder.phi(x.type) for x in begun]
+    for end, first, then in zip(ends, begun, found, strict=True):
+        end.add_incoming(first, entry)
+        end.add_incoming(then, loop)
+    return ends
+
+
+def vector_at(builder: Any, address: Any, at: Any) -> Any:
+    """Where the vector lies that begins so many numbers after an address."""
+    start = builder.gep(builder.inttoptr(address, FLOAT.as_pointer()), [at])
+    return builder.bitcast(start, VECTOR.as_pointer())
+
+
+def lanes(x: Any, kind: ir.Type = VECTOR) -> Any:
+    """The same number in all lanes."""
+    return ir.Constant(kind, [x] * LANES)
+
+
+def spread(builder: Any, x: Any) -> Any:
+    """A number that is not known yet in all lanes."""
+    undefined = ir.Constant(VECTOR, ir.Undefined)
+    return builder.shuffle_vector(builder.insert_element(undefined, x, WORD(0)), undefined, lanes(0, FOURS))
+
+
+def called(builder: Any, name: str, *args: Any, gives: ir.Type = VECTOR, flags: tuple[str, ...] = ()) -> Any:
+    """What one of LLVM's own functions makes of these."""
+    kind = ir.FunctionType(gives, [x.type for x in args])
+    return builder.call(get_or_insert_function(builder.module, kind, f"llvm.{name}"), args, fastmath=flags)
+
+
+def sums(builder: Any, vectors: list[Any]) -> Any:
+    """A vector of the sums of each of some vectors, as many as a power of two: halves of two lie down side by side and
+    are added to the other halves, until nothing is left to halve."""
+    size = LANES  # numbers that are still to be added up, side by side
+    while size > 1:
+        pairs = list(zip(vectors[::2], vectors[1::2], strict=True)) if len(vectors) > 1 else [(vectors[0], None)]
+        vectors = []
+        for x, y in pairs:
+            starts = range(0, x.type.count * (1 if y is None else 2), size)
+            other = ir.Constant(x.type, ir.Undefined) if y is None else y
+            halves = []
+            for half in (0, size // 2):
+                chosen = [start + half + i for start in starts for i in range(size // 2)]
+                mask = ir.Constant(ir.VectorType(WORD, len(chosen)), chosen)
+                halves.append(builder.shuffle_vector(x, other, mask))
+            vectors.append(builder.fadd(*halves))
+        size //= 2
+    return vectors[0]
+
+
+def inner_products(count: int) -> Any:
+    """scale times the inner products of the n numbers at `a` with those of `count` rows, a power of two of them, which
+    begin at `b` and so many numbers apart: written side by side."""
+
+    @intrinsic
+    def products(typing, a, b, apart, n, scale, out):
+        def build(context, builder, sig, args):
+            a, b, apart, n, scale, out = args
+            rows = rows_of(builder, b, apart, count)
+
+            def step(at, totals):
+                x = builder.load(vector_at(builder, a, at), align=4)
+                ys = [builder.load(vector_at(builder, row, at), align=4) for row in rows]
+                return [floats_grow(builder, total, x, y) for total, y in zip(totals, ys, strict=True)]
+
+            found = sums(builder, each_vector(builder, n, [lanes(0.0)] * count, step))
+            kind, undefined = found.type, ir.Constant(found.type, ir.Undefined)
+            scales = builder.insert_element(undefined, scale, WORD(0))
+            zeros = ir.Constant(ir.VectorType(WORD, kind.count), [0] * kind.count)
+            scales = builder.shuffle_vector(scales, undefined, zeros)
+            builder.store(builder.fmul(found, scales), builder.inttoptr(out, kind.as_pointer()), align=4)
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * 4, types.float32, types.int64), build
+
+    return products
+
+
+def weighted_sum(count: int) -> Any:
+    """Add to the n numbers at `out` those of `count` rows, which begin at `b` and so many numbers apart, each times its
+    weight: these lie side by side."""
+
+    @intrinsic
+    def weighted(typing, weights, b, apart, n, out):
+        def build(context, builder, sig, args):
+            weights, b, apart, n, out = args
+            rows, first = rows_of(builder, b, apart, count), builder.inttoptr(weights, FLOAT.as_pointer())
+            shares = [
+                spread(builder, builder.load(builder.gep(first, [ir.Constant(INT, i)]), align=4)) for i in range(count)
+            ]
+
+            def step(at, _):
+                place = vector_at(builder, out, at)
+                total = builder.load(place, align=4)
+                for share, row in zip(shares, rows, strict=True):
+                    total = floats_grow(builder, total, share, builder.load(vector_at(builder, row, at), align=4))
+                builder.store(total, place, align=4)
+                return []
+
+            each_vector(builder, n, [], step)
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * 5), build
+
+    return weighted
+
+
+def rows_of(builder: Any, start: Any, apart: Any, count: int) -> list[Any]:
+    """The addresses of rows that begin so many numbers apart."""
+    step = builder.mul(apart, ir.Constant(INT, 4))
+    return [builder.add(start, builder.mul(step, ir.Constant(INT, i))) for i in range(count)]
+
+
+@intrinsic
+def peak(typing, a, n):
+    """The largest of the numbers at an address; NaN where one of them is NaN or Inf."""
+
+    def build(context, builder, sig, args):
+        def step(at, states):
+            top, odd = states
+            x = builder.load(vector_at(builder, args[0], at), align=4)
+            above = builder.fcmp_ordered(">", x, top)
+            strange = builder.fcmp_unordered(">=", x, lanes(math.inf))
+            return [builder.select(above, x, top), builder.or_(odd, builder.sext(strange, FOURS))]
+
+        top, odd = each_vector(builder, args[1], [lanes(-math.inf), lanes(0, FOURS)], step)
+        top = called(builder, f"vector.reduce.fmax.v{LANES}f32", top, gives=FLOAT, flags=("nnan", "nsz"))
+        odd = called(builder, f"vector.reduce.or.v{LANES}i32", odd, gives=WORD)
+        return builder.select(builder.icmp_signed("==", odd, WORD(0)), top, FLOAT(math.nan))
+
+    return types.float32(*[types.int64] * 2), build
+
+
+@intrinsic
+def exponentials(typing, a, n, top):
+    """Turn each number x at an address into e^(x - top), as `exponential` does, and return their sum."""
+
+    def build(context, builder, sig, args):
+        a, n, top = args
+        top, fma = spread(builder, top), f"fma.v{LANES}f32"
+
+        def step(at, totals):
+            place = vector_at(builder, a, at)
+            t = builder.fmul(builder.fsub(builder.load(place, align=4), top), lanes(float(LOG2E)))
+            low = lanes(float(LOWEST))
+            t = builder.select(builder.fcmp_ordered(">", t, low), t, low)
+            whole = called(builder, f"rint.v{LANES}f32", t)
+            z, y = builder.fsub(t, whole), lanes(float(C5))
+            for coefficient in (C4, C3, C2, C1, ONE):
+                y = called(builder, fma, z, y, lanes(float(coefficient)))
+            exponent = builder.shl(builder.fptosi(whole, FOURS), lanes(23, FOURS))
+            y = builder.bitcast(builder.add(builder.bitcast(y, FOURS), exponent), VECTOR)
+            builder.store(y, place, align=4)
+            return [builder.fadd(totals[0], y)]
+
+        (total,) = each_vector(builder, n, [lanes(0.0)], step)
+        return called(builder, f"vector.reduce.fadd.v{LANES}f32", FLOAT(0.0), total, gives=FLOAT, flags=("reassoc",))
+
+    return types.float32(types.int64, types.int64, types.float32), build
+
+
+@intrinsic
+def multiplied(typing, a, n, share):
+    """Multiply the numbers at an address."""
+
+    def build(context, builder, sig, args):
+        share = spread(builder, args[2])
+
+        def step(at, _):
+            place = vector_at(builder, args[0], at)
+            builder.store(builder.fmul(builder.load(place, align=4), share), place, align=4)
+            return []
+
+        each_vector(builder, args[1], [], step)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.float32), build

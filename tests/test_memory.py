@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from polyhead.training import memory
+from polyhead import memory
 
 BLOCK = 2**26  # bytes, 16,384 pages of 4 KiB
 PROCESS = """
 import json, mmap, resource, sys
 import torch
-from polyhead.training.memory import STEPS, kept, swept
+from polyhead.memory import STEPS, kept, swept
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -1,9 +1,11 @@
-"""While a training runs on a CPU, memory that is freed stays with the process, and comes back to it without new pages.
+"""Memory that is freed stays with the process, and comes back to it without new pages: while a training runs on a CPU
+all of it, and where answers are given a little.
 
 Every step frees what it took and takes as much again. The allocator of glibc gives large blocks back to the system at
-once, which must find, clear and map every page of them anew; that takes a seventh of a step (docs/log.md, 2026-11-30).
-But batches differ in size, so that blocks that stay scatter, and ever more pages are touched; hence all that is free
-goes back every few steps (`swept`), and when the training ends. What the numbers mean: mallopt(3), malloc_trim(3).
+once, which must find, clear and map every page of them anew; that takes a seventh of a step of training, and a tenth
+of one of a beam (docs/log.md, 2026-11-30). But batches differ in size, so that blocks that stay scatter, and ever more
+pages are touched; hence a training gives back all that is free every few steps (`swept`), and when it ends. What the
+numbers mean: mallopt(3), malloc_trim(3).
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 
@@ -25,10 +27,12 @@ AFTER = {  # what glibc comes to by itself once it has seen a block of 32 MiB fr
     MMAP_THRESHOLD: 2**25,
     TRIM_THRESHOLD: 2**26,
 }
+ANSWERING = {**AFTER, TRIM_THRESHOLD: 2**28}  # at most 256 MiB stay at the end of the heap
 CHOSEN = ("MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")  # or by a tunable of glibc
 
 
 STEPS = 50  # between two sweeps
+since = dict[int, int](AFTER)  # what holds outside of a training
 
 
 @contextmanager
@@ -38,14 +42,25 @@ def kept() -> Iterator[bool]:
     if libc is None:
         yield False
         return
-    for name, value in TRAINING.items():
-        libc.mallopt(name, value)
+    told(libc, TRAINING)
     try:
         yield True
     finally:
-        for name, value in AFTER.items():
-            libc.mallopt(name, value)
+        told(libc, since)
         libc.malloc_trim(0)
+
+
+def answering() -> None:
+    """Let some of what is freed stay from now on: answers take the same blocks again and again."""
+    libc = allocator()
+    if libc is not None and since != ANSWERING:
+        since.update(ANSWERING)
+        told(libc, since)
+
+
+def told(libc: ctypes.CDLL, settings: Mapping[int, int]) -> None:
+    for name, value in settings.items():
+        libc.mallopt(name, value)
 
 
 def swept(step: int) -> None:

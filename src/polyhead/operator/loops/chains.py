@@ -1,0 +1,81 @@
+"""Products of few rows one after the other, with what is added to them and what bends them in between: a chain of
+links, which Python starts once.
+
+A link is a row of whole numbers: what is done, from which slot to which, and where its matrix lies. Slots are the
+addresses that change from call to call. The bits are those of the products alone, and of PyTorch's sums and ReLU.
+"""
+
+# pyright: basic, reportCallIssue=false
+from __future__ import annotations
+
+import numpy as np
+from numba import njit, prange
+
+from polyhead.operator.loops import products, whole_products
+from polyhead.operator.loops.steps import floats_at
+from polyhead.operator.loops.vectors import f32
+
+PRODUCT, WHOLE_PRODUCT, RELU, ADD = range(4)  # what a link does
+ZERO = f32(0)
+compiled = njit(nogil=True, cache=True, _nrt=False)
+
+
+@compiled
+def bend(x, first, last):
+    """ReLU of the numbers first..last at an address; NaN stays what it is."""
+    a = floats_at(x)
+    for i in range(first, last):
+        a[i] = ZERO if a[i] < ZERO else a[i]
+
+
+@compiled
+def add(x, y, first, last):
+    """Add numbers at one address to those at another."""
+    a, b = floats_at(x), floats_at(y)
+    for i in range(first, last):
+        b[i] += a[i]
+
+
+@njit(nogil=True, cache=True, parallel=True)
+def share_bend(threads, x, n):
+    for thread in prange(threads):
+        bend(x, thread * n // threads, (thread + 1) * n // threads)
+
+
+@njit(nogil=True, cache=True, parallel=True)
+def share_add(threads, x, y, n):
+    for thread in prange(threads):
+        add(x, y, thread * n // threads, (thread + 1) * n // threads)
+
+
+@njit(nogil=True, cache=True)
+def play(threads, rows, links, slots, desks, whole, tops):
+    """All links in their order, each on so many threads as it pays for: see `loops.Link` for what a row of links says.
+
+    desks, whole, tops: the room that `products` and `whole_products` ask for.
+    """
+    for n in range(len(links)):
+        kind, source, target = links[n, 0], slots[links[n, 1]], slots[links[n, 2]]
+        depth, width, part, crowd = links[n, 3], links[n, 4], links[n, 5], links[n, 6]
+        panels, bias, zeros, less, scale = links[n, 7], links[n, 8], links[n, 9], links[n, 10], links[n, 11]
+        alone = threads == 1 or rows < crowd
+        if kind == PRODUCT and alone:
+            products.work(0, 1, source, panels, bias, zeros, target, rows, depth, width, part, desks)
+        elif kind == PRODUCT:
+            products.share(threads, source, panels, bias, zeros, target, rows, depth, width, part, desks)
+        elif kind == WHOLE_PRODUCT and alone:
+            whole_products.work(
+                0, 1, source, panels, less, scale, bias, zeros, target, rows, depth, width, desks, whole, tops
+            )
+        elif kind == WHOLE_PRODUCT:
+            whole_products.share(
+                threads, source, panels, less, scale, bias, zeros, target, rows, depth, width, desks, whole, tops
+            )
+        elif kind == RELU and alone:
+            bend(target, 0, rows * width)
+        elif kind == RELU:
+            share_bend(threads, target, rows * width)
+        elif alone:
+            add(source, target, 0, rows * width)
+        else:
+            share_add(threads, source, target, rows * width)
