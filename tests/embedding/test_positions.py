@@ -34,3 +34,6 @@ def test_learned_positions_skip_what_is_no_place() -> None:
 def test_a_place_beyond_the_last_is_refused(positions: torch.nn.Module) -> None:
     with pytest.raises(ArgumentError, match="reaches position 5, but the model knows only 4"):
         positions(torch.arange(5)[None])
+    with pytest.raises(ArgumentError, match="reaches position 5, but the model knows only 4"):
+        positions(slice(2, 5))
+    assert torch.equal(positions(slice(1, 4)), positions(torch.arange(1, 4)[None])[0])

@@ -61,10 +61,15 @@ class Run:
 
     def places(self, n: int, device: torch.device) -> Tensor:
         """The positions [B or 1, n] of the next n rows."""
+        places = self.span(n)
+        return torch.arange(places.start, places.stop, device=device)[None] if isinstance(places, slice) else places
+
+    def span(self, n: int) -> Tensor | slice:
+        """The same; a slice where they are counted from the cache's length."""
         if self.positions is not None:
             return self.positions
         start = 0 if self.cache is None else self.cache.length
-        return torch.arange(start, start + n, device=device)[None]
+        return slice(start, start + n)
 
     def at(self, layer: int, mask: Rule | None) -> Run:
         """The run as a block of the stack gets it; `replace` would take ten times as long, every layer."""

@@ -12,6 +12,8 @@ from polyhead.core.run import Run
 from polyhead.errors import ArgumentError
 from polyhead.operator import Causal, Dense, Rule, Window
 
+CAUSAL = Causal()
+
 
 class Stack(nn.Module):
     """`recipe.n_layers` blocks. x [B, T, D] -> [B, T, D]; a cache in the run is advanced once, after the last."""
@@ -30,7 +32,8 @@ class Stack(nn.Module):
         bias = run.bias if self.bias is None else self.bias()
         turns = self.position.turns(run, x.shape[1], self.width, x.device)
         run = replace(run, bias=bias, turns=turns)
-        masks = {rule: both(rule, run.mask) for rule in self.rules}
+        last = x.shape[1] == 1 and run.mask is None  # from whom Causal hides nothing
+        masks = {rule: None if last and rule == CAUSAL else both(rule, run.mask) for rule in self.rules}
         for layer, (block, rule) in enumerate(zip(self.blocks, self.rules, strict=True)):
             x = run.see(block, "in", x)
             x = run.see(block, "out", block(x, run.at(layer, masks[rule])))
@@ -41,7 +44,7 @@ class Stack(nn.Module):
 
 def rules_of(recipe: Recipe) -> list[Rule | None]:
     """What the queries of each layer may see, whatever the run; layers that are alike share one rule."""
-    causal = Causal() if recipe.causal else None
+    causal = CAUSAL if recipe.causal else None
     kinds = {w: both(causal, None if w is None else Window(w - 1, 0)) for w in recipe.windows}
     return [kinds[w] for w in recipe.windows]
 

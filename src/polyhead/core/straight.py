@@ -19,7 +19,7 @@ from polyhead.core.run import Run
 from polyhead.operator import loops
 
 SHARED = 1 << 16  # numbers that several threads add, or bend
-X, FIRST, SECOND, PLUS = range(4)  # the slots of a chain: x, what its products make of it, what is added at the end
+X, HIDDEN, OUT, PLUS = range(4)  # the slots of a chain: x, between two products, what comes out, what is added to it
 Part = Callable[[Tensor, Tensor, Run], Tensor]  # of h, what a part of the block reads, and x: x plus what the part says
 
 
@@ -105,24 +105,22 @@ class Chain:
         held = [cast(Any, product).weight for product in self.products]
         if not all(isinstance(each, Panels | WholePanels) for each in held):
             return False
-        kinds, last = loops.for_steps().chains, len(held)
-        self.held, self.depth, self.widths = held, held[0].depth, [each.width for each in held]
+        kinds, (*bent, last) = loops.for_steps().chains, held
+        self.held, self.depth, self.width, self.hidden = held, held[0].depth, last.width, held[0].width
         self.deep = max((each.depth for each in held if isinstance(each, WholePanels)), default=0)
-        links = [each.link(slot, slot + 1) for slot, each in enumerate(held)]
-        if last > 1:
-            hidden = self.widths[0]
-            links.insert(1, loops.Link(kinds.RELU, X, FIRST, width=hidden, crowd=-(-SHARED // hidden)))
-        width = self.widths[-1]
-        plus = loops.Link(kinds.ADD, PLUS, last, width=width, crowd=-(-SHARED // width))
+        links = [last.link(HIDDEN if bent else X, OUT)]
+        if bent:
+            relu = loops.Link(kinds.RELU, HIDDEN, HIDDEN, width=self.hidden, crowd=-(-SHARED // self.hidden))
+            links = [bent[0].link(X, HIDDEN), relu, *links]
+        plus = loops.Link(kinds.ADD, PLUS, OUT, width=self.width, crowd=-(-SHARED // self.width))
         self.links, self.with_plus = torch.tensor(links).numpy(), torch.tensor([*links, plus]).numpy()
         return True
 
-    def __call__(self, x: Tensor, plus: Tensor | None = None) -> Tensor:  # [..., D] -> [..., E]
-        x, links = x.contiguous(), self.links if plus is None else self.with_plus
-        rows = x.numel() // self.depth
-        made = [x.new_empty(*x.shape[:-1], width) for width in self.widths]
-        held = (x, *made, made[-1]) if len(made) == 1 else (x, *made)
-        plus = x if plus is None else plus.contiguous()
-        slots = tuple(each.data_ptr() for each in (*held, plus))
-        loops.chain(loops.thread_count(), rows, links, slots, self.deep)
-        return made[-1]
+    def __call__(self, x: Tensor, plus: Tensor | None = None) -> Tensor:  # [B, T, D] -> [B, T, E]
+        x, (B, T, _) = x.contiguous(), x.shape
+        out = x.new_empty(B, T, self.width)
+        hidden = x if len(self.held) == 1 else x.new_empty(B, T, self.hidden)
+        links, plus = (self.links, x) if plus is None else (self.with_plus, plus.contiguous())
+        slots = x.data_ptr(), hidden.data_ptr(), out.data_ptr(), plus.data_ptr()
+        loops.chain(loops.thread_count(), B * T, links, slots, self.deep)
+        return out

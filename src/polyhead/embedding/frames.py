@@ -22,4 +22,4 @@ class Frames(nn.Module):
 
     def forward(self, mel: Tensor, run: Run) -> Tensor:
         x = F.gelu(self.second(F.gelu(self.first(mel)))).transpose(1, 2)
-        return dropout(x + self.positions(run.places(x.shape[1], x.device)), self.p, self.training)
+        return dropout(x + self.positions(run.span(x.shape[1])), self.p, self.training)

@@ -1,4 +1,5 @@
-"""Positions that act once, on x before the first block: places [B or 1, T] go in, vectors [B or 1, T, D] come out."""
+"""Positions that act once, on x before the first block: places [B or 1, T] go in, vectors [B or 1, T, D] come out; or
+places that follow one another, the same for all rows, as a slice, and vectors [T, D]."""
 
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ class Sinusoidal(nn.Module):
             table[:, 0::2], table[:, 1::2] = sines, cosines
         self.register_buffer("table", table, persistent=False)
 
-    def forward(self, places: Tensor) -> Tensor:
+    def forward(self, places: Tensor | slice) -> Tensor:
         return _look_up(self.table, places)
 
 
@@ -41,13 +42,12 @@ class Learned(nn.Module):
         self.offset = offset
         self.weight = nn.Parameter(torch.randn(max_len + offset, width) * 0.02)
 
-    def forward(self, places: Tensor) -> Tensor:
+    def forward(self, places: Tensor | slice) -> Tensor:
         return _look_up(self.weight[self.offset :], places)
 
 
-def _look_up(table: Tensor, places: Tensor) -> Tensor:
-    if places.shape[1] and (last := int(places[:, -1].max())) >= len(table):
-        raise ArgumentError(
-            f"The sequence reaches position {last + 1}, but the model knows only {len(table)}; shorten it"
-        )
+def _look_up(table: Tensor, places: Tensor | slice) -> Tensor:
+    stop = places.stop if isinstance(places, slice) else int(places[:, -1].max()) + 1 if places.shape[1] else 0
+    if stop > len(table):
+        raise ArgumentError(f"The sequence reaches position {stop}, but the model knows only {len(table)}; shorten it")
     return table[places]

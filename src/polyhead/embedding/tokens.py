@@ -36,7 +36,7 @@ class Tokens(nn.Module):
     def forward(self, ids: Tensor, run: Run, kinds: Tensor | None = None) -> Tensor:
         x = self.tokens(ids) * self.scale
         if self.positions is not None:
-            x = x + self.positions(run.places(ids.shape[1], ids.device))
+            x = x + self.positions(run.span(ids.shape[1]))
         if self.kinds is not None:
             x = x + (self.kinds.weight[0] if kinds is None else self.kinds(kinds))
         return self.project(dropout(self.norm(x), self.p, self.training))

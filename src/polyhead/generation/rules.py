@@ -23,7 +23,7 @@ class LogitRule(Protocol):
 
 
 def after(rules: Sequence[LogitRule], scores: Tensor, tokens: Tensor, logits: Tensor) -> Tensor:
-    """The scores after all rules, in their order. `logits`: what a search made them of, unless it left them as they were."""
+    """The scores after all rules, in their order. `logits`: what a search made them of, or these, left as they were."""
     own = scores.data_ptr() != logits.data_ptr()
     for rule in rules:
         made = rule.within(scores) if own and isinstance(rule, Forbid) else rule(scores, tokens)

@@ -20,15 +20,19 @@ class Room:
 
     def __init__(self, like: Tensor):
         rows, groups, _, width = like.shape
-        self.held, self.made = like.new_empty((rows, 0, groups, width)), rows
+        self.made = rows
+        self.hold(like.new_empty((rows, 0, groups, width)))
+
+    def hold(self, held: Tensor) -> None:
+        self.held, self.heads = held, held.transpose(1, 2)  # [N, room, G, K], and the same as [N, G, room, K]
 
     def extend(self, start: int, new: Tensor) -> Tensor:
         """Write [N, G, T, K] from place `start` on; everything so far comes back as a view [N, G, S, K]."""
         end = start + new.shape[2]
         if end > self.held.shape[1]:
             self.resize(self.held[:, :start], max(FIRST, 2 * end))
-        self.held[:, start:end] = new.transpose(1, 2)
-        return self.held[:, :end].transpose(1, 2)
+        self.heads.narrow(2, start, end - start).copy_(new)
+        return self.heads.narrow(2, 0, end)
 
     def holds(self, count: int) -> bool:
         """Whether so many rows may go on in its memory: it has them, and more than half of its rows stay in use."""
@@ -40,7 +44,7 @@ class Room:
         if len(moved):
             held = self.held[:, :length]
             held.index_copy_(0, moved, held.index_select(0, origins))
-        self.held = self.held[:count]
+        self.hold(self.held[:count])
 
     def select(self, length: int, rows: Tensor) -> None:
         """Go on with these rows [N'], in a memory of their own."""
@@ -49,7 +53,8 @@ class Room:
     def resize(self, held: Tensor, room: int) -> None:
         """Go on with what is held, in a memory of so many places."""
         rows, length, *rest = held.shape
-        self.held, self.made = held.new_empty((rows, room, *rest)), rows
+        self.made = rows
+        self.hold(held.new_empty((rows, room, *rest)))
         self.held[:, :length] = held
 
 

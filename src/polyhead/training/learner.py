@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
-from polyhead.errors import CheckpointError
 from polyhead import memory
+from polyhead.errors import CheckpointError
 from polyhead.training.average import Weights, average_of
 from polyhead.training.machine import casting
 from polyhead.training.optim import adamw, load_moments, moments, scale_gradients

@@ -196,14 +196,13 @@ def chain(threads: int, rows: int, links: np.ndarray, slots: tuple[int, ...], de
 def desks_for(threads: int, rows: int, deep: int) -> tuple[np.ndarray, ...]:
     """Room for the sums of a panel, for rows as whole numbers and for the largest number of each, for each thread;
     kept for the next call of this one."""
-    products = for_steps().products
-    wanted = threads, min(rows, products.BLOCK), -(-deep // 4)
-    held, desks = getattr(TOLD, "desks", ((0, 0, 0), ()))
-    if any(have < want for have, want in zip(held, wanted, strict=True)):
-        threads, rows, fours = held = tuple(map(max, held, wanted))
-        sizes = rows * products.PANEL, fours * rows, rows
+    had, desks = getattr(TOLD, "desks", ((0, 0, 0), ()))
+    if threads > had[0] or deep > had[2] or had[1] < min(rows, for_steps().products.BLOCK):
+        products = for_steps().products
+        threads, rows, deep = had = max(threads, had[0]), max(min(rows, products.BLOCK), had[1]), max(deep, had[2])
+        sizes = rows * products.PANEL, rows * -(-deep // 4), rows
         desks = tuple(np.empty((threads, size), np.float32) for size in sizes)
-        TOLD.desks = held, desks
+        TOLD.desks = had, desks
     return desks
 
 

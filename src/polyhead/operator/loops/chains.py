@@ -8,7 +8,6 @@ addresses that change from call to call. The bits are those of the products alon
 # pyright: basic, reportCallIssue=false
 from __future__ import annotations
 
-import numpy as np
 from numba import njit, prange
 
 from polyhead.operator.loops import products, whole_products

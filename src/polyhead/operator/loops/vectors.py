@@ -252,8 +252,7 @@ def tile(height: int, *, adds: bool = False, linear: bool = False, numbers: Numb
 set_tile, add_tile = tile(GROUP), tile(GROUP, adds=True)
 
 
-
-# --- whole vectors: of n numbers at an address, n a multiple of LANES, or what is left over is left out ----------------
+# --- whole vectors: of n numbers at an address; what is left over of LANES is left out --------------------------------
 
 
 def each_vector(builder: Any, n: Any, begun: list[Any], step: Callable[[Any, list[Any]], list[Any]]) -> list[Any]:

@@ -51,7 +51,7 @@ class Table(nn.Module):
         rows = positions.table if hasattr(positions, "table") else positions.weight[positions.offset :]
         self.register_buffer("rows", rows.detach())
 
-    def forward(self, places: Tensor) -> Tensor:
+    def forward(self, places: Tensor | slice) -> Tensor:
         return self.rows[places]
 
 

@@ -1,0 +1,206 @@
+"""A packed block whose products are laid out for few rows goes straight, and every bit is what it is when watched."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from polyhead.core import Recipe, Run, Stack, panels, straight
+from polyhead.core.norm import LayerNorm, RMSNorm
+from polyhead.core.packed import Int8Linear, PackedLinear, packable, packed, why_not_int8
+from polyhead.core.position import AddedInEveryLayer, LinearBias, RelativeBias
+from polyhead.core.recipe import Experts
+from polyhead.core.rotary import Rotary
+from polyhead.core.straight import Chain, Straight
+from polyhead.errors import ArgumentError
+from polyhead.operator import Cache, Dense, Lengths, attention, loops
+
+pytestmark = [
+    pytest.mark.skipif(not packable(nn.Linear(2, 2)), reason="this PyTorch has no packed products"),
+    pytest.mark.skipif(loops.missing() is not None, reason="numba is not here"),
+]
+INT8 = pytest.mark.skipif(
+    why_not_int8(nn.Linear(2, 2)) is not None or not loops.multiplies_bytes(),
+    reason="this processor multiplies no bytes by fours",
+)
+SMALL = Recipe(n_layers=2, d_model=48, n_heads=4, d_ff=72, causal=True, activation="relu")
+KINDS = {
+    "pre-norm": SMALL,
+    "post-norm": replace(SMALL, norm_at="post", final_norm=False),
+    "GELU": replace(SMALL, activation="gelu"),
+    "GELU by tanh": replace(SMALL, activation="gelu_new"),
+    "by sigmoid": replace(SMALL, activation="quick_gelu"),
+    "gated": replace(SMALL, norm=RMSNorm(), gated=True, activation="silu", bias=False),
+    "gated by ReLU": replace(SMALL, gated=True),
+    "grouped heads": replace(SMALL, n_kv_heads=2),
+    "rotary": replace(SMALL, position=Rotary(100.0), head_norm=LayerNorm()),
+    "relative buckets": replace(SMALL, position=RelativeBias(8, 16, bidirectional=False), scale=1.0),
+    "ALiBi": replace(SMALL, position=LinearBias()),
+    "softcap": replace(SMALL, softcap=2.0),
+    "windows": replace(SMALL, window=(3, None)),
+    "experts": replace(SMALL, experts=Experts(n=3, per_token=2)),
+    "one block of experts": replace(SMALL, experts=(None, Experts(n=3))),
+}
+PRODUCTS = [PackedLinear, pytest.param(Int8Linear, marks=INT8)]
+
+
+class Onlooker:
+    """Somebody who changes nothing: a watched block goes its own way."""
+
+    def see(self, at: nn.Module, place: str, x: Tensor) -> Tensor:
+        return x
+
+    def attend(self, at: nn.Module, query: Tensor, key: Tensor, value: Tensor, **how: Any) -> Tensor:
+        return attention(query, key, value, **how)
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loading the loops pays at once."""
+    monkeypatch.setattr(panels, "PAYS", 0)
+
+
+@pytest.fixture
+def chains(monkeypatch: pytest.MonkeyPatch) -> list[Chain]:
+    """Every chain that was called."""
+    called, call = list[Chain](), Chain.__call__
+
+    def counted(self: Chain, x: Tensor, plus: Tensor | None = None) -> Tensor:
+        called.append(self)
+        return call(self, x, plus)
+
+    monkeypatch.setattr(Chain, "__call__", counted)
+    return called
+
+
+def twin_of(recipe: Recipe, product: Any = PackedLinear, seed: int = 0) -> Any:
+    """A packed stack with every parameter random, norms and biases too, laid out for few rows."""
+    torch.manual_seed(seed)
+    stack = Stack(recipe).eval()
+    for parameter in stack.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    twin = packed(stack, product)
+    memory = torch.randn(2, 3, recipe.d_model) if recipe.cross else None
+    with torch.inference_mode():
+        for _ in range(2):  # experts are met by some rows only
+            twin(torch.randn(2, 30, recipe.d_model), Run(memory=memory))
+    return twin
+
+
+def decoded(twin: Any, rows: list[Tensor], **how: Any) -> list[Tensor]:
+    """What comes of some tokens at a time, each [N, t, D], by a cache."""
+    cache = Cache()
+    with torch.inference_mode():
+        return [twin(x, Run(cache=cache, **how)) for x in rows]
+
+
+def same(found: list[Tensor], wanted: list[Tensor]) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(found, wanted, strict=True))
+
+
+@pytest.mark.parametrize("recipe", KINDS.values(), ids=KINDS)
+@pytest.mark.parametrize("product", PRODUCTS)
+@settings(deadline=None, max_examples=8)
+@given(N=st.sampled_from([1, 2, 5, 70]), first=st.integers(1, 6), then=st.integers(1, 3), seed=st.integers(0, 99))
+def test_no_bit_tells_whether_a_block_is_watched(
+    recipe: Recipe, product: Any, N: int, first: int, then: int, seed: int
+) -> None:
+    twin = twin_of(recipe, product, seed)
+    rows = [torch.randn(N, t, recipe.d_model) for t in (first, 1, then, 1)]
+    assert same(decoded(twin, rows), decoded(twin, rows, observer=Onlooker()))
+
+
+@pytest.mark.parametrize("product", PRODUCTS)
+@pytest.mark.parametrize("norm_at", ["pre", "post"])
+@settings(deadline=None, max_examples=10)
+@given(M=st.integers(1, 5), beams=st.integers(1, 4), hides=st.booleans(), seed=st.integers(0, 99))
+def test_nor_one_that_reads_a_memory_by_beams(
+    norm_at: Any, product: Any, M: int, beams: int, hides: bool, seed: int
+) -> None:
+    twin = twin_of(replace(SMALL, cross=True, norm_at=norm_at), product, seed)
+    memory, seen = torch.randn(M, 7, 48), torch.rand(M, 1, 1, 7) < 0.7
+    how = {"memory": memory, "memory_mask": Dense(seen) if hides else None}
+    rows = [torch.randn(M * beams, 1, 48) for _ in range(4)]
+    assert same(decoded(twin, rows, **how), decoded(twin, rows, observer=Onlooker(), **how))
+
+
+def test_an_encoder_of_few_rows_too(chains: list[Chain]) -> None:
+    twin, x = twin_of(replace(SMALL, causal=False)), torch.randn(3, 6, 48)
+    run = Run(mask=Lengths(torch.tensor([6, 2, 4])))
+    chains.clear()
+    with torch.inference_mode():
+        assert torch.equal(twin(x, run), twin(x, replace(run, observer=Onlooker())))
+    assert len(chains) == 2 * 3  # queries, keys and values; out; the MLP by one
+
+
+@pytest.mark.parametrize("product", PRODUCTS)
+def test_what_is_no_number_stays_none(product: Any) -> None:
+    twin, x = twin_of(SMALL, product), torch.randn(4, 1, 48)
+    x[1, 0, 5], x[2, 0, 7] = torch.nan, torch.inf
+    (found,), (wanted,) = decoded(twin, [x]), decoded(twin, [x], observer=Onlooker())
+    torch.testing.assert_close(found, wanted, rtol=0, atol=0, equal_nan=True)
+    assert bool(found[1:3].isnan().all()) and bool(found[[0, 3]].isfinite().all())
+
+
+def test_inputs_stay_as_they_are_and_may_lie_anyhow() -> None:
+    twin, x = twin_of(replace(SMALL, norm_at="post")), torch.randn(3, 2, 48)
+    odd, before = torch.randn(3, 2, 96)[..., ::2], x.clone()
+    with torch.inference_mode():
+        twin(x, Run())
+        assert torch.equal(x, before)
+        assert torch.equal(twin(odd, Run()), twin(odd.contiguous(), Run()))
+        assert twin(x[:0], Run()).shape == (0, 2, 48)
+
+
+def test_who_wants_gradients_is_told_so(chains: list[Chain]) -> None:
+    twin, x = twin_of(SMALL), torch.randn(1, 2, 48, requires_grad=True)
+    chains.clear()
+    out = twin(x, Run())
+    assert not chains
+    with pytest.raises(ArgumentError, match="A packed model answers and has no gradients"):
+        out.sum().backward()
+
+
+def test_a_block_waits_until_all_of_its_products_are_laid_out(
+    chains: list[Chain], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    twin: Any = packed(Stack(SMALL).eval())
+    x = torch.randn(1, 1, 48)
+    with torch.inference_mode():
+        monkeypatch.setattr(panels, "PAYS", torch.inf)
+        before = twin(x, Run())
+        monkeypatch.setattr(panels, "PAYS", 0)
+        twin.blocks[0].mlp.down(torch.randn(1, 1, 72))
+        monkeypatch.setattr(panels, "PAYS", torch.inf)
+        assert torch.equal(twin(x, Run()), before) and not chains
+        monkeypatch.setattr(panels, "PAYS", 0)
+        assert torch.equal(twin(x, Run()), before) and not chains  # it turns now
+        assert torch.equal(twin(x, Run()), before) and chains
+
+
+def test_a_block_that_adds_places_in_every_layer_goes_its_own_way(chains: list[Chain]) -> None:
+    twin = twin_of(replace(SMALL, position=AddedInEveryLayer()))
+    assert not chains and not any(isinstance(block.forward, Straight) for block in twin.blocks)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_several_python_threads_get_their_own_answers(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(straight, "SHARED", 64)  # small sums are shared too
+    twin, before = twin_of(SMALL), torch.get_num_threads()
+    rows = [[torch.randn(n, 1, 48) for _ in range(5)] for n in (1, 3, 40, 2, 64, 7)]
+    wanted = [decoded(twin, each) for each in rows]
+    torch.set_num_threads(threads)
+    try:
+        with ThreadPoolExecutor(3) as pool:
+            found = list(pool.map(lambda each: decoded(twin, each), rows * 4))
+    finally:
+        torch.set_num_threads(before)
+    assert all(same(*both) for both in zip(found, wanted * 4, strict=True))
