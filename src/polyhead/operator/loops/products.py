@@ -3,7 +3,8 @@ memory while this one is multiplied.
 
 W lies in panels of columns of its transpose, and a panel in chunks that the nearest cache holds. One chunk after the
 other meets all rows, some of them at a time, whose sums stay in registers; each of these tiles asks for its share of
-the next chunk, which need not stay after that, and so leaves the other caches to the rest of a model. A sum is added up
+the next chunk, which need not stay after that, and so leaves the other caches to the rest of a model. Where a single
+tile has all rows, nothing waits: it asks for no more than what it reads, which need not stay either. A sum is added up
 in parts of the depth, each in its order, however it is chunked: so no row depends on those beside it or on the number
 of threads, and every bit is that of oneDNN's product of several rows (docs/decisions/0028).
 """
@@ -14,12 +15,13 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
-from polyhead.operator.loops.vectors import LANES, PANEL, tile
+from polyhead.operator.loops.vectors import LANES, NEAREST, PANEL, tile
 
 WIDE = LANES == 16  # 32 registers, not 16
 TALL, HIGH, MIDDLE, LOW = (8, 6, 4, 2) if WIDE else (6, 4, 3, 2)  # rows of a tile: no more than registers hold sums of
 SIZE = PANEL * 4  # bytes of a row of a panel
 CHUNK = (1 << 15) // SIZE  # steps of the depth of a chunk
+LITTLE = CHUNK if NEAREST > 1 << 15 else (1 << 13) // SIZE  # where it and the next must share 32 KiB, and few tiles come
 tall, high, middle, low, one = (tile(n, linear=True) for n in (TALL, HIGH, MIDDLE, LOW, 1))
 BLOCK = 256  # rows that meet a panel before the next panel comes
 compiled = njit(nogil=True, cache=True, _nrt=False)
@@ -35,6 +37,12 @@ def part_of(depth: int) -> int:
 def height(rows):
     """How many rows the next tile takes of so many."""
     return TALL if rows >= TALL else HIGH if rows >= HIGH else MIDDLE if rows >= MIDDLE else LOW if rows >= LOW else 1
+
+
+@inlined
+def chunk_of(rows):
+    """How many steps of the depth a chunk has that meets so many rows."""
+    return CHUNK if rows > 2 * TALL else LITTLE
 
 
 @inlined
@@ -71,10 +79,10 @@ def work(thread, threads, x, panels, bias, zeros, out, rows, depth, width, part,
             column = min(p * PANEL, width - PANEL)
             for d in range(0, depth, part):
                 end = min(d + part, depth)
-                for c in range(d, end, CHUNK):
-                    deep = min(CHUNK, end - c)
+                for c in range(d, end, chunk_of(met)):
+                    deep = min(chunk_of(met), end - c)
                     chunk = panels + (p * depth + c) * SIZE
-                    ahead, r = chunk + deep * SIZE, 0
+                    ahead, r = chunk if met <= TALL else chunk + deep * SIZE, 0
                     while r < met:
                         n = height(met - r)
                         own, at = sums + r * SIZE, out + 4 * ((start + r) * width + column)

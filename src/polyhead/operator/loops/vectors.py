@@ -7,6 +7,7 @@ numba compiles these for the machine that it runs on, whatever its vectors are.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -32,6 +33,17 @@ C1, C2, C3, C4, C5 = map(f32, (0.69314698, 0.24022242, 0.05550734, 0.00967151, 0
 INT, WORD, FLOAT = ir.IntType(64), ir.IntType(32), ir.FloatType()
 VECTOR, FOURS = ir.VectorType(FLOAT, LANES), ir.VectorType(WORD, LANES)
 DOTS = bool(FEATURES.get("avx512vnni" if LANES == 16 else "avxvnni"))  # whether bytes are multiplied by fours
+
+
+def nearest_cache() -> int:
+    """Bytes of the nearest cache of this processor; 32 KiB where nobody says."""
+    try:
+        return max(os.sysconf("SC_LEVEL1_DCACHE_SIZE"), 0) or 1 << 15
+    except (AttributeError, OSError, ValueError):
+        return 1 << 15
+
+
+NEAREST = nearest_cache()
 
 
 @intrinsic

@@ -13,7 +13,7 @@ import math
 import numpy as np
 from numba import njit, prange, types
 
-from polyhead.operator.loops.products import CHUNK, HIGH, LOW, MIDDLE, SIZE, TALL, compiled, height, inlined
+from polyhead.operator.loops.products import HIGH, LOW, MIDDLE, SIZE, TALL, chunk_of, compiled, height, inlined
 from polyhead.operator.loops.steps import floats_at, pointer_to
 from polyhead.operator.loops.vectors import BYTES, PANEL, f32, fused, larger, nearest, tile
 
@@ -74,10 +74,10 @@ def work(thread, threads, x, panels, less, scale, bias, zeros, out, rows, depth,
             tops[thread, r] = rounded(x + 4 * (start + r) * depth, depth, own + 4 * r * fours, 4 * fours)
         for p in range(first, last):
             column = min(p * PANEL, width - PANEL)
-            for c in range(0, fours, CHUNK):
-                deep = min(CHUNK, fours - c)
+            for c in range(0, fours, chunk_of(met)):
+                deep = min(chunk_of(met), fours - c)
                 chunk = panels + (p * fours + c) * SIZE
-                ahead, r = chunk + deep * SIZE, 0
+                ahead, r = chunk if met <= TALL else chunk + deep * SIZE, 0
                 while r < met:
                     n = height(met - r)
                     step, at = SIZE * n // met, sums + r * SIZE
