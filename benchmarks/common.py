@@ -117,7 +117,7 @@ def apart(
 def shares(parts: Mapping[str, Parts], name: str) -> list[str]:
     """The cells of a row under `PARTS`: a dash for an engine that does not tell, nothing for a bound."""
     if name not in parts:
-        return [""] * 3 if name.startswith(("bound", "floor")) else ["–"] * 3
+        return [""] * 3 if name.startswith(("bound", "floor", "one block")) else ["–"] * 3
     return [f"{share:.0%}" for share in parts[name].shares]
 
 

@@ -49,8 +49,9 @@ ENGINES = {
 NOTES = (
     "Tokens written a second, the reading of the prompts counted in; the median of all rounds, and from the lowest to "
     "the highest as a share of it. The ratio is to transformers, the median of the rounds' own ratios.",
-    "The bound is that of one prompt: every matrix in float32 is read once for each token, at the speed at which this "
-    "machine's memory is read in the same run.",
+    "The bound is that of one prompt: every matrix in float32 is read once for each token, where polyhead has it, as "
+    "fast as PyTorch's sum or maximum reads it in the same run. One block: as many bytes side by side in another "
+    "process. On a machine that is shared, two processes may have memory of unlike speed.",
     APART,
 )
 
@@ -86,8 +87,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         asks: dict[str, Callable[[], Any]] = {
             name: partial(engine.ask, "decode", rows=rows, new=options.new) for name, engine in running.items()
         }
-        if count == 1:
-            asks["bound"] = partial(reader.ask, "read", times=3)
+        if count == 1 and "polyhead" in running:
+            asks["bound"] = partial(running["polyhead"].ask, "read", times=3)
+            asks["one block"] = partial(reader.ask, "read", times=3)
         answers = interleaved(asks, rounds=options.rounds, say=f"{count} prompts")
         parts = apart(asks, answers, say=f"{count} prompts")
         report.tables.append(table(options, count, answers, parts))
@@ -100,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def table(options: Any, count: int, answers: dict[str, list[Any]], parts: dict[str, Parts]) -> Table:
     base = "transformers" if "transformers" in answers else next(iter(answers))
-    work = {"bound": 1}
+    work = {"bound": 1, "one block": 1}
     speeds = {
         name: [work.get(name, count * options.new) / each["seconds"] for each in found]
         for name, found in answers.items()

@@ -1,6 +1,7 @@
 """Work is done once under PyTorch's profiler; its seconds in products and in attention leave.
 
-Products: x W^T + b in any layout and precision, convolutions, and the gradients of both. Attention: whatever
+Products: x W^T + b in any layout and precision, with the sums and ReLU that are links of a chain of them; convolutions;
+and the gradients of both. Attention: whatever
 polyhead's operator does, and elsewhere scores, softmax and weighted sum, in one operation or in several. The rest:
 norms, activations, embeddings, caches, rounding to 8 bits, the loss, the search and Python.
 
@@ -69,14 +70,15 @@ def once(work: Callable[[], Any]) -> dict[Kind, float]:
 def marked() -> Iterator[None]:
     """The operator's calls by one name and our own products by another, so that loops of ours, which PyTorch does not
     see, count too."""
-    given = kernels.run, loops.product, loops.whole_product
+    given = kernels.run, loops.product, loops.whole_product, loops.chain
     kernels.run = named("polyhead::attention", kernels.run)
     loops.product = named("polyhead::product", loops.product)
     loops.whole_product = named("polyhead::product", loops.whole_product)
+    loops.chain = named("polyhead::product", loops.chain)
     try:
         yield
     finally:
-        kernels.run, loops.product, loops.whole_product = given
+        kernels.run, loops.product, loops.whole_product, loops.chain = given
 
 
 def named(name: str, call: Callable[..., Any]) -> Callable[..., Any]:

@@ -21,7 +21,9 @@ WIDE = LANES == 16  # 32 registers, not 16
 TALL, HIGH, MIDDLE, LOW = (8, 6, 4, 2) if WIDE else (6, 4, 3, 2)  # rows of a tile: no more than registers hold sums of
 SIZE = PANEL * 4  # bytes of a row of a panel
 CHUNK = (1 << 15) // SIZE  # steps of the depth of a chunk
-LITTLE = CHUNK if NEAREST > 1 << 15 else (1 << 13) // SIZE  # where it and the next must share 32 KiB, and few tiles come
+LITTLE = (
+    CHUNK if NEAREST > 1 << 15 else (1 << 13) // SIZE
+)  # where it and the next must share 32 KiB, and few tiles come
 tall, high, middle, low, one = (tile(n, linear=True) for n in (TALL, HIGH, MIDDLE, LOW, 1))
 BLOCK = 256  # rows that meet a panel before the next panel comes
 compiled = njit(nogil=True, cache=True, _nrt=False)
