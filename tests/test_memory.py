@@ -7,6 +7,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -84,3 +85,23 @@ def test_elsewhere_nothing_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
         memory.swept(memory.STEPS)
         assert not able
     memory.allocator.cache_clear()
+
+
+def test_where_answers_are_given_a_little_stays_but_a_training_that_runs_keeps_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[dict[int, int]] = [{}]
+    listener = SimpleNamespace(mallopt=lambda name, value: told[-1].update({name: value}), malloc_trim=lambda room: 1)
+    monkeypatch.setattr(memory, "allocator", lambda: listener)
+    monkeypatch.setattr(memory, "usual", dict(memory.AFTER))
+    with memory.kept():
+        memory.answering()
+        assert told == [memory.TRAINING]
+        told.append({})
+    assert told[1] == memory.ANSWERING
+    told.append({})
+    memory.answering()
+    assert told[2] == {}  # once is enough
+    with memory.kept(), memory.kept():
+        pass
+    assert told[2] == memory.ANSWERING

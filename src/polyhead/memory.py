@@ -32,7 +32,8 @@ CHOSEN = ("MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"
 
 
 STEPS = 50  # between two sweeps
-since = dict[int, int](AFTER)  # what holds outside of a training
+usual = dict[int, int](AFTER)  # what holds where no training does
+holding = 0  # trainings that hold
 
 
 @contextmanager
@@ -42,23 +43,30 @@ def kept() -> Iterator[bool]:
     if libc is None:
         yield False
         return
+    global holding
+    holding += 1
     told(libc, TRAINING)
     try:
         yield True
     finally:
-        told(libc, since)
-        libc.malloc_trim(0)
+        holding -= 1
+        if not holding:
+            told(libc, usual)
+            libc.malloc_trim(0)
 
 
 def answering() -> None:
-    """Let some of what is freed stay from now on: answers take the same blocks again and again."""
+    """Let some of what is freed stay from now on: answers take the same blocks again and again. While a training runs,
+    what it holds stays."""
     libc = allocator()
-    if libc is not None and since != ANSWERING:
-        since.update(ANSWERING)
-        told(libc, since)
+    if libc is not None and usual != ANSWERING:
+        usual.update(ANSWERING)
+        if not holding:
+            told(libc, usual)
 
 
 def told(libc: ctypes.CDLL, settings: Mapping[int, int]) -> None:
+    """Tell the allocator."""
     for name, value in settings.items():
         libc.mallopt(name, value)
 

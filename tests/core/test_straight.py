@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -67,17 +72,24 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(panels, "PAYS", 0)
 
 
-@pytest.fixture
-def chains(monkeypatch: pytest.MonkeyPatch) -> list[Chain]:
-    """Every chain that was called."""
+@contextmanager
+def counting() -> Iterator[list[Chain]]:
+    """Every chain that is called."""
     called, call = list[Chain](), Chain.__call__
 
     def counted(self: Chain, x: Tensor, plus: Tensor | None = None) -> Tensor:
         called.append(self)
         return call(self, x, plus)
 
-    monkeypatch.setattr(Chain, "__call__", counted)
-    return called
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Chain, "__call__", counted)
+        yield called
+
+
+@pytest.fixture
+def chains() -> Iterator[list[Chain]]:
+    with counting() as called:
+        yield called
 
 
 def twin_of(recipe: Recipe, product: Any = PackedLinear, seed: int = 0) -> Any:
@@ -114,7 +126,11 @@ def test_no_bit_tells_whether_a_block_is_watched(
 ) -> None:
     twin = twin_of(recipe, product, seed)
     rows = [torch.randn(N, t, recipe.d_model) for t in (first, 1, then, 1)]
-    assert same(decoded(twin, rows), decoded(twin, rows, observer=Onlooker()))
+    with counting() as chains:
+        found = decoded(twin, rows)
+        assert len(chains) >= 2 * len(rows) * recipe.n_layers  # it went straight
+        chains.clear()
+        assert same(found, decoded(twin, rows, observer=Onlooker())) and not chains
 
 
 @pytest.mark.parametrize("product", PRODUCTS)
@@ -128,7 +144,10 @@ def test_nor_one_that_reads_a_memory_by_beams(
     memory, seen = torch.randn(M, 7, 48), torch.rand(M, 1, 1, 7) < 0.7
     how = {"memory": memory, "memory_mask": Dense(seen) if hides else None}
     rows = [torch.randn(M * beams, 1, 48) for _ in range(4)]
-    assert same(decoded(twin, rows, **how), decoded(twin, rows, observer=Onlooker(), **how))
+    with counting() as chains:
+        found = decoded(twin, rows, **how)
+        assert len(chains) == 2 * 5 * len(rows)
+    assert same(found, decoded(twin, rows, observer=Onlooker(), **how))
 
 
 def test_an_encoder_of_few_rows_too(chains: list[Chain]) -> None:
@@ -157,6 +176,15 @@ def test_inputs_stay_as_they_are_and_may_lie_anyhow() -> None:
         assert torch.equal(x, before)
         assert torch.equal(twin(odd, Run()), twin(odd.contiguous(), Run()))
         assert twin(x[:0], Run()).shape == (0, 2, 48)
+
+
+def test_a_wrong_width_is_one_sentence() -> None:
+    twin = twin_of(replace(SMALL, norm_at="post"))
+    with (
+        torch.inference_mode(),
+        pytest.raises(ArgumentError, match=r"A packed product takes rows of 48 numbers on a CPU; found \[1, 1, 40\]"),
+    ):
+        twin(torch.randn(1, 1, 40), Run())
 
 
 def test_who_wants_gradients_is_told_so(chains: list[Chain]) -> None:
@@ -191,10 +219,14 @@ def test_a_block_that_adds_places_in_every_layer_goes_its_own_way(chains: list[C
     assert not chains and not any(isinstance(block.forward, Straight) for block in twin.blocks)
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3])
-def test_several_python_threads_get_their_own_answers(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("product", PRODUCTS)
+def test_several_python_threads_get_their_own_answers(
+    product: Any, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(straight, "SHARED", 64)  # small sums are shared too
-    twin, before = twin_of(SMALL), torch.get_num_threads()
+    monkeypatch.setattr(panels, "ALONE", 64)  # and small products
+    twin, before = twin_of(SMALL, product), torch.get_num_threads()
     rows = [[torch.randn(n, 1, 48) for _ in range(5)] for n in (1, 3, 40, 2, 64, 7)]
     wanted = [decoded(twin, each) for each in rows]
     torch.set_num_threads(threads)
@@ -204,3 +236,24 @@ def test_several_python_threads_get_their_own_answers(threads: int, monkeypatch:
     finally:
         torch.set_num_threads(before)
     assert all(same(*both) for both in zip(found, wanted * 4, strict=True))
+
+
+LOADED = """
+import torch
+from types import SimpleNamespace
+from polyhead.core.panels import Panels
+from polyhead.core.straight import Chain
+
+torch.set_num_threads(1)
+chain = Chain((SimpleNamespace(weight=Panels(torch.zeros(32, 4), None)),))
+chain.ready()
+chain(torch.zeros(1, 1, 4))
+print(torch.get_num_threads())
+"""
+
+
+def test_loops_that_are_loaded_leave_pytorch_its_number_of_threads() -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    run = [sys.executable, "-c", LOADED]
+    found = subprocess.run(run, env=environment, capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["1"]

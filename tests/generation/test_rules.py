@@ -6,9 +6,11 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
 
 from polyhead.errors import ArgumentError
 from polyhead.generation import Forbid, ForcedAt, MinLength, NoRepeatNgram, RepetitionPenalty
+from polyhead.generation.rules import after
 
 RULES = [
     Forbid([2, 7]),
@@ -80,3 +82,20 @@ def test_rules_keep_working_when_rows_are_reordered_and_dropped(rule):
 def test_rules_that_mean_nothing_are_refused(make):
     with pytest.raises(ArgumentError, match="must be"):
         make()
+
+
+def test_forbidding_writes_only_where_nobody_can_tell() -> None:
+    tokens, given = torch.zeros(2, 3, dtype=torch.long), torch.randn(2, 9)
+    seen: list[Tensor] = []
+
+    def listen(scores: Tensor, tokens: Tensor) -> Tensor:
+        seen.append(scores)
+        return scores
+
+    for own in (False, True):
+        for rules in ([Forbid([1]), Forbid([2])], [Forbid([1]), listen, Forbid([2])], [MinLength(9, [1]), Forbid([2])]):
+            scores = given.clone()
+            found = after(rules, scores, tokens, own=own)
+            assert torch.equal(found, given.index_fill(1, torch.tensor([1, 2]), -math.inf))
+            assert torch.equal(scores, given) == (not own or rules[0] != Forbid([1]))
+    assert all(torch.equal(each, given.index_fill(1, torch.tensor([1]), -math.inf)) for each in seen)

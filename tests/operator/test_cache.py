@@ -113,3 +113,15 @@ def test_a_cache_that_vouches_searches_what_enters_and_remembers() -> None:
     cache.extend(0, torch.randn_like(damaged), damaged)
     cache.extend(1, torch.randn_like(damaged), torch.randn_like(damaged))
     assert not cache.finite
+
+
+def test_what_was_written_without_gradients_goes_on_with_them() -> None:
+    cache = Cache()
+    first, then = torch.randn(2, 3, 4, 8), torch.randn(2, 3, 1, 8, requires_grad=True)
+    with torch.no_grad():
+        cache.extend(0, first, first)
+    cache.advance(4)
+    keys, values = cache.extend(0, then, then)
+    (keys.sum() + 2 * values.sum()).backward()
+    assert then.grad is not None and torch.equal(then.grad, torch.full_like(then, 3.0))
+    assert torch.equal(keys, torch.cat((first, then), 2))

@@ -1,9 +1,9 @@
 """Work is done once under PyTorch's profiler; its seconds in products and in attention leave.
 
 Products: x W^T + b in any layout and precision, with the sums and ReLU that are links of a chain of them; convolutions;
-and the gradients of both. Attention: whatever
-polyhead's operator does, and elsewhere scores, softmax and weighted sum, in one operation or in several. The rest:
-norms, activations, embeddings, caches, rounding to 8 bits, the loss, the search and Python.
+and the gradients of both. Attention: whatever polyhead's operator does, and elsewhere scores, softmax and weighted sum,
+in one operation or in several. The rest: norms, activations, embeddings, caches, rounding to 8 bits, the loss, the
+search and Python.
 
 The profiler takes about a microsecond for each of a thousand small operations a step, which would all be put on the
 rest. So the whole is timed without it, and the rest is what the other two leave of it (`result.Parts`).

@@ -173,10 +173,7 @@ class Joined:
         self.widths = [part.out_features for part in parts]
 
     def __call__(self, placed: Tensor, x: Tensor) -> tuple[Tensor, ...]:
-        return self.apart(self.whole(x))
-
-    def apart(self, whole: Tensor) -> tuple[Tensor, ...]:
-        return torch.split(whole, self.widths, -1)
+        return torch.split(self.whole(x), self.widths, -1)
 
 
 def packable(model: nn.Module) -> bool:

@@ -7,7 +7,7 @@ Attention, norms and other activations are the block's own, so that no bit tells
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,10 +24,12 @@ Part = Callable[[Tensor, Tensor, Run], Tensor]  # of h, what a part of the block
 
 
 class Straight:
-    """`Block.forward` of a packed block, from when all of its products are laid out for few rows."""
+    """`Block.forward` of a packed block, from when all of its products are laid out for few rows. What is hung on the
+    modules inside of it, or put in their place, is not met then."""
 
     def __init__(self, block: Block):
         self.block, self.chains = block, list[Chain]()
+        self.width = cast(Any, block.attn).query.in_features
         self.add = self.pre if block.add == block.pre else self.post
         self.attn = self.attn_of(cast(Any, block.attn))
         self.cross = self.cross_of(cast(Any, block.cross)) if block.crosses else None
@@ -37,17 +39,23 @@ class Straight:
     @staticmethod
     def can(block: nn.Module) -> bool:
         """Whether a block's queries, keys and values come of one product."""
-        return isinstance(block, Block) and "projected" in block.attn.__dict__
+        return type(block) is Block and "projected" in block.attn.__dict__
 
     def __call__(self, x: Tensor, run: Run) -> Tensor:  # [B, T, D] -> [B, T, D]
         self.ready = self.ready or all(chain.ready() for chain in self.chains)
-        if not (self.ready and plain(x)) or run.observer is not None or self.block.training:
+        if not (self.ready and self.plain(x)) or run.observer is not None or self.block.training:
             return Block.forward(self.block, x, run)
         block = self.block
         x = self.add(x, block.attn_norm, self.attn, run)
         if self.cross is not None:
             x = self.add(x, block.cross_norm, self.cross, run)
         return self.add(x, block.mlp_norm, self.mlp, run)
+
+    def plain(self, x: Tensor) -> bool:
+        """Whether these are rows of numbers at an address, as wide as they should be, of which nobody wants gradients:
+        what the loops trust."""
+        usual = type(x) is Tensor and x.dtype == torch.float32 and x.device.type == "cpu"
+        return usual and x.dim() == 3 and x.shape[2] == self.width and x.numel() > 0 and not torch.is_grad_enabled()
 
     def pre(self, x: Tensor, norm: nn.Module, part: Part, run: Run) -> Tensor:
         return part(norm(x), x, run)
@@ -60,7 +68,8 @@ class Straight:
         heads = [width // attn.width for width in attn.projected.widths]
 
         def part(h: Tensor, x: Tensor, run: Run) -> Tensor:
-            q, k, v = into(h).unflatten(-1, (-1, attn.width)).transpose(1, 2).split(heads, 1)  # [B, H or G, T, K]
+            found = torch.unflatten(into(h), -1, (-1, attn.width)).transpose(1, 2)  # [B, H + 2 G, T, K]
+            q, k, v = torch.split(found, heads, 1)
             return out(attn.joined(attn.look(q, k, v, run)), x)
 
         return part
@@ -88,39 +97,52 @@ class Straight:
         return self.chains[-1]
 
 
-def plain(x: Tensor) -> bool:
-    """Whether these are numbers at an address of which nobody wants gradients."""
-    usual = type(x) is Tensor and x.dtype == torch.float32 and x.device.type == "cpu"
-    return usual and x.numel() > 0 and not torch.is_grad_enabled()
+class Made(NamedTuple):
+    """A chain as the loops read it: what its addresses belong to, the widths of rows, the deepest product in 8 bits,
+    and the links without and with a sum at their end."""
+
+    held: list[Panels | WholePanels]
+    hidden: int | None  # between two products
+    width: int
+    deep: int
+    links: Any
+    with_plus: Any
 
 
 class Chain:
     """One product, or two with ReLU between them; and a sum, where there is something to add."""
 
     def __init__(self, products: tuple[nn.Module, ...]):
-        self.products, self.held = products, list[Panels | WholePanels]()
+        self.products = products
+        self.made: Made | None = None  # once all of it is laid out for few rows, as which it stays
 
     def ready(self) -> bool:
-        """Whether all of it is laid out for few rows, as which it stays."""
-        held = [cast(Any, product).weight for product in self.products]
-        if not all(isinstance(each, Panels | WholePanels) for each in held):
-            return False
-        kinds, (*bent, last) = loops.for_steps().chains, held
-        self.held, self.depth, self.width, self.hidden = held, held[0].depth, last.width, held[0].width
-        self.deep = max((each.depth for each in held if isinstance(each, WholePanels)), default=0)
-        links = [last.link(HIDDEN if bent else X, OUT)]
-        if bent:
-            relu = loops.Link(kinds.RELU, HIDDEN, HIDDEN, width=self.hidden, crowd=-(-SHARED // self.hidden))
-            links = [bent[0].link(X, HIDDEN), relu, *links]
-        plus = loops.Link(kinds.ADD, PLUS, OUT, width=self.width, crowd=-(-SHARED // self.width))
-        self.links, self.with_plus = torch.tensor(links).numpy(), torch.tensor([*links, plus]).numpy()
-        return True
+        if self.made is None:
+            held = [cast(Any, product).weight for product in self.products]
+            if all(isinstance(each, Panels | WholePanels) for each in held):
+                self.made = made_of(held)  # at once: another thread may be reading it
+        return self.made is not None
 
     def __call__(self, x: Tensor, plus: Tensor | None = None) -> Tensor:  # [B, T, D] -> [B, T, E]
+        made = self.made
+        assert made is not None
         x, (B, T, _) = x.contiguous(), x.shape
-        out = x.new_empty(B, T, self.width)
-        hidden = x if len(self.held) == 1 else x.new_empty(B, T, self.hidden)
-        links, plus = (self.links, x) if plus is None else (self.with_plus, plus.contiguous())
+        out = x.new_empty(B, T, made.width)
+        hidden = x if made.hidden is None else x.new_empty(B, T, made.hidden)
+        links, plus = (made.links, x) if plus is None else (made.with_plus, plus.contiguous())
         slots = x.data_ptr(), hidden.data_ptr(), out.data_ptr(), plus.data_ptr()
-        loops.chain(loops.thread_count(), B * T, links, slots, self.deep)
+        loops.chain(loops.thread_count(), B * T, links, slots, made.deep)
         return out
+
+
+def made_of(held: list[Panels | WholePanels]) -> Made:
+    """One product, or two with ReLU between them."""
+    kinds, (*bent, last) = loops.for_steps().chains, held
+    hidden, width = bent[0].width if bent else None, last.width
+    links = [last.link(HIDDEN if bent else X, OUT)]
+    if hidden is not None:
+        relu = loops.Link(kinds.RELU, HIDDEN, HIDDEN, width=hidden, crowd=-(-SHARED // hidden))
+        links = [bent[0].link(X, HIDDEN), relu, *links]
+    plus = loops.Link(kinds.ADD, PLUS, OUT, width=width, crowd=-(-SHARED // width))
+    deep = max((each.depth for each in held if isinstance(each, WholePanels)), default=0)
+    return Made(held, hidden, width, deep, torch.tensor(links).numpy(), torch.tensor([*links, plus]).numpy())

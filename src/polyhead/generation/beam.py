@@ -66,6 +66,8 @@ class BeamState:
     """The open sources' beams: `total` [B, R], the log-probability of each open row; `pools`, up to W scored answers a
     source, best first; `worst` [B], what an answer must beat to enter the pool (-inf while it has room)."""
 
+    own = True
+
     def __init__(self, beam: Beam, call: Call) -> None:
         B, device = len(call.limit), call.limit.device
         self.beam, self.call = beam, call
@@ -150,6 +152,8 @@ class BeamState:
 
 class OneRowState(BeamState):
     """A beam of one row, which takes what `Greedy` takes: rules see logits, and what they leave makes the score."""
+
+    own = False  # they may be the step's
 
     def scores(self, logits: Tensor) -> Tensor:
         return logits.float()

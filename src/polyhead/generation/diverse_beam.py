@@ -46,6 +46,8 @@ class DiverseBeam(Beam):
 class DiverseBeamState:
     """A beam for each group. Of a group that is done with a source while others are not, the rows idle at -inf."""
 
+    own = True
+
     def __init__(self, search: DiverseBeam, call: Call) -> None:
         width = search.width // search.groups
         beam = Beam(width, search.length_penalty, width, search.early_stopping)

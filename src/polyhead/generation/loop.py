@@ -69,7 +69,8 @@ def generate(
     for length in range(start, history.shape[1] + 1):  # one more for a search that looks at what follows a token
         tokens = history[:, :length]
         logits = step(tokens)
-        scores = after(rules, state.scores(logits), tokens, logits)  # [N, V]
+        scores = after(rules, state.scores(logits), tokens, own=getattr(state, "own", False))  # [N, V]
+        del logits
         choice = state.choose(scores, tokens)
         rows, chosen, staying = choice.rows, choice.tokens, None
 

@@ -1,8 +1,8 @@
 """What may come next: scores [N, V] and the rows so far [N, t] go in, changed scores come out.
 
 A rule is a function of its two arguments and remembers nothing, for rows are reordered and dropped between calls. It
-returns a new tensor and leaves its input alone. Under Greedy and Sample the scores are logits, under Beam they are
-log-probabilities, as in `transformers`. Lengths count the prompt.
+returns a new tensor and leaves its input alone (`after` lets `Forbid` write where nobody can tell). Under Greedy and
+Sample the scores are logits, under Beam they are log-probabilities, as in `transformers`. Lengths count the prompt.
 """
 
 from __future__ import annotations
@@ -22,12 +22,11 @@ class LogitRule(Protocol):
     def __call__(self, scores: Tensor, tokens: Tensor) -> Tensor: ...
 
 
-def after(rules: Sequence[LogitRule], scores: Tensor, tokens: Tensor, logits: Tensor) -> Tensor:
-    """The scores after all rules, in their order. `logits`: what a search made them of, or these, left as they were."""
-    own = scores.data_ptr() != logits.data_ptr()
+def after(rules: Sequence[LogitRule], scores: Tensor, tokens: Tensor, *, own: bool) -> Tensor:
+    """The scores after all rules, in their order. own: nobody else reads these scores, until a rule has seen them."""
     for rule in rules:
-        made = rule.within(scores) if own and isinstance(rule, Forbid) else rule(scores, tokens)
-        own, scores = own and made is scores, made
+        own = own and type(rule) is Forbid
+        scores = rule.within(scores) if own and isinstance(rule, Forbid) else rule(scores, tokens)
     return scores
 
 

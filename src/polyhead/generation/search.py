@@ -70,7 +70,8 @@ class Choice:
 
 
 class State(Protocol):
-    """A search at work on the open sources of one call."""
+    """A search at work on the open sources of one call. One whose scores are made anew in every step, and read by it in
+    `choose` alone, may say `own = True`: a rule is then free to write into them."""
 
     def scores(self, logits: Tensor) -> Tensor:
         """Logits [N, V] -> what the logit rules work on [N, V]."""

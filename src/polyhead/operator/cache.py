@@ -31,8 +31,10 @@ class Room:
         end = start + new.shape[2]
         if end > self.held.shape[1]:
             self.resize(self.held[:, :start], max(FIRST, 2 * end))
-        self.heads.narrow(2, start, end - start).copy_(new)
-        return self.heads.narrow(2, 0, end)
+        # a view that was made without gradients may not be written where there are some
+        heads = self.held.transpose(1, 2) if torch.is_grad_enabled() else self.heads
+        heads.narrow(2, start, end - start).copy_(new)
+        return heads.narrow(2, 0, end)
 
     def holds(self, count: int) -> bool:
         """Whether so many rows may go on in its memory: it has them, and more than half of its rows stay in use."""

@@ -85,8 +85,9 @@ class Loaded:
         now = [marks(x) for x in self.tensors]
         then, twin, _ = self.__dict__.get("twin", (None, None, None))
         if now != then:
-            memory.answering()
             twin = packed(self.model, PRECISIONS[self.precision][1])
+            if twin is not self.model:
+                memory.answering()
             held = [x.untyped_storage() for x in self.tensors]  # so that no other tensor comes to lie where they do
             self.__dict__["twin"] = now, twin, held
         return twin

@@ -210,5 +210,5 @@ def without_places(model: nn.Module) -> nn.Module:
 class Nowhere(nn.Module):
     """No position at all: nothing is added to any word."""
 
-    def forward(self, places: Tensor) -> Tensor:
-        return places.new_zeros(1, dtype=torch.float32)
+    def forward(self, places: Tensor | slice) -> Tensor:
+        return torch.zeros(1, device=places.device if isinstance(places, Tensor) else None)

@@ -19,6 +19,7 @@ from polyhead.operator.request import Request
 PLAIN = (Tensor, nn.Parameter)
 FEW = 16  # queries of a step
 PAYS = 1 << 11  # scores of a step from which it pays; a short sentence alone need not wait for numba's import
+WIDEST = 16  # numbers of the widest vector, to which a row is filled up
 SCORES = 1 << 22  # most of a sequence that a thread writes out
 ALONE = 1 << 16  # multiplications that one thread has done before another is awake
 levels, compiles = cast(Any, forward_ad), torch.compiler.is_compiling
@@ -79,7 +80,7 @@ def plain(*tensors: Tensor | None) -> bool:
 def room(request: Request) -> int:
     """The output, the weights of a sequence for each thread, mask and bias."""
     (B, H, T, _), S = request.query.shape, request.key.shape[2]
-    numbers = B * H * T * request.value.shape[3] + torch.get_num_threads() * H * T * S
+    numbers = B * H * T * request.value.shape[3] + torch.get_num_threads() * H * T * (S + WIDEST)
     return 4 * numbers + written_room(request)
 
 

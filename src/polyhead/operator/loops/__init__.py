@@ -195,7 +195,7 @@ def chain(threads: int, rows: int, links: np.ndarray, slots: tuple[int, ...], de
 
 def desks_for(threads: int, rows: int, deep: int) -> tuple[np.ndarray, ...]:
     """Room for the sums of a panel, for rows as whole numbers and for the largest number of each, for each thread;
-    kept for the next call of this one."""
+    kept for the next call of this thread of Python's."""
     had, desks = getattr(TOLD, "desks", ((0, 0, 0), ()))
     if threads > had[0] or deep > had[2] or had[1] < min(rows, for_steps().products.BLOCK):
         products = for_steps().products
@@ -227,7 +227,20 @@ def tell(threads: int) -> None:
     """Let numba take so many threads for this one of Python's."""
     if getattr(TOLD, "threads", 0) != threads:
         TOLD.threads = threads
-        for_steps().numba.set_num_threads(threads)
+        with own_threads():
+            for_steps().numba.set_num_threads(threads)
+
+
+@contextmanager
+def own_threads() -> Iterator[None]:
+    """PyTorch's number of threads stays as it is: numba, as it starts its own, tells OpenMP to take all that there are,
+    and PyTorch asks OpenMP."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        if torch.get_num_threads() != before:
+            torch.set_num_threads(before)
 
 
 def compile_once(loop: Any, arguments: tuple[Any, ...]) -> None:
@@ -236,7 +249,7 @@ def compile_once(loop: Any, arguments: tuple[Any, ...]) -> None:
         return
     with COMPILING:
         if loop not in COMPILED:
-            with compiling("some seconds, a quarter of a minute in training"):
+            with compiling("some seconds, a quarter of a minute in training"), own_threads():
                 loop.compile(tuple(map(for_steps().numba.typeof, arguments)))
             COMPILED.add(loop)
 
@@ -309,7 +322,7 @@ def run(threads: int, *work: Any) -> None:
     arguments = work if threads > 1 else (*work[:3], np.int64(0), *work[3:])
     loop = blocks.look if threads > 1 else blocks.work
     if not loop.signatures:
-        with compiling("half a minute or so"):
+        with compiling("half a minute or so"), own_threads():
             loop.compile(tuple(map(numba.typeof, arguments)))
     if threads > 1:
         tell(threads)

@@ -12,7 +12,7 @@ from numba import njit, prange
 
 from polyhead.operator.loops import products, whole_products
 from polyhead.operator.loops.steps import floats_at
-from polyhead.operator.loops.vectors import f32
+from polyhead.operator.loops.vectors import DOTS, f32
 
 PRODUCT, WHOLE_PRODUCT, RELU, ADD = range(4)  # what a link does
 ZERO = f32(0)
@@ -37,14 +37,29 @@ def add(x, y, first, last):
 
 @njit(nogil=True, cache=True, parallel=True)
 def share_bend(threads, x, n):
+    """`bend` on so many threads."""
     for thread in prange(threads):
         bend(x, thread * n // threads, (thread + 1) * n // threads)
 
 
 @njit(nogil=True, cache=True, parallel=True)
 def share_add(threads, x, y, n):
+    """`add` on so many threads."""
     for thread in prange(threads):
         add(x, y, thread * n // threads, (thread + 1) * n // threads)
+
+
+if DOTS:
+    whole_work, whole_share = whole_products.work, whole_products.share
+else:  # whose instruction this processor lacks: no link asks for them, and nothing of them may be compiled
+
+    @compiled
+    def whole_work(thread, threads, x, panels, less, scale, bias, zeros, out, rows, depth, width, desks, whole, tops):
+        pass
+
+    @compiled
+    def whole_share(threads, x, panels, less, scale, bias, zeros, out, rows, depth, width, desks, whole, tops):
+        pass
 
 
 @njit(nogil=True, cache=True)
@@ -63,11 +78,9 @@ def play(threads, rows, links, slots, desks, whole, tops):
         elif kind == PRODUCT:
             products.share(threads, source, panels, bias, zeros, target, rows, depth, width, part, desks)
         elif kind == WHOLE_PRODUCT and alone:
-            whole_products.work(
-                0, 1, source, panels, less, scale, bias, zeros, target, rows, depth, width, desks, whole, tops
-            )
+            whole_work(0, 1, source, panels, less, scale, bias, zeros, target, rows, depth, width, desks, whole, tops)
         elif kind == WHOLE_PRODUCT:
-            whole_products.share(
+            whole_share(
                 threads, source, panels, less, scale, bias, zeros, target, rows, depth, width, desks, whole, tops
             )
         elif kind == RELU and alone:

@@ -21,9 +21,7 @@ WIDE = LANES == 16  # 32 registers, not 16
 TALL, HIGH, MIDDLE, LOW = (8, 6, 4, 2) if WIDE else (6, 4, 3, 2)  # rows of a tile: no more than registers hold sums of
 SIZE = PANEL * 4  # bytes of a row of a panel
 CHUNK = (1 << 15) // SIZE  # steps of the depth of a chunk
-LITTLE = (
-    CHUNK if NEAREST > 1 << 15 else (1 << 13) // SIZE
-)  # where it and the next must share 32 KiB, and few tiles come
+LITTLE = (1 << 13) // SIZE if NEAREST <= 1 << 15 else CHUNK  # where two tiles meet it, and the cache holds no two
 tall, high, middle, low, one = (tile(n, linear=True) for n in (TALL, HIGH, MIDDLE, LOW, 1))
 BLOCK = 256  # rows that meet a panel before the next panel comes
 compiled = njit(nogil=True, cache=True, _nrt=False)
@@ -84,7 +82,7 @@ def work(thread, threads, x, panels, bias, zeros, out, rows, depth, width, part,
                 for c in range(d, end, chunk_of(met)):
                     deep = min(chunk_of(met), end - c)
                     chunk = panels + (p * depth + c) * SIZE
-                    ahead, r = chunk if met <= TALL else chunk + deep * SIZE, 0
+                    ahead, r = chunk if height(met) == met else chunk + deep * SIZE, 0
                     while r < met:
                         n = height(met - r)
                         own, at = sums + r * SIZE, out + 4 * ((start + r) * width + column)

@@ -1,8 +1,8 @@
 """A few queries at many keys, as in decoding, read where a cache holds them.
 
-Keys of a sequence follow one another, all heads of a place side by side, and so they are read: place by place, every
-head and query of it at once, while the cache is asked for places to come. No sum depends on another query, head or
-sequence, nor on the number of threads; what a softmax adds up is added in an order that goes by the number of keys,
+Keys of a sequence follow one another, all heads of a place side by side, and so they are read: four places by four,
+every head and query of them at once, while the cache is asked for places to come. No sum depends on another query, head
+or sequence, nor on the number of threads; what a softmax adds up is added in an order that goes by the number of keys,
 hidden ones among them.
 """
 
@@ -204,14 +204,14 @@ def work(
     qb, qh, qt, kb, kh, ks, vb, vh, vs, xb, xh, xt, xs, bb, bh, bt, bs, scores,
 ):  # fmt: skip
     """One thread's share of all sequences, each cut into so many parts of its heads."""
-    groups, end = H // share, (thread + 1) * B * parts // threads
+    groups, end, weights = H // share, (thread + 1) * B * parts // threads, np.int64(scores[thread].ctypes.data)
     for unit in range(thread * B * parts // threads, end):
         b, part = unit // parts, unit % parts
         first, last = part * groups // parts, (part + 1) * groups // parts
         following = parts == 1 and unit + 1 < end
         heads(
             query, key, value, out, lse, visible, bias, b, first, last, H, share, T, S, K, V, scale,
-            qb, qh, qt, kb, kh, ks, vb, vh, vs, xb, xh, xt, xs, bb, bh, bt, bs, scores[thread].ctypes.data, following,
+            qb, qh, qt, kb, kh, ks, vb, vh, vs, xb, xh, xt, xs, bb, bh, bt, bs, weights, following,
         )  # fmt: skip
 
 

@@ -77,7 +77,7 @@ def work(thread, threads, x, panels, less, scale, bias, zeros, out, rows, depth,
             for c in range(0, fours, chunk_of(met)):
                 deep = min(chunk_of(met), fours - c)
                 chunk = panels + (p * fours + c) * SIZE
-                ahead, r = chunk if met <= TALL else chunk + deep * SIZE, 0
+                ahead, r = chunk if height(met) == met else chunk + deep * SIZE, 0
                 while r < met:
                     n = height(met - r)
                     step, at = SIZE * n // met, sums + r * SIZE

@@ -52,6 +52,8 @@ class Table(nn.Module):
         self.register_buffer("rows", rows.detach())
 
     def forward(self, places: Tensor | slice) -> Tensor:
+        if isinstance(places, slice):  # which would be cut short beyond the table, where an index is refused
+            places = torch.arange(places.start, places.stop, device=self.rows.device)[None]
         return self.rows[places]
 
 
