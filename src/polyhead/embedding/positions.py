@@ -50,4 +50,5 @@ def _look_up(table: Tensor, places: Tensor | slice) -> Tensor:
     stop = places.stop if isinstance(places, slice) else int(places[:, -1].max()) + 1 if places.shape[1] else 0
     if stop > len(table):
         raise ArgumentError(f"The sequence reaches position {stop}, but the model knows only {len(table)}; shorten it")
-    return table[places]
+    found = table[places]
+    return found.clone() if isinstance(places, slice) else found  # a view of its parameter is no output of a module
