@@ -32,7 +32,8 @@ class Stack(nn.Module):
         bias = run.bias if self.bias is None else self.bias()
         turns = self.position.turns(run, x.shape[1], self.width, x.device)
         run = replace(run, bias=bias, turns=turns)
-        last = x.shape[1] == 1 and run.mask is None  # from whom Causal hides nothing
+        # Causal hides nothing from a single query, the last; who watches is told of it all the same
+        last = x.shape[1] == 1 and run.mask is None and run.observer is None
         masks = {rule: None if last and rule == CAUSAL else both(rule, run.mask) for rule in self.rules}
         for layer, (block, rule) in enumerate(zip(self.blocks, self.rules, strict=True)):
             x = run.see(block, "in", x)
