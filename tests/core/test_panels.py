@@ -14,23 +14,15 @@ from torch import nn
 
 from polyhead.core import Run, panels
 from polyhead.core.mlp import gelu_tanh, mlp_of
-from polyhead.core.packed import Int8Linear, PackedLinear, packable, packed, why_not_int8
+from polyhead.core.packed import Int8Linear, PackedLinear, packable, packed
 from polyhead.core.panels import FEW, Panels, WholePanels
 from polyhead.core.recipe import Recipe
 from polyhead.core.stack import Stack
 from polyhead.errors import ArgumentError
 from polyhead.operator import loops
+from tests.core.able import INT8, PANELS
 
-pytestmark = [
-    pytest.mark.skipif(not packable(nn.Linear(2, 2)), reason="this PyTorch has no packed products"),
-    pytest.mark.skipif(loops.missing() is not None, reason="numba is not here"),
-]
-
-
-INT8 = pytest.mark.skipif(
-    why_not_int8(nn.Linear(2, 2)) is not None or not loops.multiplies_bytes(),
-    reason="this processor multiplies no bytes by fours",
-)
+pytestmark = PANELS
 
 
 @pytest.fixture

@@ -19,22 +19,16 @@ from torch import Tensor, nn
 
 from polyhead.core import Recipe, Run, Stack, panels, straight
 from polyhead.core.norm import LayerNorm, RMSNorm
-from polyhead.core.packed import Int8Linear, PackedLinear, packable, packed, why_not_int8
+from polyhead.core.packed import Int8Linear, PackedLinear, packed
 from polyhead.core.position import AddedInEveryLayer, LinearBias, RelativeBias
 from polyhead.core.recipe import Experts
 from polyhead.core.rotary import Rotary
 from polyhead.core.straight import Chain, Straight
 from polyhead.errors import ArgumentError
-from polyhead.operator import Cache, Dense, Lengths, attention, loops
+from polyhead.operator import Cache, Dense, Lengths, attention
+from tests.core.able import INT8, PANELS
 
-pytestmark = [
-    pytest.mark.skipif(not packable(nn.Linear(2, 2)), reason="this PyTorch has no packed products"),
-    pytest.mark.skipif(loops.missing() is not None, reason="numba is not here"),
-]
-INT8 = pytest.mark.skipif(
-    why_not_int8(nn.Linear(2, 2)) is not None or not loops.multiplies_bytes(),
-    reason="this processor multiplies no bytes by fours",
-)
+pytestmark = PANELS
 SMALL = Recipe(n_layers=2, d_model=48, n_heads=4, d_ff=72, causal=True, activation="relu")
 KINDS = {
     "pre-norm": SMALL,
