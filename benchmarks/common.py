@@ -29,13 +29,18 @@ from polyhead.benchmark.speeds import percentile, ratio, spread
 from polyhead.processes import serve as answer
 
 __all__ = [
-    "APART", "HERE", "PARTS", "Engine", "Neighbours", "Report", "Table", "apart", "hardware", "interleaved", "needs",
-    "parsed", "parser_of", "percentile", "progress", "ratio", "serve", "serve_translator", "shares", "spread", "stop",
-    "told", "versions",
+    "APART", "AT_HAND", "HERE", "PARTS", "Engine", "Neighbours", "Report", "Table", "apart", "hardware", "interleaved",
+    "needs", "parsed", "parser_of", "percentile", "progress", "ratio", "serve", "serve_translator", "shares", "spread",
+    "stop", "told", "versions",
 ]  # fmt: skip
 
 HERE = Path(__file__).resolve().parent
 PACKAGES = ("polyhead", "torch", "transformers", "ctranslate2", "accelerate")
+
+AT_HAND = (
+    "polyhead has its loops at hand from the first round on, as a command with many lines soon has; a process that "
+    "answers a line or two ends before it would load them."
+)
 
 T = TypeVar("T")
 

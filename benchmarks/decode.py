@@ -11,6 +11,7 @@ from typing import Any
 
 from common import (
     APART,
+    AT_HAND,
     PARTS,
     Engine,
     Report,
@@ -52,6 +53,7 @@ NOTES = (
     "The bound is that of one prompt: every matrix in float32 is read once for each token, where polyhead has it, as "
     "fast as PyTorch's sum or maximum reads it in the same run. One block: as many bytes side by side in another "
     "process. On a machine that is shared, two processes may have memory of unlike speed.",
+    AT_HAND,
     APART,
 )
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from common import (
     APART,
+    AT_HAND,
     PARTS,
     Engine,
     Report,
@@ -57,6 +58,7 @@ NOTES = (
     f" batches of {BATCH_TOKENS:,} tokens with their padding. 'file order' is transformers with 32 texts a batch as"
     " they come.",
     "The bound is the time of the matrix products alone, for the tokens without padding.",
+    AT_HAND,
     APART,
 )
 

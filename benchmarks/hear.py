@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from common import (
     APART,
+    AT_HAND,
     PARTS,
     Engine,
     Report,
@@ -55,6 +56,7 @@ NOTES = (
     "Seconds from the picture of the sound (80 bands, 3,000 frames of noise) to the tokens, all engines writing as"
     " many; the median of all rounds, and from the lowest to the highest as a share of it. The ratio is transformers'"
     " time to this one's, the median of the rounds' own ratios.",
+    AT_HAND,
     APART,
 )
 

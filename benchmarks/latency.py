@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from common import Engine, Report, Table, interleaved, parsed, parser_of, percentile
+from common import AT_HAND, Engine, Report, Table, interleaved, parsed, parser_of, percentile
 from workloads import (
     SEARCHES,
     SHAPE,
@@ -32,6 +32,7 @@ EXAMPLES = """\
 NOTES = (
     "Milliseconds from source ids to target ids of one sentence, tokenising not counted; p50 and p95 over all "
     "sentences and rounds. The ratio is transformers' p50 to this one's: how many times faster.",
+    AT_HAND,
 )
 
 

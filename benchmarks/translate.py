@@ -16,6 +16,7 @@ from typing import Any
 
 from common import (
     APART,
+    AT_HAND,
     PARTS,
     Engine,
     Report,
@@ -62,6 +63,7 @@ NOTES = (
     "With the model's own ends, the engines may stop a beam by different rules; look at the rows that differ.",
     "The floor is the time of the matrix products alone, in plain `F.linear` and with weights laid out for oneDNN.",
     "Two workers share the threads: processes of polyhead, threads of CTranslate2 (inter_threads), each a batch.",
+    AT_HAND,
     APART,
 )
 

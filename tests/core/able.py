@@ -6,6 +6,7 @@ import pytest
 from torch import nn
 
 from polyhead.core.packed import packable, why_not_int8
+from polyhead.core.panels import multiplies_halves
 from polyhead.operator import loops
 
 PANELS = [
@@ -15,4 +16,8 @@ PANELS = [
 INT8 = pytest.mark.skipif(
     why_not_int8(nn.Linear(2, 2)) is not None or not loops.multiplies_bytes(),
     reason="this processor multiplies no bytes by fours",
+)
+BF16 = pytest.mark.skipif(
+    not multiplies_halves() or not loops.multiplies_halves(),
+    reason="this processor multiplies no bfloat16 by pairs, or it has AMX",
 )

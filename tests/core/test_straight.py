@@ -26,7 +26,7 @@ from polyhead.core.rotary import Rotary
 from polyhead.core.straight import Chain, Straight
 from polyhead.errors import ArgumentError
 from polyhead.operator import Cache, Dense, Lengths, attention
-from tests.core.able import INT8, PANELS
+from tests.core.able import BF16, INT8, PANELS
 
 pytestmark = PANELS
 SMALL = Recipe(n_layers=2, d_model=48, n_heads=4, d_ff=72, causal=True, activation="relu")
@@ -47,7 +47,12 @@ KINDS = {
     "experts": replace(SMALL, experts=Experts(n=3, per_token=2)),
     "one block of experts": replace(SMALL, experts=(None, Experts(n=3))),
 }
-PRODUCTS = [PackedLinear, pytest.param(Int8Linear, marks=INT8)]
+FP32 = PackedLinear, torch.float32
+PRECISIONS = [
+    pytest.param(FP32, id="fp32"),
+    pytest.param((PackedLinear, torch.bfloat16), marks=BF16, id="bf16"),
+    pytest.param((Int8Linear, torch.float32), marks=INT8, id="int8"),
+]
 
 
 class Onlooker:
@@ -86,17 +91,18 @@ def chains() -> Iterator[list[Chain]]:
         yield called
 
 
-def twin_of(recipe: Recipe, product: Any = PackedLinear, seed: int = 0) -> Any:
+def twin_of(recipe: Recipe, precision: Any = FP32, seed: int = 0) -> Any:
     """A packed stack with every parameter random, norms and biases too, laid out for few rows."""
     torch.manual_seed(seed)
+    product, dtype = precision
     stack = Stack(recipe).eval()
     for parameter in stack.parameters():
         nn.init.normal_(parameter, std=0.3)
-    twin = packed(stack, product)
-    memory = torch.randn(2, 3, recipe.d_model) if recipe.cross else None
+    twin = packed(stack.to(dtype), product)
+    memory = torch.randn(2, 3, recipe.d_model, dtype=dtype) if recipe.cross else None
     with torch.inference_mode():
         for _ in range(2):  # experts are met by some rows only
-            twin(torch.randn(2, 30, recipe.d_model), Run(memory=memory))
+            twin(torch.randn(2, 30, recipe.d_model, dtype=dtype), Run(memory=memory))
     return twin
 
 
@@ -112,14 +118,14 @@ def same(found: list[Tensor], wanted: list[Tensor]) -> bool:
 
 
 @pytest.mark.parametrize("recipe", KINDS.values(), ids=KINDS)
-@pytest.mark.parametrize("product", PRODUCTS)
+@pytest.mark.parametrize("precision", PRECISIONS)
 @settings(deadline=None, max_examples=8)
 @given(N=st.sampled_from([1, 2, 5, 70]), first=st.integers(1, 6), then=st.integers(1, 3), seed=st.integers(0, 99))
 def test_no_bit_tells_whether_a_block_is_watched(
-    recipe: Recipe, product: Any, N: int, first: int, then: int, seed: int
+    recipe: Recipe, precision: Any, N: int, first: int, then: int, seed: int
 ) -> None:
-    twin = twin_of(recipe, product, seed)
-    rows = [torch.randn(N, t, recipe.d_model) for t in (first, 1, then, 1)]
+    twin = twin_of(recipe, precision, seed)
+    rows = [torch.randn(N, t, recipe.d_model, dtype=precision[1]) for t in (first, 1, then, 1)]
     with counting() as chains:
         found = decoded(twin, rows)
         assert len(chains) >= 2 * len(rows) * recipe.n_layers  # it went straight
@@ -127,17 +133,17 @@ def test_no_bit_tells_whether_a_block_is_watched(
         assert same(found, decoded(twin, rows, observer=Onlooker())) and not chains
 
 
-@pytest.mark.parametrize("product", PRODUCTS)
+@pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("norm_at", ["pre", "post"])
 @settings(deadline=None, max_examples=10)
 @given(M=st.integers(1, 5), beams=st.integers(1, 4), hides=st.booleans(), seed=st.integers(0, 99))
 def test_nor_one_that_reads_a_memory_by_beams(
-    norm_at: Any, product: Any, M: int, beams: int, hides: bool, seed: int
+    norm_at: Any, precision: Any, M: int, beams: int, hides: bool, seed: int
 ) -> None:
-    twin = twin_of(replace(SMALL, cross=True, norm_at=norm_at), product, seed)
-    memory, seen = torch.randn(M, 7, 48), torch.rand(M, 1, 1, 7) < 0.7
+    twin = twin_of(replace(SMALL, cross=True, norm_at=norm_at), precision, seed)
+    memory, seen = torch.randn(M, 7, 48, dtype=precision[1]), torch.rand(M, 1, 1, 7) < 0.7
     how = {"memory": memory, "memory_mask": Dense(seen) if hides else None}
-    rows = [torch.randn(M * beams, 1, 48) for _ in range(4)]
+    rows = [torch.randn(M * beams, 1, 48, dtype=precision[1]) for _ in range(4)]
     with counting() as chains:
         found = decoded(twin, rows, **how)
         assert len(chains) == 2 * 5 * len(rows)
@@ -153,9 +159,9 @@ def test_an_encoder_of_few_rows_too(chains: list[Chain]) -> None:
     assert len(chains) == 2 * 3  # queries, keys and values; out; the MLP by one
 
 
-@pytest.mark.parametrize("product", PRODUCTS)
-def test_what_is_no_number_stays_none(product: Any) -> None:
-    twin, x = twin_of(SMALL, product), torch.randn(4, 1, 48)
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_what_is_no_number_stays_none(precision: Any) -> None:
+    twin, x = twin_of(SMALL, precision), torch.randn(4, 1, 48, dtype=precision[1])
     x[1, 0, 5], x[2, 0, 7] = torch.nan, torch.inf
     (found,), (wanted,) = decoded(twin, [x]), decoded(twin, [x], observer=Onlooker())
     torch.testing.assert_close(found, wanted, rtol=0, atol=0, equal_nan=True)
@@ -214,14 +220,14 @@ def test_a_block_that_adds_places_in_every_layer_goes_its_own_way(chains: list[C
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("product", PRODUCTS)
+@pytest.mark.parametrize("precision", PRECISIONS)
 def test_several_python_threads_get_their_own_answers(
-    product: Any, threads: int, monkeypatch: pytest.MonkeyPatch
+    precision: Any, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(straight, "SHARED", 64)  # small sums are shared too
     monkeypatch.setattr(panels, "ALONE", 64)  # and small products
-    twin, before = twin_of(SMALL, product), torch.get_num_threads()
-    rows = [[torch.randn(n, 1, 48) for _ in range(5)] for n in (1, 3, 40, 2, 64, 7)]
+    twin, before = twin_of(SMALL, precision), torch.get_num_threads()
+    rows = [[torch.randn(n, 1, 48, dtype=precision[1]) for _ in range(5)] for n in (1, 3, 40, 2, 64, 7)]
     wanted = [decoded(twin, each) for each in rows]
     torch.set_num_threads(threads)
     try:

@@ -441,3 +441,33 @@ def test_rules_of_a_source_stay_with_it_when_others_leave(toy):
 def test_bad_settings_are_one_sentence(make, sentence):
     with pytest.raises(ArgumentError, match=sentence):
         make()
+
+
+# --- all of them ------------------------------------------------------------------------------------------------------
+
+ALL = [
+    Greedy(scored=True),
+    Sample(n_best=2, scored=True),
+    Beam(3, n_best=3),
+    DiverseBeam(4, n_best=4, groups=2),
+    SampledBeam(3, n_best=3),
+    ConstrainedBeam(3, forced=[[(4, 2)]], n_best=2),
+]
+
+
+@pytest.mark.parametrize("search", ALL, ids=lambda search: type(search).__name__)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_the_process_own_dtype_changes_no_answer(toy, search, dtype):
+    """As a thread sets it, while another loads a model by `transformers`."""
+    steps = [toy(range(5), seed=4) for _ in range(2)]
+    wanted, before = found(steps[0], search, max_new=8), torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        assert found(steps[1], search, max_new=8) == wanted
+    finally:
+        torch.set_default_dtype(before)
+
+
+def test_a_number_below_zero_is_one_sentence(toy):
+    with pytest.raises(ArgumentError, match=r"The number of a source counts from 0, and here is -1"):
+        found(toy([3]), Sample(), max_new=2, numbers=[-1])

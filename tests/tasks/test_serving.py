@@ -113,6 +113,16 @@ def test_an_answer_that_lacks_what_was_forced_is_told_of(llama: Path) -> None:
         serving.run()
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_warning_that_is_an_error_is_its_own_tickets(llama: Path) -> None:
+    serving = Serving(llama)
+    lacking = serving.submit("a", search=ConstrainedBeam(4, words=["cat sat on"]), max_new=1)
+    other = serving.submit("b", max_new=1)
+    serving.run()
+    assert isinstance(lacking.error, UserWarning) and other.error is None
+    assert other.answers and lacking.answers and not serving.tickets
+
+
 def test_one_that_is_let_go_is_answered_no_more(llama: Path) -> None:
     serving = Serving(llama)
     one, other = (serving.submit(prompt, max_new=10) for prompt in ("the cat", "a"))

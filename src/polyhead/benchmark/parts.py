@@ -70,15 +70,13 @@ def once(work: Callable[[], Any]) -> dict[Kind, float]:
 def marked() -> Iterator[None]:
     """The operator's calls by one name and our own products by another, so that loops of ours, which PyTorch does not
     see, count too."""
-    given = kernels.run, loops.product, loops.whole_product, loops.chain
+    given = kernels.run, loops.chain
     kernels.run = named("polyhead::attention", kernels.run)
-    loops.product = named("polyhead::product", loops.product)
-    loops.whole_product = named("polyhead::product", loops.whole_product)
     loops.chain = named("polyhead::product", loops.chain)
     try:
         yield
     finally:
-        kernels.run, loops.product, loops.whole_product, loops.chain = given
+        kernels.run, loops.chain = given
 
 
 def named(name: str, call: Callable[..., Any]) -> Callable[..., Any]:

@@ -21,7 +21,7 @@ from polyhead.core.attention import SelfAttention
 from polyhead.core.block import Block
 from polyhead.core.experts import Router
 from polyhead.core.mlp import MLP, gelu_tanh, quick_gelu
-from polyhead.core.panels import FEW, Panels, WholePanels, worth
+from polyhead.core.panels import FEW, HalfPanels, Panels, WholePanels, multiplies_halves, worth
 from polyhead.core.position import Position
 from polyhead.core.straight import Straight
 from polyhead.errors import ArgumentError
@@ -30,6 +30,10 @@ from polyhead.operator import loops
 ROWS = 64  # the number of rows that the layout is chosen for
 DEPTH = 1024  # from more numbers in a row on, oneDNN adds up one row in another order than several
 TINY = 1e-30  # what a row of zeros is divided by
+COPIED = (
+    "A packed model, laid out for this process, is not copied or saved; take what it was made from: loaded, or"
+    " loaded.model."
+)
 Bend = Callable[[Tensor], Tensor]
 WITHIN: dict[Bend, tuple[str, str]] = {  # what oneDNN does to a number before it writes it: its name, its formula
     F.relu: ("relu", ""),
@@ -40,11 +44,21 @@ WITHIN: dict[Bend, tuple[str, str]] = {  # what oneDNN does to a number before i
 EXACT: set[Bend | None] = {None, F.relu, F.gelu}  # of which oneDNN makes PyTorch's bits, in float32 (but ReLU's of NaN)
 
 
-class PackedLinear(nn.Module):
+class Packed(nn.Module):
+    """A product of a packed model, which answers and is neither trained nor copied."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        raise ArgumentError(COPIED)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise ArgumentError(COPIED)
+
+
+class PackedLinear(Packed):
     """x W^T + b with W laid out for oneDNN, or what one of `WITHIN` makes of it; for inference only, in float32 or
     bfloat16 on a CPU.
 
-    Once few rows are met, and loading the loops pays, W is laid out for these instead, in float32.
+    Once few rows are met, and loading the loops pays, W is laid out for these instead.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, bend: Bend | None = None):
@@ -53,7 +67,8 @@ class PackedLinear(nn.Module):
         self.bend = None if bend is None else IN_PLACE.get(bend, bend)
         self.dtype, self.deep = weight.dtype, weight.shape[1] > DEPTH
         self.bias = None if bias is None else bias.detach().contiguous()
-        self.may_turn, self.size = bend in EXACT and Panels.can(weight, self.bias), weight.numel()
+        self.kind = HalfPanels if weight.dtype == torch.bfloat16 else Panels
+        self.may_turn, self.size = bend in EXACT and self.kind.can(weight, self.bias), weight.numel()
         self.weight: Tensor | Panels = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), ROWS)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -61,10 +76,10 @@ class PackedLinear(nn.Module):
             return cast(Any, Answered).apply(x, self)
         weight = self.weight  # once: another thread may be turning it
         if self.may_turn and isinstance(weight, Tensor) and self.turns(x):
-            weight = self.weight = Panels(weight.to_dense(), self.bias)
+            weight = self.weight = self.turned(weight.to_dense())
         if isinstance(weight, Panels):
             check_type(x, self.dtype)
-            return weight(x) if self.bend is None else self.bend(weight(x))
+            return weight(x) if self.bend is None else self.bend(weight(x)).to(self.dtype)
         try:
             if self.deep and x.numel() == x.shape[-1]:  # a row alone would be added up in another order
                 rows = torch.cat((x.reshape(1, -1),) * 2)
@@ -79,11 +94,17 @@ class PackedLinear(nn.Module):
         rows = x.shape[:-1].numel()
         return rows <= FEW and torch.get_float32_matmul_precision() == "highest" and worth(rows, self.size)
 
+    def turned(self, weight: Tensor) -> Panels:
+        """W laid out for few rows; what is to be bent leaves the product as wide as oneDNN bends it."""
+        if self.kind is Panels:
+            return Panels(weight, self.bias)
+        return HalfPanels(weight, self.bias, wide=self.bend is F.gelu)
+
     def product(self, x: Tensor, weight: Tensor) -> Tensor:
         return torch.ops.mkldnn._linear_pointwise(x, weight, self.bias, self.after, [], self.formula)
 
 
-class Int8Linear(nn.Module):
+class Int8Linear(Packed):
     """x W^T + b in whole numbers of 8 bits; for inference only, on a CPU.
 
     Each row of W, and each row of x while it passes, is divided by its own largest number and rounded to -127 ... 127
@@ -92,12 +113,14 @@ class Int8Linear(nn.Module):
     them pays.
     """
 
+    dtype = torch.float32  # of x and of what comes out
+
     def __init__(self, weight: Tensor, bias: Tensor | None):
         super().__init__()
         self.steps = steps()
         weight = weight.detach().float()
         scale = weight.abs().amax(1).clamp(min=TINY) / 127
-        zeros = torch.zeros(len(weight), dtype=torch.long)
+        zeros = torch.zeros(len(weight), dtype=torch.long, device=weight.device)
         with warnings.catch_warnings(category=UserWarning, action="ignore"):  # PyTorch's of a successor, torchao
             whole = torch.quantize_per_channel(weight, scale, zeros, 0, torch.qint8)
         self.weight: Any = torch.ops.quantized.linear_prepack(whole, None)
@@ -107,7 +130,7 @@ class Int8Linear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if x.requires_grad and torch.is_grad_enabled():
             return cast(Any, Answered).apply(x, self)
-        check_type(x, torch.float32)
+        check_type(x, self.dtype)
         weight = self.weight  # once: another thread may be turning it
         if self.may_turn and not isinstance(weight, WholePanels) and worth(x.shape[:-1].numel(), self.size):
             if loops.multiplies_bytes():
@@ -224,9 +247,10 @@ def packed(model: nn.Module, product: Product = PackedLinear) -> nn.Module:
 
 
 def within(bend: Bend, dtype: torch.dtype) -> bool:
-    """Whether an activation is part of the product before it: in float32 only where that changes no bit, for few rows
-    may meet another product than many."""
-    return bend in WITHIN and (bend in EXACT or dtype != torch.float32)
+    """Whether an activation is part of the product before it: only where that changes no bit, if few rows may meet
+    another product than many."""
+    turns = dtype == torch.float32 or multiplies_halves()
+    return bend in WITHIN and (bend in EXACT or not turns)
 
 
 def pack(module: nn.Module, product: Product) -> None:

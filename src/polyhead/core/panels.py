@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from polyhead.errors import ArgumentError
@@ -21,6 +23,7 @@ ALONE = 1 << 20  # multiplications that one thread has done before another is aw
 LARGE = 1 << 17  # numbers of a matrix that come from memory no sooner
 PAYS = 4.0  # seconds of products that a process makes before it loads the loops
 CALL, READ, SPEED = 2e-5, 5e9, 2e11  # seconds that a product takes to begin; numbers read, and multiplied, in a second
+X, HIDDEN, OUT, PLUS = range(4)  # the slots of a chain: x, between two products, what comes out, what is added to it
 spent = 0.0  # seconds of products so far, as these figures have it
 
 
@@ -38,10 +41,6 @@ def wake() -> None:
     """Let the loops be loaded by the next product, for who knows that many will follow."""
     global spent
     spent = PAYS
-
-
-def threads_for(rows: int, size: int) -> int:
-    return loops.thread_count() if rows >= crowd(size) else 1
 
 
 def crowd(size: int) -> int:
@@ -64,6 +63,11 @@ def cut(weight: Tensor) -> list[Tensor]:
     return [weight[start : start + wide] for start in (min(n, len(weight) - wide) for n in range(0, len(weight), wide))]
 
 
+def floats(n: int) -> Tensor:
+    """n zeros that the loops may read, whatever PyTorch's own dtype and device are."""
+    return torch.zeros(n, dtype=torch.float32, device="cpu")
+
+
 def panel() -> int:
     """Rows of W in a panel."""
     return loops.for_steps().products.PANEL
@@ -72,17 +76,25 @@ def panel() -> int:
 class Panels:
     """W [E, D] by panels, each turned around, and b [E] as it is: x [..., D] -> x W^T + b [..., E], float32."""
 
+    gives = torch.float32
+
     def __init__(self, weight: Tensor, bias: Tensor | None):
         self.width, self.depth = weight.shape
-        self.panels = torch.stack([some.T for some in cut(weight)])  # [P, D, PANEL]
-        self.zeros = torch.zeros(self.width if bias is None else panel())
-        self.bias = self.zeros if bias is None else bias
+        self.panels = torch.stack([some.T for some in cut(self.numbers(weight))])  # [P, D, PANEL]
+        self.bias = floats(self.width) if bias is None else bias.float()
+        self.zeros = floats(panel())
+        self.whole = 0  # numbers of a row that are rounded to 8 bits
         self.part = loops.for_steps().products.part_of(self.depth)
+        self.links: Any = None  # a chain of this product alone, once it is asked for
+
+    def numbers(self, weight: Tensor) -> Tensor:
+        """W as the loops read it, four bytes by four [E, ...]."""
+        return weight
 
     def link(self, source: int, target: int) -> loops.Link:
         """The product from one slot of a chain to another."""
         return loops.Link(
-            loops.for_steps().chains.PRODUCT, source, target, self.depth, self.width, self.part,
+            loops.for_steps().chains.PRODUCT, source, target, self.panels.shape[1], self.width, self.part,
             crowd=crowd(self.depth * self.width),
             panels=self.panels.data_ptr(), bias=self.bias.data_ptr(), zeros=self.zeros.data_ptr(),
         )  # fmt: skip
@@ -95,35 +107,55 @@ class Panels:
 
     def __call__(self, x: Tensor) -> Tensor:
         x = checked(x, self.depth)
-        rows = x.numel() // self.depth
-        out = x.new_empty(*x.shape[:-1], self.width)
-        held = x, self.panels, self.bias, self.zeros, out
-        threads = threads_for(rows, self.depth * self.width)
-        loops.product(threads, [each.data_ptr() for each in held], (rows, self.depth, self.width, self.part))
+        out = x.new_empty(*x.shape[:-1], self.width, dtype=self.gives)
+        if self.links is None:
+            self.links = np.array([self.link(X, OUT)])
+        slots = x.data_ptr(), 0, out.data_ptr(), 0
+        loops.chain(loops.thread_count(), x.numel() // self.depth, self.links, slots, self.whole)
         return out
 
 
-class WholePanels:
+class HalfPanels(Panels):
+    """The same in bfloat16, added up in float32: two numbers of a row of W side by side. What comes out is bfloat16,
+    or, where it is to be bent before it is rounded, float32."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, *, wide: bool = False):
+        super().__init__(weight, bias)
+        self.gives = torch.float32 if wide else torch.bfloat16
+        self.part //= 2
+
+    def numbers(self, weight: Tensor) -> Tensor:
+        return weight.contiguous().view(torch.int32)
+
+    def link(self, source: int, target: int) -> loops.Link:
+        kind, half = loops.for_steps().chains.HALF_PRODUCT, int(self.gives == torch.bfloat16)
+        return super().link(source, target)._replace(kind=kind, half=half)
+
+    @staticmethod
+    def can(weight: Tensor, bias: Tensor | None) -> bool:
+        """Whether there is a panel in it, of whole pairs, and all is bfloat16, on a processor that adds up as the loops
+        do: oneDNN does not where there is AMX."""
+        fits = bias is None or (bias.dtype == torch.bfloat16 and bias.shape == weight.shape[:1])
+        pairs = weight.dtype == torch.bfloat16 and weight.shape[1] > 0 and weight.shape[1] % 2 == 0
+        return pairs and len(weight) >= LEAST and fits and multiplies_halves()
+
+
+class WholePanels(Panels):
     """The same in whole numbers of 8 bits: W as `Int8Linear` rounds it, and x, which it rounds as it passes."""
 
     def __init__(self, weight: Any, bias: Tensor | None):
         """weight: quantized by rows."""
-        whole, scale = weight.int_repr(), weight.q_per_channel_scales().float()
-        self.width, self.depth = whole.shape
-        self.fours = -(-self.depth // 4)
-        filled = torch.nn.functional.pad(whole, (0, 4 * self.fours - self.depth)).view(self.width, self.fours, 4)
-        self.panels = torch.stack([some.transpose(0, 1) for some in cut(filled)])  # [P, D / 4, PANEL, 4]
-        self.less = -128 * whole.sum(1, dtype=torch.int32)
-        self.scale = scale * torch.tensor(1 / 127)
-        self.zeros = torch.zeros(panel(), dtype=torch.int32)
-        self.bias = torch.zeros(self.width) if bias is None else bias
+        super().__init__(weight.int_repr(), bias)
+        self.whole = self.depth
+        self.less = -128 * weight.int_repr().sum(1, dtype=torch.int32)
+        self.scale = weight.q_per_channel_scales().float() * floats(1).fill_(1 / 127)
+
+    def numbers(self, weight: Tensor) -> Tensor:
+        return F.pad(weight, (0, -self.depth % 4)).view(torch.int32)
 
     def link(self, source: int, target: int) -> loops.Link:
-        """The product from one slot of a chain to another."""
-        return loops.Link(
-            loops.for_steps().chains.WHOLE_PRODUCT, source, target, self.depth, self.width,
-            crowd=crowd(self.depth * self.width),
-            panels=self.panels.data_ptr(), bias=self.bias.data_ptr(), zeros=self.zeros.data_ptr(),
+        return super().link(source, target)._replace(
+            kind=loops.for_steps().chains.WHOLE_PRODUCT, depth=self.depth,
             less=self.less.data_ptr(), scale=self.scale.data_ptr(),
         )  # fmt: skip
 
@@ -133,11 +165,8 @@ class WholePanels:
         fits = bias is None or bias.shape == weight.shape[:1]
         return len(weight) >= LEAST and 0 < weight.shape[1] < 1 << 16 and fits
 
-    def __call__(self, x: Tensor) -> Tensor:
-        x = checked(x, self.depth)
-        rows = x.numel() // self.depth
-        out = x.new_empty(*x.shape[:-1], self.width)
-        held = x, self.panels, self.less, self.scale, self.bias, self.zeros, out
-        threads = threads_for(rows, self.depth * self.width)
-        loops.whole_product(threads, [each.data_ptr() for each in held], (rows, self.depth, self.width))
-        return out
+
+def multiplies_halves() -> bool:
+    """Whether this processor has AVX512-BF16 and no AMX, as PyTorch and oneDNN find it."""
+    cpu: Any = torch.cpu
+    return cpu._is_avx512_bf16_supported() and not cpu._is_amx_tile_supported()

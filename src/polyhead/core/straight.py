@@ -9,17 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from polyhead.core.block import Block
 from polyhead.core.mlp import MLP, GatedMLP
-from polyhead.core.panels import Panels, WholePanels
+from polyhead.core.panels import HIDDEN, OUT, PLUS, Panels, X
 from polyhead.core.run import Run
 from polyhead.operator import loops
 
 SHARED = 1 << 16  # numbers that several threads add, or bend
-X, HIDDEN, OUT, PLUS = range(4)  # the slots of a chain: x, between two products, what comes out, what is added to it
 Part = Callable[[Tensor, Tensor, Run], Tensor]  # of h, what a part of the block reads, and x: x plus what the part says
 
 
@@ -34,6 +34,7 @@ class Straight:
         self.attn = self.attn_of(cast(Any, block.attn))
         self.cross = self.cross_of(cast(Any, block.cross)) if block.crosses else None
         self.mlp = self.mlp_of(cast(Any, block.mlp))
+        self.dtype: torch.dtype = cast(Any, self.chains[0].products[0]).dtype  # of all that goes through
         self.ready = False
 
     @staticmethod
@@ -54,7 +55,7 @@ class Straight:
     def plain(self, x: Tensor) -> bool:
         """Whether these are rows of numbers at an address, as wide as they should be, of which nobody wants gradients:
         what the loops trust."""
-        usual = type(x) is Tensor and x.dtype == torch.float32 and x.device.type == "cpu"
+        usual = type(x) is Tensor and x.dtype == self.dtype and x.device.type == "cpu"
         return usual and x.dim() == 3 and x.shape[2] == self.width and x.numel() > 0 and not torch.is_grad_enabled()
 
     def pre(self, x: Tensor, norm: nn.Module, part: Part, run: Run) -> Tensor:
@@ -85,12 +86,12 @@ class Straight:
         bend = getattr(first, "bend", None) or mlp.bend
         if isinstance(mlp, GatedMLP):
             gate, up, down = self.chain(mlp.gate), self.chain(mlp.up), self.chain(mlp.down)
-            return lambda h, x, run: down(bend(gate(h)).mul_(up(h)), x)
+            return lambda h, x, run: down(bend(gate(h)).to(h.dtype).mul_(up(h)), x)
         if bend is torch.relu_:
             both = self.chain(mlp.up, mlp.down)
             return lambda h, x, run: both(h, x)
         up, down = self.chain(mlp.up), self.chain(mlp.down)
-        return lambda h, x, run: down(bend(up(h)), x)
+        return lambda h, x, run: down(bend(up(h)).to(h.dtype), x)
 
     def chain(self, *products: nn.Module) -> Chain:
         self.chains.append(Chain(products))
@@ -98,12 +99,13 @@ class Straight:
 
 
 class Made(NamedTuple):
-    """A chain as the loops read it: what its addresses belong to, the widths of rows, the deepest product in 8 bits,
-    and the links without and with a sum at their end."""
+    """A chain as the loops read it: what its addresses belong to, the widths of rows, the type of what comes out, the
+    deepest product in 8 bits, and the links without and with a sum at their end."""
 
-    held: list[Panels | WholePanels]
+    held: list[Panels]
     hidden: int | None  # between two products
     width: int
+    gives: torch.dtype
     deep: int
     links: Any
     with_plus: Any
@@ -119,7 +121,7 @@ class Chain:
     def ready(self) -> bool:
         if self.made is None:
             held = [cast(Any, product).weight for product in self.products]
-            if all(isinstance(each, Panels | WholePanels) for each in held):
+            if all(isinstance(each, Panels) for each in held):
                 self.made = made_of(held)  # at once: another thread may be reading it
         return self.made is not None
 
@@ -127,7 +129,7 @@ class Chain:
         made = self.made
         assert made is not None
         x, (B, T, _) = x.contiguous(), x.shape
-        out = x.new_empty(B, T, made.width)
+        out = x.new_empty(B, T, made.width, dtype=made.gives)
         hidden = x if made.hidden is None else x.new_empty(B, T, made.hidden)
         links, plus = (made.links, x) if plus is None else (made.with_plus, plus.contiguous())
         slots = x.data_ptr(), hidden.data_ptr(), out.data_ptr(), plus.data_ptr()
@@ -135,14 +137,15 @@ class Chain:
         return out
 
 
-def made_of(held: list[Panels | WholePanels]) -> Made:
+def made_of(held: list[Panels]) -> Made:
     """One product, or two with ReLU between them."""
     kinds, (*bent, last) = loops.for_steps().chains, held
+    half = int(last.gives == torch.bfloat16)
     hidden, width = bent[0].width if bent else None, last.width
     links = [last.link(HIDDEN if bent else X, OUT)]
     if hidden is not None:
-        relu = loops.Link(kinds.RELU, HIDDEN, HIDDEN, width=hidden, crowd=-(-SHARED // hidden))
+        relu = loops.Link(kinds.RELU, HIDDEN, HIDDEN, width=hidden, crowd=-(-SHARED // hidden), half=half)
         links = [bent[0].link(X, HIDDEN), relu, *links]
-    plus = loops.Link(kinds.ADD, PLUS, OUT, width=width, crowd=-(-SHARED // width))
-    deep = max((each.depth for each in held if isinstance(each, WholePanels)), default=0)
-    return Made(held, hidden, width, deep, torch.tensor(links).numpy(), torch.tensor([*links, plus]).numpy())
+    plus = loops.Link(kinds.ADD, PLUS, OUT, width=width, crowd=-(-SHARED // width), half=half)
+    deep = max(each.whole for each in held)
+    return Made(held, hidden, width, last.gives, deep, np.array(links), np.array([*links, plus]))

@@ -74,8 +74,8 @@ class BeamState:
         # each row may end in as many ways as there are end tokens, and W rows must remain
         self.most = beam.width * (1 + max(1, len(call.stop.ids))) if beam.width > 1 else 1
         self.sources = torch.arange(B, device=device)
-        self.total = torch.zeros(B, 1, device=device)
-        self.worst = torch.full((B,), -math.inf, device=device)
+        self.total = torch.zeros(B, 1, dtype=torch.float32, device=device)
+        self.worst = torch.full((B,), -math.inf, dtype=torch.float32, device=device)
         self.pools: list[list[tuple[float, Hypothesis]]] = [[] for _ in range(B)]
         self.room = torch.empty(0, 0, device=device)  # where log-probabilities are written, step after step
 

@@ -163,7 +163,7 @@ class ConstrainedBeamState(BeamState):
             rows.append(going + [nothing] * (W - len(going)))
 
         self.held = [[each.held for each in some] for some in rows]
-        self.total = torch.tensor([[each.value for each in some] for some in rows], device=device)
+        self.total = self.total.new_tensor([[each.value for each in some] for some in rows])
         self.worst = self.worst.new_tensor([pool[W - 1][0] if len(pool) == W else -math.inf for pool in self.pools])
         row = torch.tensor(
             [[R * source + each.row for each in some] for source, some in enumerate(rows)], device=device

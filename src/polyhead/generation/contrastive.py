@@ -51,8 +51,8 @@ class ContrastiveState:
         B, device = len(call.limit), call.limit.device
         self.search, self.call, self.hidden = search, call, call.hidden
         self.sources = torch.arange(B, device=device)
-        self.total = torch.zeros(B, device=device)
-        self.share = self.seen = self.real = torch.empty(B, 0, device=device)
+        self.total = torch.zeros(B, dtype=torch.float32, device=device)
+        self.share = self.seen = self.real = self.total.new_empty(B, 0)
         self.found: list[Hypothesis | None] = [None] * B
 
     def scores(self, logits: Tensor) -> Tensor:

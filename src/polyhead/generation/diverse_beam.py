@@ -62,7 +62,7 @@ class DiverseBeamState:
         B, R = self.groups[0].total.shape  # R rows of each group
         rows = torch.arange(len(scores), device=scores.device).view(B, -1, R)
         rows = rows.expand(B, len(self.groups), R)  # the first step: one row for all groups
-        taken = torch.zeros(B, scores.shape[1], device=scores.device)
+        taken = torch.zeros(B, scores.shape[1], dtype=torch.float32, device=scores.device)
         choices: list[Choice] = []
         for group, mine in zip(self.groups, rows.unbind(1), strict=True):
             mine = mine.flatten()

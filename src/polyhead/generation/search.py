@@ -53,6 +53,10 @@ class Call:
     stop: StopRule
     hidden: Callable[[], Tensor] | None = None
 
+    def __post_init__(self) -> None:
+        if any(number < 0 for number in self.numbers):
+            raise ArgumentError(f"The number of a source counts from 0, and here is {min(self.numbers)}.")
+
     def answer(self, row: Sequence[int], score: float | None, finished: bool) -> Hypothesis:
         """A whole row, prompt and end token included, as a hypothesis."""
         ended = finished and row[-1] in self.stop.ids
@@ -219,7 +223,9 @@ class Walk:
         self.call, self.pick, self.scored = call, pick, scored
         self.sources = torch.arange(B, device=device)
         self.walking = torch.ones(B, rows, dtype=torch.bool, device=device)
-        self.total = torch.zeros(B, rows, device=device)  # log-probability so far, where it is asked for
+        self.total = torch.zeros(
+            B, rows, dtype=torch.float32, device=device
+        )  # log-probability so far, where it is asked for
         self.found: list[dict[int, Hypothesis]] = [{} for _ in range(B)]
 
     def scores(self, logits: Tensor) -> Tensor:

@@ -79,6 +79,7 @@ class Loaded:
     @property
     def packed(self) -> Any:
         """The model made ready to answer: its matrices are laid out once, and anew where its weights have changed.
+        Change them under `no_grad`: a few numbers that are changed through `weight.data` may go unseen.
 
         Raises ArgumentError where the precision is int8 and cannot be had.
         """
@@ -169,7 +170,7 @@ def marks(x: Tensor) -> tuple[int, int, float]:
     if x.device.type != "cpu":
         return x.data_ptr(), 0 if x.is_inference() else x._version, 0.0
     few = x.detach().flatten()[:: max(1, x.numel() // FEW)] if x.is_contiguous() else x.detach()[:1].flatten()[:FEW]
-    return x.data_ptr(), 0 if x.is_inference() else x._version, float(few.double().sum())
+    return x.data_ptr(), 0 if x.is_inference() else x._version, float(few.double().nan_to_num(0, 0, 0).sum())
 
 
 def shipped() -> list[str]:

@@ -77,11 +77,11 @@ class Ticket:
     def close(self) -> None:
         """Take the answers over, and tell the end of the best; warns where it lacks what was forced."""
         decoder, limit = self.decoder, self.handle.request.max_new
-        tell_lacking(decoder.search, [self.handle.answers])
         self.answers = [
             decoder.written(each.tokens, decoder.ended(each, limit), each.score) for each in self.handle.answers
         ]
         try:
+            tell_lacking(decoder.search, [self.handle.answers])
             if self.answers:
                 self.telling.show(self.answers[0].text, last=True)
         except Exception as wrong:

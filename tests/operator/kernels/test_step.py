@@ -52,6 +52,7 @@ def calls(draw: st.DrawFn) -> Call:
     S = draw(st.integers(1, 70))
     K, V = (draw(st.sampled_from([1, 3, 8, 16, 31, 64, 80])) for _ in range(2))
     dice = torch.Generator().manual_seed(draw(st.integers(0, 2**32 - 1)))
+    dtype = draw(st.sampled_from(step.DTYPES))
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=dice)
@@ -59,13 +60,13 @@ def calls(draw: st.DrawFn) -> Call:
     def cache(width: int) -> Tensor:
         """As a cache holds it: all heads of a place side by side, in a buffer that has room for more."""
         if draw(st.booleans()):
-            return normal(B, G, S, width)
-        return normal(B, S + 3, G, width)[:, :S].transpose(1, 2)
+            return normal(B, G, S, width).to(dtype)
+        return normal(B, S + 3, G, width).to(dtype)[:, :S].transpose(1, 2)
 
     H = G * R
     mask = torch.rand(B, H, T, S, generator=dice) < 0.8 if draw(st.booleans()) else None
     bias = normal(B, H, T, S) if draw(st.booleans()) else None
-    return Call(normal(B, H, T, K), cache(K), cache(V), mask, bias)
+    return Call(normal(B, H, T, K).to(dtype), cache(K), cache(V), mask, bias)
 
 
 def same(found: tuple[Tensor, Tensor], wanted: tuple[Tensor, Tensor]) -> bool:
@@ -96,7 +97,8 @@ def threads(n: int) -> Iterator[None]:
 @given(calls())
 def test_a_step_is_the_formula(call: Call):
     for found, wanted in zip(call.run(), in_float64(call), strict=True):
-        torch.testing.assert_close(found.double(), wanted, rtol=2e-5, atol=2e-5)
+        digit = torch.finfo(torch.bfloat16).eps if found.dtype == torch.bfloat16 else 2e-5
+        torch.testing.assert_close(found.double(), wanted, rtol=digit, atol=2e-5)
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)

@@ -17,7 +17,7 @@ from polyhead.errors import ArgumentError
 from polyhead.operator import loops
 from polyhead.operator.kernels import blockwise
 from polyhead.operator.kernels.blockwise import Plan
-from polyhead.operator.kernels.step import TRACED, plain, traced, written, written_room
+from polyhead.operator.kernels.step import DTYPES, TRACED, plain, traced, written, written_room
 from polyhead.operator.request import Request, finite
 
 SHORT = 128  # queries or keys of a short sequence
@@ -25,7 +25,6 @@ WIDE = 256  # features of a head
 PAYS = 1 << 14  # scores from which it pays
 SEEDS = 1 << 32  # draws of a dropout, and what they begin from
 NEAR = 1 << 13  # numbers of a head's keys, or values, that leave the second cache to the rest
-DTYPES = (torch.float32, torch.bfloat16)
 
 
 def can(request: Request) -> str | None:

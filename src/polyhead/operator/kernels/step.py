@@ -18,6 +18,7 @@ from polyhead.operator.request import Request
 
 PLAIN = (Tensor, nn.Parameter)
 FEW = 16  # queries of a step
+DTYPES = (torch.float32, torch.bfloat16)
 PAYS = 1 << 11  # scores of a step from which it pays; a short sentence alone need not wait for numba's import
 WIDEST = 16  # numbers of the widest vector, to which a row is filled up
 SCORES = 1 << 22  # most of a sequence that a thread writes out
@@ -37,8 +38,9 @@ def can(request: Request) -> str | None:
     if (missing := loops.missing()) is not None:
         return missing
     tensors = (request.query, request.key, request.value)
-    if any(x.device.type != "cpu" or x.dtype != torch.float32 for x in tensors):
-        return f"the loops of a step take float32 on a CPU; here is {request.query.dtype} on {request.query.device}"
+    if any(x.device.type != "cpu" for x in tensors) or request.query.dtype not in DTYPES:
+        here = f"{request.query.dtype} on {request.query.device}"
+        return f"the loops of a step take float32 and bfloat16 on a CPU; here is {here}"
     if not plain(request.query, request.key, request.value, request.weights):
         return "the loops of a step read plain tensors, and here is a subclass"
     held = tensors if request.weights is None else (*tensors, request.weights)
@@ -78,9 +80,9 @@ def plain(*tensors: Tensor | None) -> bool:
 
 
 def room(request: Request) -> int:
-    """The output, the weights of a sequence for each thread, mask and bias."""
-    (B, H, T, _), S = request.query.shape, request.key.shape[2]
-    numbers = B * H * T * request.value.shape[3] + torch.get_num_threads() * H * T * (S + WIDEST)
+    """The output, a desk for each thread with the weights of a sequence, mask and bias."""
+    (B, H, T, K), (S, V) = request.query.shape, request.value.shape[2:]
+    numbers = B * H * T * V + torch.get_num_threads() * H * T * (S + WIDEST + K + V)
     return 4 * numbers + written_room(request)
 
 
@@ -107,14 +109,14 @@ def run(request: Request, lse: bool) -> tuple[Tensor, Tensor | None]:
     (B, H, T, K), (G, S), V = query.shape, key.shape[1:3], value.shape[3]
     mask, added = written(request)
     out = query.new_empty(B, T, H, V).transpose(1, 2)
-    found = query.new_empty(B, H, T) if lse else None
+    found = query.new_empty(B, H, T, dtype=torch.float32) if lse else None
     threads = min(loops.thread_count(), B * G) if B * H * T * S * K > ALONE else 1
     held = (query, key, value, out, found, mask, added)
     loops.step(
         threads,
         min(-(-threads // B), G),
         [0 if x is None else x.data_ptr() for x in held],
-        (B, H, H // G, T, S, K, V),
+        (int(query.dtype == torch.bfloat16), B, H, H // G, T, S, K, V),
         request.scale,
         (
             *query.stride()[:3],

@@ -114,10 +114,10 @@ def step(
     threads: int, parts: int, addresses: Sequence[int], sizes: Sequence[int], scale: float, strides: Sequence[int]
 ) -> None:
     """`steps.look`, on so many threads; one is the caller's own. The first call compiles, for some seconds."""
-    _, H, _, T, S, *_ = sizes
+    half, _, H, _, T, S, K, V = sizes
     steps = for_steps().steps
-    scores = np.empty((threads, H * T * (S + steps.LANES)), np.float32)
-    go(threads, steps.look, steps.work, (parts, *addresses, *sizes, np.float32(scale), *strides, scores))
+    desks = np.empty((threads, H * T * (S + steps.LANES + half * (K + V))), np.float32)
+    go(threads, steps.look, steps.work, (parts, *addresses, *sizes, np.float32(scale), *strides, desks))
 
 
 def short(
@@ -144,25 +144,10 @@ def short(
     go(threads, shared, alone, (call, by, desks))
 
 
-def product(threads: int, addresses: Sequence[int], sizes: Sequence[int]) -> None:
-    """`products.share`, on so many threads; one is the caller's own. The first call compiles, for some seconds."""
-    products, (rows, *_) = for_steps().products, sizes
-    desks = np.empty((threads, min(rows, products.BLOCK) * products.PANEL), np.float32)
-    go(threads, products.share, products.work, (*addresses, *sizes, desks))
-
-
-def whole_product(threads: int, addresses: Sequence[int], sizes: Sequence[int]) -> None:
-    """`whole_products.share`, on so many threads, where `multiplies_bytes`; the first call compiles, as that above."""
-    products, (rows, depth, _) = for_steps().whole_products, sizes
-    rows = min(rows, products.BLOCK)
-    desks, tops = (np.empty((threads, rows * size), np.float32) for size in (products.PANEL, 1))
-    whole = np.empty((threads, -(-depth // 4) * rows), np.float32)
-    go(threads, products.share, products.work, (*addresses, *sizes, desks, whole, tops))
-
-
 class Link(NamedTuple):
     """One link of a chain, as the loops read it: what is done from one slot to another (see `chains`), the numbers of a
-    row before and after, the part of a product's depth, from how many rows on several threads pay, and addresses."""
+    row before and after, the part of a product's depth, from how many rows on several threads pay, whether what is
+    written is bfloat16, and addresses."""
 
     kind: int
     source: int
@@ -171,6 +156,7 @@ class Link(NamedTuple):
     width: int = 0
     part: int = 0
     crowd: int = 0
+    half: int = 0
     panels: int = 0
     bias: int = 0
     zeros: int = 0
@@ -194,13 +180,13 @@ def chain(threads: int, rows: int, links: np.ndarray, slots: tuple[int, ...], de
 
 
 def desks_for(threads: int, rows: int, deep: int) -> tuple[np.ndarray, ...]:
-    """Room for the sums of a panel, for rows as whole numbers and for the largest number of each, for each thread;
-    kept for the next call of this thread of Python's."""
+    """Room for the sums of a panel, and of a part of it, for rows as whole numbers and for the largest number of each,
+    for each thread; kept for the next call of this thread of Python's."""
     had, desks = getattr(TOLD, "desks", ((0, 0, 0), ()))
     if threads > had[0] or deep > had[2] or had[1] < min(rows, for_steps().products.BLOCK):
         products = for_steps().products
         threads, rows, deep = had = max(threads, had[0]), max(min(rows, products.BLOCK), had[1]), max(deep, had[2])
-        sizes = rows * products.PANEL, rows * -(-deep // 4), rows
+        sizes = 2 * rows * products.PANEL, rows * -(-deep // 4), rows
         desks = tuple(np.empty((threads, size), np.float32) for size in sizes)
         TOLD.desks = had, desks
     return desks
@@ -260,6 +246,7 @@ class Compilers(NamedTuple):
     numba: Any
     steps: Any
     products: Any
+    half_products: Any
     whole_products: Any
     chains: Any
     shorts: Any
@@ -270,10 +257,10 @@ def for_steps() -> Compilers:
     """Imported once: a step takes microseconds."""
     import numba
 
-    from polyhead.operator.loops import chains, products, shorts, steps, whole_products
+    from polyhead.operator.loops import chains, half_products, products, shorts, steps, whole_products
 
     forget_others(Path(str(products.share.stats.cache_path)))
-    return Compilers(numba, steps, products, whole_products, chains, shorts)
+    return Compilers(numba, steps, products, half_products, whole_products, chains, shorts)
 
 
 def forget_others(kept: Path) -> None:
@@ -303,6 +290,13 @@ def multiplies_bytes() -> bool:
     from polyhead.operator.loops import vectors
 
     return vectors.DOTS
+
+
+def multiplies_halves() -> bool:
+    """Whether this processor multiplies and adds up numbers of bfloat16 by pairs (AVX512-BF16)."""
+    from polyhead.operator.loops import vectors
+
+    return vectors.HALVES
 
 
 def thread_count() -> int:

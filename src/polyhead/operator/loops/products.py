@@ -12,17 +12,18 @@ of threads, and every bit is that of oneDNN's product of several rows (docs/deci
 # pyright: basic, reportCallIssue=false
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit, prange
 
-from polyhead.operator.loops.vectors import LANES, NEAREST, PANEL, tile
+from polyhead.operator.loops.vectors import FLOATS, LANES, NEAREST, PANEL, Numbers, tile
 
 WIDE = LANES == 16  # 32 registers, not 16
 TALL, HIGH, MIDDLE, LOW = (8, 6, 4, 2) if WIDE else (6, 4, 3, 2)  # rows of a tile: no more than registers hold sums of
 SIZE = PANEL * 4  # bytes of a row of a panel
 CHUNK = (1 << 15) // SIZE  # steps of the depth of a chunk
 LITTLE = (1 << 13) // SIZE if NEAREST <= 1 << 15 else CHUNK  # where two tiles meet it, and the cache holds no two
-tall, high, middle, low, one = (tile(n, linear=True) for n in (TALL, HIGH, MIDDLE, LOW, 1))
 BLOCK = 256  # rows that meet a panel before the next panel comes
 compiled = njit(nogil=True, cache=True, _nrt=False)
 inlined = njit(nogil=True, _nrt=False, inline="always")
@@ -45,64 +46,82 @@ def chunk_of(rows):
     return CHUNK if rows > 2 * TALL else LITTLE
 
 
+def tiles(numbers: Numbers) -> Any:
+    """`tile` of so many rows of these numbers, as `height` chooses them."""
+    tall, high, middle, low, one = (tile(n, linear=True, numbers=numbers) for n in (TALL, HIGH, MIDDLE, LOW, 1))
+
+    @inlined
+    def multiply(rows, x, depth, panel, out, width, deep, begin, begun, before, beside, last, ahead, step):
+        if rows == TALL:
+            tall(x, depth, panel, PANEL, out, width, deep, begin, begun, before, beside, last, ahead, step)
+        elif rows == HIGH:
+            high(x, depth, panel, PANEL, out, width, deep, begin, begun, before, beside, last, ahead, step)
+        elif rows == MIDDLE:
+            middle(x, depth, panel, PANEL, out, width, deep, begin, begun, before, beside, last, ahead, step)
+        elif rows == LOW:
+            low(x, depth, panel, PANEL, out, width, deep, begin, begun, before, beside, last, ahead, step)
+        else:
+            one(x, depth, panel, PANEL, out, width, deep, begin, begun, before, beside, last, ahead, step)
+
+    return multiply
+
+
+multiply_floats = tiles(FLOATS)
+
+
 @inlined
-def multiply(rows, x, depth, panel, out, width, deep, begin, begun, before, beside, last, ahead, step):
-    """A tile of so many rows."""
-    if rows == TALL:
-        tall(x, depth, panel, PANEL, out, width, deep, begin, begun, before, beside, last, ahead, step)
-    elif rows == HIGH:
-        high(x, depth, panel, PANEL, out, width, deep, begin, begun, before, beside, last, ahead, step)
-    elif rows == MIDDLE:
-        middle(x, depth, panel, PANEL, out, width, deep, begin, begun, before, beside, last, ahead, step)
-    elif rows == LOW:
-        low(x, depth, panel, PANEL, out, width, deep, begin, begun, before, beside, last, ahead, step)
-    else:
-        one(x, depth, panel, PANEL, out, width, deep, begin, begun, before, beside, last, ahead, step)
+def meet(multiply, x, panel, depth, rows, part, first, last, zeros, sums, out, width):
+    """out = first + x W^T + last of one panel, for so many rows of x, each of `depth` numbers; out's are `width` apart.
+    sums: room for those of a part."""
+    for d in range(0, depth, part):
+        end = min(d + part, depth)
+        for c in range(d, end, chunk_of(rows)):
+            deep = min(chunk_of(rows), end - c)
+            chunk = panel + c * SIZE
+            ahead, r = chunk if height(rows) == rows else chunk + deep * SIZE, 0
+            while r < rows:
+                n = height(rows - r)
+                own, at, wide = sums + r * SIZE, out + 4 * r * width, width
+                # a part begins from zero and goes on from the desk; its end meets the parts before
+                begin, begun, before, beside, added = zeros, 0, zeros, 0, zeros
+                if c > d:
+                    begin, begun = own, PANEL
+                elif d == 0:
+                    begin = first
+                if c + deep < end:
+                    at, wide = own, PANEL
+                else:
+                    if d > 0:
+                        before, beside = at, width
+                    if end == depth:
+                        added = last
+                step = SIZE * n // rows
+                a = x + 4 * (r * depth + c)
+                multiply(n, a, depth, chunk, at, wide, deep, begin, begun, before, beside, added, ahead, step)
+                ahead += step * deep
+                r += n
+
+
+@inlined
+def shared(width, thread, threads):
+    """The first of a thread's panels, and the one after the last. The last panel of all begins earlier where the width
+    is no multiple of theirs; what it repeats of the one before is the same thread's to write."""
+    units = width // PANEL  # panels, or a panel and the ragged one after it
+    first, last = thread * units // threads, (thread + 1) * units // threads
+    return first, -(-width // PANEL) if last == units else last
 
 
 @compiled
 def work(thread, threads, x, panels, bias, zeros, out, rows, depth, width, part, desks):
     """One thread's share of the panels. bias: so many numbers as rows of out are wide; zeros: those of a panel; desks:
-    room for the sums of a panel, for each thread.
-
-    The last panel begins earlier where the width is no multiple of theirs; what it repeats of the one before is the
-    same thread's to write.
-    """
-    count = -(-width // PANEL)
-    units = width // PANEL  # panels, or a panel and the ragged one after it
-    first, last = thread * units // threads, (thread + 1) * units // threads
-    last = count if last == units else last
-    sums = desks[thread].ctypes.data
+    room for the sums of a panel, for each thread."""
+    sums, (first, last) = desks[thread].ctypes.data, shared(width, thread, threads)
     for start in range(0, rows, BLOCK):
-        met = min(rows - start, BLOCK)
+        met, read = min(rows - start, BLOCK), x + 4 * start * depth
         for p in range(first, last):
             column = min(p * PANEL, width - PANEL)
-            for d in range(0, depth, part):
-                end = min(d + part, depth)
-                for c in range(d, end, chunk_of(met)):
-                    deep = min(chunk_of(met), end - c)
-                    chunk = panels + (p * depth + c) * SIZE
-                    ahead, r = chunk if height(met) == met else chunk + deep * SIZE, 0
-                    while r < met:
-                        n = height(met - r)
-                        own, at = sums + r * SIZE, out + 4 * ((start + r) * width + column)
-                        # a part begins from zero and goes on from the desk; its end meets the parts before
-                        begin, begun, before, beside, added = zeros, 0, zeros, 0, zeros
-                        if c > d:
-                            begin, begun = own, PANEL
-                        if c + deep < end:
-                            at, wide = own, PANEL
-                        else:
-                            wide = width
-                            if d > 0:
-                                before, beside = at, width
-                            if end == depth:
-                                added = bias + 4 * column
-                        step = SIZE * n // met
-                        a = x + 4 * ((start + r) * depth + c)
-                        multiply(n, a, depth, chunk, at, wide, deep, begin, begun, before, beside, added, ahead, step)
-                        ahead += step * deep
-                        r += n
+            panel, added, at = panels + p * depth * SIZE, bias + 4 * column, out + 4 * (start * width + column)
+            meet(multiply_floats, read, panel, depth, met, part, zeros, added, zeros, sums, at, width)
 
 
 @njit(nogil=True, cache=True, parallel=True)

@@ -13,24 +13,22 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, prange, types
+from numba import njit, prange
 
-from polyhead.operator.loops.steps import compiled, floats_at, inlined, pointer_to, sees, weigh
+from polyhead.operator.loops.steps import compiled, floats_at, halves_at, inlined, sees, weigh
 from polyhead.operator.loops.vectors import (
     GROUP,
     PANEL,
     add_tile,
-    as_bits,
-    as_float,
     exponential,
     f32,
-    i32,
+    rounded,
     set_tile,
     u32,
+    widened,
 )
 
 HIDDEN, ZERO = f32(-math.inf), f32(0)
-halves_at = pointer_to(types.uint16)
 
 
 class Call(NamedTuple):
@@ -83,7 +81,7 @@ def bring(at, step, rows, width, half, scale, desk):
         if half:
             halves = halves_at(at + 2 * r * step)
             for n in range(width):
-                desk[r, n] = as_float(i32(halves[n]) << i32(16)) * scale
+                desk[r, n] = widened(halves[n]) * scale
         else:
             floats = floats_at(at + 4 * r * step)
             for n in range(width):
@@ -96,14 +94,6 @@ def turn(rows, height, width, turned):
     for r in range(height):
         for n in range(width):
             turned[n, r] = rows[r, n]
-
-
-@inlined
-def rounded(x):
-    """The bits of the bfloat16 nearest to a float32, of two the even one."""
-    bits = as_bits(x)
-    near = (bits + i32(0x7FFF) + ((bits >> i32(16)) & i32(1))) >> i32(16)
-    return np.uint16(near) if x == x else np.uint16(0x7FC0)
 
 
 @inlined

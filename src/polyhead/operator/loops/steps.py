@@ -25,7 +25,9 @@ from polyhead.operator.loops.vectors import (
     inner_products,
     multiplied,
     peak,
+    rounded,
     weighted_sum,
+    widened,
 )
 
 NEAR = 1 << 13  # so many numbers before they are needed, keys and values are asked for
@@ -49,47 +51,61 @@ def pointer_to(kind: types.Type) -> Any:
     return at
 
 
-floats_at, flags_at = pointer_to(types.float32), pointer_to(types.uint8)
+floats_at, halves_at, flags_at = map(pointer_to, (types.float32, types.uint16, types.uint8))
 
 
 four_products, one_product = inner_products(4), inner_products(1)
 four_weighted, one_weighted = weighted_sum(4), weighted_sum(1)
+four_half_products, one_half_product = inner_products(4, half=True), inner_products(1, half=True)
+four_half_weighted, one_half_weighted = weighted_sum(4, half=True), weighted_sum(1, half=True)
 
 
 @inlined
-def score(query, key, apart, count, K, scale, row):
+def number(a, n, half):
+    """Number n at an address, as a float32."""
+    return widened(halves_at(a)[n]) if half else floats_at(a)[n]
+
+
+@inlined
+def score(query, key, apart, count, K, scale, row, half):
     """Write the scores of a query with four keys, or with one, which lie so many numbers apart."""
-    if count == FOUR:
+    if half and count == FOUR:
+        four_half_products(query, key, apart, K, scale, row)
+    elif half:
+        one_half_product(query, key, apart, K, scale, row)
+    elif count == FOUR:
         four_products(query, key, apart, K, scale, row)
     else:
         one_product(query, key, apart, K, scale, row)
     if K % LANES:
         x, found = floats_at(query), floats_at(row)
         for i in range(count):
-            y = floats_at(key + 4 * i * apart)
             for n in range(K // LANES * LANES, K):
-                found[i] += scale * x[n] * y[n]
+                found[i] += scale * x[n] * number(key, i * apart + n, half)
 
 
 @inlined
-def add(row, value, apart, count, V, out):
+def add(row, value, apart, count, V, out, half):
     """Add four values, or one, each times its weight."""
-    if count == FOUR:
+    if half and count == FOUR:
+        four_half_weighted(row, value, apart, V, out)
+    elif half:
+        one_half_weighted(row, value, apart, V, out)
+    elif count == FOUR:
         four_weighted(row, value, apart, V, out)
     else:
         one_weighted(row, value, apart, V, out)
     if V % LANES:
         share, total = floats_at(row), floats_at(out)
         for i in range(count):
-            y = floats_at(value + 4 * i * apart)
             for n in range(V // LANES * LANES, V):
-                total[n] += share[i] * y[n]
+                total[n] += share[i] * number(value, i * apart + n, half)
 
 
 @inlined
-def ask(a, n):
-    """Let the n numbers at an address come nearer while others are computed with."""
-    for line in range(0, 4 * n, LINE):
+def ask(a, size):
+    """Let so many bytes at an address come nearer while others are computed with."""
+    for line in range(0, size, LINE):
         asked(a + line)
 
 
@@ -131,34 +147,46 @@ def sees(visible, x, bias, y):
 
 @compiled
 def heads(
-    query, key, value, out, lse, visible, bias, b, first, last, H, share, T, S, K, V, scale,
-    qb, qh, qt, kb, kh, ks, vb, vh, vs, xb, xh, xt, xs, bb, bh, bt, bs, weights, following,
+    query, key, value, out, lse, visible, bias, half, b, first, last, H, share, T, S, K, V, scale,
+    qb, qh, qt, kb, kh, ks, vb, vh, vs, xb, xh, xt, xs, bb, bh, bt, bs, desk, following,
 ):  # fmt: skip
-    """The key heads first..last of sequence b, each with the `share` heads that look at it. weights: an address with
-    room for those of all rows, each filled up to whole vectors.
+    """The key heads first..last of sequence b, each with the `share` heads that look at it. half: whether queries,
+    keys, values and out are bfloat16. desk: an address with room for the weights of all rows, each filled up to whole
+    vectors, and, where they are halves, for the rows of queries and of out as float32.
 
     Four places go by at a time, and what is left one by one. Keys come from memory, then values, then keys of sequence
     b + 1 if this thread is `following` it up: each place is asked for while one before it is looked at.
     """
     room, free = 4 * whole(S), visible == 0 and bias == 0  # bytes of a row; whether nothing is hidden or added
+    size, top = 2 if half else 4, first * share  # bytes of a number, the first head of a query
+    q, q_head, q_row = query + 4 * (b * qb + top * qh), qh, qt
+    o, o_head, o_row = out + 4 * (b * T * H + top) * V, V, H * V
+    if half:
+        q, q_head, q_row = desk + (last - first) * share * T * room, T * K, K
+        o, o_head, o_row = q + (last - first) * share * T * 4 * K, T * V, V
+        for h in range(top, last * share):
+            for t in range(T):
+                x, found = query + 2 * (b * qb + h * qh + t * qt), floats_at(q + 4 * ((h - top) * q_head + t * q_row))
+                for n in range(K):
+                    found[n] = number(x, n, half)
     ahead = min(S, max(1, NEAR // ((last - first) * max(K, V))))
     s = 0
     while s < S:
-        count, row = FOUR if s + FOUR <= S else 1, weights + 4 * s
+        count, row = FOUR if s + FOUR <= S else 1, desk + 4 * s
         for g in range(first, last):
-            k = key + 4 * (b * kb + g * kh + s * ks)
+            k = key + size * (b * kb + g * kh + s * ks)
             for i in range(count):
                 if s + i + ahead < S:
-                    ask(k + 4 * (i + ahead) * ks, K)
+                    ask(k + size * (i + ahead) * ks, size * K)
                 else:
-                    ask(value + 4 * (b * vb + g * vh + (s + i + ahead - S) * vs), V)
-            for h in range(g * share, (g + 1) * share):
+                    ask(value + size * (b * vb + g * vh + (s + i + ahead - S) * vs), size * V)
+            for h in range(g * share - top, (g + 1) * share - top):
                 for t in range(T):
-                    score(query + 4 * (b * qb + h * qh + t * qt), k, ks, count, K, scale, row)
+                    score(q + 4 * (h * q_head + t * q_row), k, ks, count, K, scale, row, half)
                     row += room
         s += count
-    row = weights
-    for h in range(first * share, last * share):
+    row = desk
+    for h in range(top, last * share):
         for t in range(T):
             if not free:
                 found, added = floats_at(row), floats_at(bias)
@@ -172,57 +200,63 @@ def heads(
             level = weigh(row, whole(S), lse != 0)
             if lse != 0:
                 floats_at(lse)[(b * H + h) * T + t] = level
-            fill(out + 4 * ((b * T + t) * H + h) * V, V, ZERO)
+            fill(o + 4 * ((h - top) * o_head + t * o_row), V, ZERO)
             row += room
     s = 0
     while s < S:
-        count, row = FOUR if s + FOUR <= S else 1, weights + 4 * s
+        count, row = FOUR if s + FOUR <= S else 1, desk + 4 * s
         for g in range(first, last):
-            v = value + 4 * (b * vb + g * vh + s * vs)
+            v = value + size * (b * vb + g * vh + s * vs)
             for i in range(count):
                 if s + i + ahead < S:
-                    ask(v + 4 * (i + ahead) * vs, V)
+                    ask(v + size * (i + ahead) * vs, size * V)
                 elif following:
-                    ask(key + 4 * ((b + 1) * kb + g * kh + (s + i + ahead - S) * ks), K)
+                    ask(key + size * ((b + 1) * kb + g * kh + (s + i + ahead - S) * ks), size * K)
             for h in range(g * share, (g + 1) * share):
                 for t in range(T):
-                    o = out + 4 * ((b * T + t) * H + h) * V
+                    sums = o + 4 * ((h - top) * o_head + t * o_row)
                     if free:
-                        add(row, v, vs, count, V, o)
+                        add(row, v, vs, count, V, sums, half)
                     else:  # what is hidden may hold NaN
                         x, y = b * xb + h * xh + t * xt + s * xs, b * bb + h * bh + t * bt + s * bs
                         for i in range(count):
                             if sees(visible, x + i * xs, bias, y + i * bs):
-                                add(row + 4 * i, v + 4 * i * vs, vs, 1, V, o)
+                                add(row + 4 * i, v + size * i * vs, vs, 1, V, sums, half)
                     row += room
         s += count
+    if half:
+        for h in range(top, last * share):
+            for t in range(T):
+                found, narrow = floats_at(o + 4 * ((h - top) * o_head + t * o_row)), halves_at(out)
+                for n in range(V):
+                    narrow[((b * T + t) * H + h) * V + n] = rounded(found[n])
 
 
 @compiled
 def work(
-    thread, threads, parts, query, key, value, out, lse, visible, bias, B, H, share, T, S, K, V, scale,
-    qb, qh, qt, kb, kh, ks, vb, vh, vs, xb, xh, xt, xs, bb, bh, bt, bs, scores,
+    thread, threads, parts, query, key, value, out, lse, visible, bias, half, B, H, share, T, S, K, V, scale,
+    qb, qh, qt, kb, kh, ks, vb, vh, vs, xb, xh, xt, xs, bb, bh, bt, bs, desks,
 ):  # fmt: skip
     """One thread's share of all sequences, each cut into so many parts of its heads."""
-    groups, end, weights = H // share, (thread + 1) * B * parts // threads, np.int64(scores[thread].ctypes.data)
+    groups, end, desk = H // share, (thread + 1) * B * parts // threads, np.int64(desks[thread].ctypes.data)
     for unit in range(thread * B * parts // threads, end):
         b, part = unit // parts, unit % parts
         first, last = part * groups // parts, (part + 1) * groups // parts
         following = parts == 1 and unit + 1 < end
         heads(
-            query, key, value, out, lse, visible, bias, b, first, last, H, share, T, S, K, V, scale,
-            qb, qh, qt, kb, kh, ks, vb, vh, vs, xb, xh, xt, xs, bb, bh, bt, bs, weights, following,
+            query, key, value, out, lse, visible, bias, half, b, first, last, H, share, T, S, K, V, scale,
+            qb, qh, qt, kb, kh, ks, vb, vh, vs, xb, xh, xt, xs, bb, bh, bt, bs, desk, following,
         )  # fmt: skip
 
 
 @njit(nogil=True, cache=True, parallel=True)
 def look(
-    threads, parts, query, key, value, out, lse, visible, bias, B, H, share, T, S, K, V, scale,
-    qb, qh, qt, kb, kh, ks, vb, vh, vs, xb, xh, xt, xs, bb, bh, bt, bs, scores,
+    threads, parts, query, key, value, out, lse, visible, bias, half, B, H, share, T, S, K, V, scale,
+    qb, qh, qt, kb, kh, ks, vb, vh, vs, xb, xh, xt, xs, bb, bh, bt, bs, desks,
 ):  # fmt: skip
     """`work` on so many threads."""
     for thread in prange(threads):
         work(
-            np.int64(thread), threads, parts, query, key, value, out, lse, visible, bias, B, H, share, T, S, K, V,
-            scale, qb, qh, qt, kb, kh, ks, vb, vh, vs, xb, xh, xt, xs, bb, bh, bt, bs, scores,
+            np.int64(thread), threads, parts, query, key, value, out, lse, visible, bias, half, B, H, share, T, S, K, V,
+            scale, qb, qh, qt, kb, kh, ks, vb, vh, vs, xb, xh, xt, xs, bb, bh, bt, bs, desks,
         )  # fmt: skip

@@ -33,6 +33,7 @@ C1, C2, C3, C4, C5 = map(f32, (0.69314698, 0.24022242, 0.05550734, 0.00967151, 0
 INT, WORD, FLOAT = ir.IntType(64), ir.IntType(32), ir.FloatType()
 VECTOR, FOURS = ir.VectorType(FLOAT, LANES), ir.VectorType(WORD, LANES)
 DOTS = bool(FEATURES.get("avx512vnni" if LANES == 16 else "avxvnni"))  # whether bytes are multiplied by fours
+HALVES = bool(FEATURES.get("avx512bf16") and LANES == 16)  # whether bfloat16 are multiplied by pairs
 
 
 def nearest_cache() -> int:
@@ -77,6 +78,20 @@ def nearest(typing, x):
         return builder.call(builder.module.declare_intrinsic("llvm.rint", [FLOAT]), args)
 
     return types.float32(types.float32), build
+
+
+@njit(inline="always")
+def widened(half):
+    """The float32 of a bfloat16 by its bits."""
+    return as_float(i32(half) << i32(16))
+
+
+@njit(inline="always")
+def rounded(x):
+    """The bits of the bfloat16 nearest to a float32, of two the even one."""
+    bits = as_bits(x)
+    near = (bits + i32(0x7FFF) + ((bits >> i32(16)) & i32(1))) >> i32(16)
+    return np.uint16(near) if x == x else np.uint16(0x7FC0)
 
 
 @njit(inline="always")
@@ -125,6 +140,7 @@ class Numbers(NamedTuple):
 
     one: ir.Type
     vector: ir.Type
+    total: ir.Type
     grow: Callable[[Any, Any, Any, Any], Any]
     add: Callable[[Any, Any, Any], Any]
 
@@ -140,10 +156,15 @@ def bytes_grow(builder, total, x, y):
     return builder.call(dot, [total, x, y])
 
 
-FLOATS = Numbers(FLOAT, VECTOR, floats_grow, lambda builder, x, y: builder.fadd(x, y))
-BYTES = Numbers(
-    WORD, FOURS, bytes_grow, lambda builder, x, y: builder.add(x, y)
-)  # four bytes of a row, by four of each
+def pairs_grow(builder, total, x, y):
+    name = f"llvm.x86.avx512bf16.dpbf16ps.{LANES * 32}"
+    dot = get_or_insert_function(builder.module, ir.FunctionType(VECTOR, [VECTOR, FOURS, FOURS]), name)
+    return builder.call(dot, [total, x, y])
+
+
+FLOATS = Numbers(FLOAT, VECTOR, VECTOR, floats_grow, lambda builder, x, y: builder.fadd(x, y))
+BYTES = Numbers(WORD, FOURS, FOURS, bytes_grow, lambda builder, x, y: builder.add(x, y))  # fours of a row, by fours
+PAIRS = Numbers(WORD, FOURS, VECTOR, pairs_grow, lambda builder, x, y: builder.fadd(x, y))  # pairs of bfloat16
 
 
 ONCE, SECOND = 0, 2  # LLVM's "locality": what is fetched is read once, and need not stay; or the second cache keeps it
@@ -180,12 +201,12 @@ def tile(height: int, *, adds: bool = False, linear: bool = False, numbers: Numb
     which are PANEL numbers for every row; and an address and a distance in bytes: each step of the depth asks for a
     row of a panel that lies there.
     numbers: BYTES, and a number is four bytes side by side: unsigned ones of a, signed ones of b, and in out a sum of
-    32 bits.
+    32 bits; PAIRS, and it is two of bfloat16, whose sum is a float32.
     """
 
     def build(context, builder, sig, args):
         a, a_step, b, b_step, out, out_step, depth, *more = args
-        pointer, vector = numbers.one.as_pointer(), numbers.vector
+        pointer, vector, total = numbers.one.as_pointer(), numbers.vector, numbers.total
         undefined = ir.Constant(vector, ir.Undefined)
         first = ir.Constant(ir.VectorType(WORD, LANES), [0] * LANES)
 
@@ -193,18 +214,18 @@ def tile(height: int, *, adds: bool = False, linear: bool = False, numbers: Numb
             start = builder.inttoptr(address, pointer)
             return [builder.gep(start, [builder.mul(step, ir.Constant(INT, i))]) for i in range(height)]
 
-        def vectors(start):
+        def vectors(start, kind):
             ends = [builder.gep(start, [ir.Constant(INT, v * LANES)]) for v in range(2)]
-            return [builder.bitcast(end, vector.as_pointer()) for end in ends]
+            return [builder.bitcast(end, kind.as_pointer()) for end in ends]
 
-        def loaded(start):
-            return [builder.load(at, align=4) for at in vectors(start)]
+        def loaded(start, kind=total):
+            return [builder.load(at, align=4) for at in vectors(start, kind)]
 
         if linear:
             begin, begin_step, before, before_step, last, ahead, ahead_step = more
             begun = [loaded(row) for row in rows(begin, begin_step)]
         else:
-            begun = [[ir.Constant(vector, None)] * 2] * height
+            begun = [[ir.Constant(total, None)] * 2] * height
         a_rows, b = rows(a, a_step), builder.inttoptr(b, pointer)
         entry, loop, done = builder.block, builder.append_basic_block("loop"), builder.append_basic_block("done")
         builder.branch(loop)
@@ -212,12 +233,12 @@ def tile(height: int, *, adds: bool = False, linear: bool = False, numbers: Numb
         builder.position_at_end(loop)
         n = builder.phi(INT)
         n.add_incoming(ir.Constant(INT, 0), entry)
-        sums = [[builder.phi(vector) for _ in row] for row in begun]
+        sums = [[builder.phi(total) for _ in row] for row in begun]
         if linear:
             wanted = builder.add(ahead, builder.mul(n, ahead_step))
             for line in range(0, 4 * PANEL, LINE):
                 fetch(builder, builder.add(wanted, ir.Constant(INT, line)), ONCE)
-        panel = loaded(builder.gep(b, [builder.mul(n, b_step)]))
+        panel = loaded(builder.gep(b, [builder.mul(n, b_step)]), vector)
         grown = []
         for row, own in zip(a_rows, sums, strict=True):
             x = builder.insert_element(undefined, builder.load(builder.gep(row, [n]), align=4), WORD(0))
@@ -243,7 +264,7 @@ def tile(height: int, *, adds: bool = False, linear: bool = False, numbers: Numb
         elif adds:
             found = [plus(loaded(row), x) for row, x in zip(out_rows, grown, strict=True)]
         for row, own in zip(out_rows, found, strict=True):
-            for at, x in zip(vectors(row), own, strict=True):
+            for at, x in zip(vectors(row, total), own, strict=True):
                 builder.store(x, at, align=4)
         return context.get_dummy_value()
 
@@ -295,6 +316,16 @@ def vector_at(builder: Any, address: Any, at: Any) -> Any:
     return builder.bitcast(start, VECTOR.as_pointer())
 
 
+def read(builder: Any, address: Any, at: Any, half: bool) -> Any:
+    """The vector that begins so many numbers after an address; half: these are bfloat16."""
+    if not half:
+        return builder.load(vector_at(builder, address, at), align=4)
+    kind = ir.IntType(16)
+    start = builder.gep(builder.inttoptr(address, kind.as_pointer()), [at])
+    found = builder.load(builder.bitcast(start, ir.VectorType(kind, LANES).as_pointer()), align=2)
+    return builder.bitcast(builder.shl(builder.zext(found, FOURS), lanes(16, FOURS)), VECTOR)
+
+
 def lanes(x: Any, kind: ir.Type = VECTOR) -> Any:
     """The same number in all lanes."""
     return ir.Constant(kind, [x] * LANES)
@@ -332,19 +363,19 @@ def sums(builder: Any, vectors: list[Any]) -> Any:
     return vectors[0]
 
 
-def inner_products(count: int) -> Any:
+def inner_products(count: int, *, half: bool = False) -> Any:
     """scale times the inner products of the n numbers at `a` with those of `count` rows, a power of two of them, which
-    begin at `b` and so many numbers apart: written side by side."""
+    begin at `b` and so many numbers apart: written side by side. half: rows are bfloat16."""
 
     @intrinsic
     def products(typing, a, b, apart, n, scale, out):
         def build(context, builder, sig, args):
             a, b, apart, n, scale, out = args
-            rows = rows_of(builder, b, apart, count)
+            rows = rows_of(builder, b, apart, count, half)
 
             def step(at, totals):
-                x = builder.load(vector_at(builder, a, at), align=4)
-                ys = [builder.load(vector_at(builder, row, at), align=4) for row in rows]
+                x = read(builder, a, at, False)
+                ys = [read(builder, row, at, half) for row in rows]
                 return [floats_grow(builder, total, x, y) for total, y in zip(totals, ys, strict=True)]
 
             found = sums(builder, each_vector(builder, n, [lanes(0.0)] * count, step))
@@ -360,15 +391,15 @@ def inner_products(count: int) -> Any:
     return products
 
 
-def weighted_sum(count: int) -> Any:
+def weighted_sum(count: int, *, half: bool = False) -> Any:
     """Add to the n numbers at `out` those of `count` rows, which begin at `b` and so many numbers apart, each times its
-    weight: these lie side by side."""
+    weight: these lie side by side. half: rows are bfloat16."""
 
     @intrinsic
     def weighted(typing, weights, b, apart, n, out):
         def build(context, builder, sig, args):
             weights, b, apart, n, out = args
-            rows, first = rows_of(builder, b, apart, count), builder.inttoptr(weights, FLOAT.as_pointer())
+            rows, first = rows_of(builder, b, apart, count, half), builder.inttoptr(weights, FLOAT.as_pointer())
             shares = [
                 spread(builder, builder.load(builder.gep(first, [ir.Constant(INT, i)]), align=4)) for i in range(count)
             ]
@@ -377,7 +408,7 @@ def weighted_sum(count: int) -> Any:
                 place = vector_at(builder, out, at)
                 total = builder.load(place, align=4)
                 for share, row in zip(shares, rows, strict=True):
-                    total = floats_grow(builder, total, share, builder.load(vector_at(builder, row, at), align=4))
+                    total = floats_grow(builder, total, share, read(builder, row, at, half))
                 builder.store(total, place, align=4)
                 return []
 
@@ -389,9 +420,9 @@ def weighted_sum(count: int) -> Any:
     return weighted
 
 
-def rows_of(builder: Any, start: Any, apart: Any, count: int) -> list[Any]:
+def rows_of(builder: Any, start: Any, apart: Any, count: int, half: bool) -> list[Any]:
     """The addresses of rows that begin so many numbers apart."""
-    step = builder.mul(apart, ir.Constant(INT, 4))
+    step = builder.mul(apart, ir.Constant(INT, 2 if half else 4))
     return [builder.add(start, builder.mul(step, ir.Constant(INT, i))) for i in range(count)]
 
 

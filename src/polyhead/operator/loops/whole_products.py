@@ -13,30 +13,14 @@ import math
 import numpy as np
 from numba import njit, prange, types
 
-from polyhead.operator.loops.products import HIGH, LOW, MIDDLE, SIZE, TALL, chunk_of, compiled, height, inlined
+from polyhead.operator.loops.products import BLOCK, SIZE, compiled, inlined, meet, shared, tiles
 from polyhead.operator.loops.steps import floats_at, pointer_to
-from polyhead.operator.loops.vectors import BYTES, PANEL, f32, fused, larger, nearest, tile
+from polyhead.operator.loops.vectors import BYTES, PANEL, f32, fused, larger, nearest
 
-tall, high, middle, low, one = (tile(n, linear=True, numbers=BYTES) for n in (TALL, HIGH, MIDDLE, LOW, 1))
-BLOCK = 256  # rows that are rounded, and meet a panel, before others do
 STEPS, ZERO = f32(127), f32(128)  # a row of x is cut into so many steps each way, and 0 is written as this
 TINY = f32(1e-30)  # what a row of zeros is divided by
 bytes_at, words_at = pointer_to(types.uint8), pointer_to(types.int32)
-
-
-@inlined
-def multiply(rows, x, depth, panel, out, deep, begin, begun, zeros, ahead, step):
-    """A tile of so many rows, whose sums are written side by side."""
-    if rows == TALL:
-        tall(x, depth, panel, PANEL, out, PANEL, deep, begin, begun, zeros, 0, zeros, ahead, step)
-    elif rows == HIGH:
-        high(x, depth, panel, PANEL, out, PANEL, deep, begin, begun, zeros, 0, zeros, ahead, step)
-    elif rows == MIDDLE:
-        middle(x, depth, panel, PANEL, out, PANEL, deep, begin, begun, zeros, 0, zeros, ahead, step)
-    elif rows == LOW:
-        low(x, depth, panel, PANEL, out, PANEL, deep, begin, begun, zeros, 0, zeros, ahead, step)
-    else:
-        one(x, depth, panel, PANEL, out, PANEL, deep, begin, begun, zeros, 0, zeros, ahead, step)
+multiply_bytes = tiles(BYTES)
 
 
 @inlined
@@ -63,10 +47,7 @@ def work(thread, threads, x, panels, less, scale, bias, zeros, out, rows, depth,
     """One thread's share of the panels. less: what a sum of each column is lessened by, since 0 of a row is written as
     128; scale: what a step of each column is worth; zeros: those of a panel. desks, whole, tops: room for the sums of a
     panel, for rows as whole numbers and for the largest number of each, for each thread."""
-    fours = -(-depth // 4)
-    units, count = width // PANEL, -(-width // PANEL)
-    first, last = thread * units // threads, (thread + 1) * units // threads
-    last = count if last == units else last
+    fours, (first, last) = -(-depth // 4), shared(width, thread, threads)
     sums, own = desks[thread].ctypes.data, whole[thread].ctypes.data
     for start in range(0, rows, BLOCK):
         met = min(BLOCK, rows - start)
@@ -74,19 +55,8 @@ def work(thread, threads, x, panels, less, scale, bias, zeros, out, rows, depth,
             tops[thread, r] = rounded(x + 4 * (start + r) * depth, depth, own + 4 * r * fours, 4 * fours)
         for p in range(first, last):
             column = min(p * PANEL, width - PANEL)
-            for c in range(0, fours, chunk_of(met)):
-                deep = min(chunk_of(met), fours - c)
-                chunk = panels + (p * fours + c) * SIZE
-                ahead, r = chunk if height(met) == met else chunk + deep * SIZE, 0
-                while r < met:
-                    n = height(met - r)
-                    step, at = SIZE * n // met, sums + r * SIZE
-                    begin, begun = less + 4 * column, 0
-                    if c > 0:
-                        begin, begun = at, PANEL
-                    multiply(n, own + 4 * (r * fours + c), fours, chunk, at, deep, begin, begun, zeros, ahead, step)
-                    ahead += step * deep
-                    r += n
+            panel = panels + p * fours * SIZE
+            meet(multiply_bytes, own, panel, fours, met, fours, less + 4 * column, zeros, zeros, sums, sums, PANEL)
             units_of, added, found = floats_at(scale + 4 * column), floats_at(bias + 4 * column), words_at(sums)
             for r in range(met):
                 top, row = tops[thread, r], floats_at(out + 4 * ((start + r) * width + column))
