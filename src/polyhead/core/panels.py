@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -68,6 +67,11 @@ def floats(n: int) -> Tensor:
     return torch.zeros(n, dtype=torch.float32, device="cpu")
 
 
+def chain_of(links: list[loops.Link]) -> Any:
+    """Links as the loops read them: rows of whole numbers."""
+    return torch.tensor(links, device="cpu").numpy()
+
+
 def panel() -> int:
     """Rows of W in a panel."""
     return loops.for_steps().products.PANEL
@@ -109,7 +113,7 @@ class Panels:
         x = checked(x, self.depth)
         out = x.new_empty(*x.shape[:-1], self.width, dtype=self.gives)
         if self.links is None:
-            self.links = np.array([self.link(X, OUT)])
+            self.links = chain_of([self.link(X, OUT)])
         slots = x.data_ptr(), 0, out.data_ptr(), 0
         loops.chain(loops.thread_count(), x.numel() // self.depth, self.links, slots, self.whole)
         return out

@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from polyhead.core.block import Block
 from polyhead.core.mlp import MLP, GatedMLP
-from polyhead.core.panels import HIDDEN, OUT, PLUS, Panels, X
+from polyhead.core.panels import HIDDEN, OUT, PLUS, Panels, X, chain_of
 from polyhead.core.run import Run
 from polyhead.operator import loops
 
@@ -148,4 +147,4 @@ def made_of(held: list[Panels]) -> Made:
         links = [bent[0].link(X, HIDDEN), relu, *links]
     plus = loops.Link(kinds.ADD, PLUS, OUT, width=width, crowd=-(-SHARED // width), half=half)
     deep = max(each.whole for each in held)
-    return Made(held, hidden, width, last.gives, deep, np.array(links), np.array([*links, plus]))
+    return Made(held, hidden, width, last.gives, deep, chain_of(links), chain_of([*links, plus]))

@@ -29,6 +29,7 @@ from polyhead.operator.kernels import (
     explicit,
     flex,
     fused,
+    half,
     reference,
     short,
     step,
@@ -38,15 +39,16 @@ from polyhead.operator.request import Request, ask
 from tests.operator.cases import Case, build, cases
 
 FAR = 4200  # T * S beyond every bound
+PAIRS = loops.missing() is None and loops.multiplies_halves()
 
 
 def tensors(n: int, G: int = 2, Kv: int = 4) -> tuple[Tensor, Tensor, Tensor]:
     return torch.zeros(1, 2, n, 4), torch.zeros(1, G, n, 4), torch.zeros(1, G, n, Kv)
 
 
-def asking_for(feature: str, n: int) -> Request:
+def asking_for(feature: str, n: int, dtype: torch.dtype = torch.float32) -> Request:
     """A request of n queries that has this feature and no other."""
-    query, key, value = tensors(n)
+    query, key, value = (x.to(dtype) for x in tensors(n))
     counts, ids, square = (
         torch.tensor([n]),
         torch.zeros(1, n, dtype=torch.long),
@@ -74,9 +76,9 @@ def asking_for(feature: str, n: int) -> Request:
     if feature == "causal, T != S":
         query = query[:, :, 1:]
     if feature == "grouped heads":
-        query, key, value = tensors(n, G=1)
+        query, key, value = (x.to(dtype) for x in tensors(n, G=1))
     if feature == "Kv != K":
-        query, key, value = tensors(n, Kv=3)
+        query, key, value = (x.to(dtype) for x in tensors(n, Kv=3))
     if feature == "hidden NaN or Inf":
         value[0, 0, -1] = float("nan")
     return ask(query, key, value, **how)
@@ -86,11 +88,14 @@ def asking_for(feature: str, n: int) -> Request:
 def test_the_table_tells_the_truth(feature: str):
     assert len(TABLE[feature]) == len(KERNELS)
     for kernel, said in zip(KERNELS, TABLE[feature], strict=True):
+        if kernel.name == "half" and not PAIRS:
+            continue
         if feature == "differentiable twice":
             found = "small" if twice(kernel.name) else "no"
             assert found == said.replace("yes", "small")
             continue
-        able = [kernel.can(asking_for(feature, n)) is None for n in (6, FAR)]
+        dtype = torch.bfloat16 if kernel.name == "half" else torch.float32
+        able = [kernel.can(asking_for(feature, n, dtype)) is None for n in (6, FAR)]
         found = {(True, True): "yes", (True, False): "small", (False, False): "no"}[able[0], able[1]]
         assert found == said, (kernel.name, feature)
 
@@ -105,6 +110,10 @@ def twice(kernel: str) -> bool:
     except RuntimeError:
         return False
     return True
+
+
+def halves(*given: Tensor) -> Request:
+    return ask(*(x.bfloat16() for x in given))
 
 
 def far(**how: Any) -> Request:
@@ -147,6 +156,16 @@ REASONS: list[tuple[str, Request, str]] = [
     ),
     ("step", ask(Marked(torch.zeros(1, 2, 6, 4)), *tensors(6)[1:]), "read plain tensors, and here is a subclass"),
     ("step", ask(*(x.mT.contiguous().mT for x in tensors(6))), "read features that lie side by side"),
+    ("half", asking_for("no mask", 6), "the loops of bfloat16 take it on a CPU; here is torch.float32 on cpu"),
+    ("half", halves(Marked(torch.zeros(1, 2, 6, 4)), *tensors(6)[1:]), "bfloat16 read plain tensors, and here is a"),
+    ("half", halves(*tensors(6)[:2], tensors(6)[2].bfloat16().requires_grad_()), "loops of bfloat16 give no gradients"),
+    ("half", asking_for("window", 6, torch.bfloat16), "the loops of bfloat16 hide nothing but what is to come"),
+    ("half", asking_for("bias tensor", 6, torch.bfloat16), "the loops of bfloat16 do not bend scores"),
+    ("half", asking_for("sinks", 6, torch.bfloat16), "the loops of bfloat16 have no sinks and drop no weights"),
+    ("half", halves(*tensors(0)), "there is nothing to look at"),
+    ("half", halves(torch.zeros(1, 2, 1, 4), *tensors(16_385)[1:]), "lay out up to 16,384 keys, and here are 16,385"),
+    ("half", halves(*torch.zeros(3, 1, 2, 6, 5)), "read pairs of features that lie side by side"),
+    ("half", asking_for("hidden NaN or Inf", 6, torch.bfloat16), "holds NaN or Inf while something is hidden"),
     ("compiled", asking_for("dropout", 6), "drop no weights"),
     ("compiled", ask(*(x.double() for x in tensors(6))), "compute in float32, and float64 was given"),
     ("compiled", ask(*tensors(0)), "nothing to look at"),
@@ -177,6 +196,10 @@ REASONS: list[tuple[str, Request, str]] = [
 ]
 
 
+if not PAIRS:
+    REASONS = [each for each in REASONS if each[0] != "half"]
+
+
 @pytest.mark.parametrize(("kernel", "request_", "reason"), REASONS, ids=[reason for _, _, reason in REASONS])
 def test_every_refusal_can_be_met_and_a_named_kernel_raises_with_it(kernel: str, request_: Request, reason: str):
     assert re.search(reason, BY_NAME[kernel].can(request_) or "")
@@ -195,7 +218,10 @@ def test_every_reason_in_the_source_is_met_above(monkeypatch: pytest.MonkeyPatch
     loops.missing.cache_clear()
     monkeypatch.setattr(flex, "find_spec", lambda name: None)  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
     met += str(BY_NAME["flex"].can(far()))
-    for module in (short, explicit, step, loops, compiled, fused, blockwise, flex, reference):
+    monkeypatch.setattr(loops, "multiplies_halves", lambda: False)
+    met += str(BY_NAME["half"].can(halves(*tensors(6))))
+    looked_at = (short, explicit, step, *([half] if PAIRS else []), loops, compiled, fused, blockwise, flex, reference)
+    for module in looked_at:
         for function in ast.walk(ast.parse(inspect.getsource(module))):
             if isinstance(function, ast.FunctionDef) and function.name in ("can", "why_unfused"):
                 for said in (node.value for node in ast.walk(function) if isinstance(node, ast.Return)):
@@ -245,14 +271,15 @@ def test_auto_leaves_bfloat16_to_sdpa_where_no_processor_multiplies_it(monkeypat
         assert attend(half, half, half)[1].kernel == wanted
 
 
-def test_auto_takes_the_loops_for_many_scores_and_sdpa_in_half_precision():
+def test_auto_takes_the_loops_for_many_scores_and_sdpa_in_half_precision(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(half, "PAYS", 1 << 60)
     x = torch.randn(1, 5, 1000, 4)
     assert attend(x, x, x)[1].kernel == "compiled"
     assert attend(x, x, x, softcap=2.0)[1].kernel == "compiled"
-    half = x.bfloat16()
-    assert attend(half, half, half)[1].kernel == "fused"
-    assert attend(half, half, half, softcap=2.0)[1].kernel == "compiled"  # SDPA has none
-    assert "SDPA is faster" in attend(half, half, half)[1].reasons["compiled"]
+    narrow = x.bfloat16()
+    assert attend(narrow, narrow, narrow)[1].kernel == "fused"
+    assert attend(narrow, narrow, narrow, softcap=2.0)[1].kernel == "compiled"  # SDPA has none
+    assert "SDPA is faster" in attend(narrow, narrow, narrow)[1].reasons["compiled"]
 
 
 @pytest.mark.parametrize("B", [1, 3, 40])
@@ -345,6 +372,7 @@ def test_explain_prints_as_a_table_with_an_arrow():
         "short",
         "explicit",
         "step",
+        "half",
         "compiled",
         "fused",
         "->",
@@ -353,9 +381,9 @@ def test_explain_prints_as_a_table_with_an_arrow():
         "50",
         "beside",
     ]
-    assert lines[5].startswith("-> blockwise ") and lines[5].endswith(" B  can serve")
-    assert "SDPA has no softcap" in lines[4]
-    assert lines[8] == "50 pairs may look: 800 FLOP, 640 B in and out"
+    assert lines[6].startswith("-> blockwise ") and lines[6].endswith(" B  can serve")
+    assert "SDPA has no softcap" in lines[5]
+    assert lines[9] == "50 pairs may look: 800 FLOP, 640 B in and out"
     assert explain(x, x, x, kernel="reference").chosen == "reference"
     assert explain(x, x, x, sinks=torch.zeros(2), kernel="fused").chosen is None
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from polyhead.errors import ArgumentError, did_you_mean
 from polyhead.operator.answers import Sums
-from polyhead.operator.kernels import blockwise, compiled, explicit, flex, fused, reference, short, step
+from polyhead.operator.kernels import blockwise, compiled, explicit, flex, fused, half, reference, short, step
 from polyhead.operator.kernels.cost import Cost, cost
 from polyhead.operator.kernels.pieces import piece_of, pieces, together
 from polyhead.operator.observe import Observe
@@ -34,6 +34,7 @@ KERNELS = (
     Kernel("short", short.can, short.run, short.room, short.slower),
     Kernel("explicit", explicit.can, explicit.run, explicit.room, explicit.slower),
     Kernel("step", step.can, step.run, step.room, step.slower),
+    Kernel("half", half.can, half.run, half.room, half.slower),
     Kernel("compiled", compiled.can, compiled.run, compiled.room, compiled.slower, compiled.see),
     Kernel("fused", fused.can, fused.run, fused.room),
     Kernel("blockwise", blockwise.can, blockwise.run, blockwise.room),
@@ -47,28 +48,28 @@ AND = " + "  # between the names of several
 # mask that it would write out are within its bound (SCORES of explicit, step, fused, flex and reference, PLANE of
 # fused), and the queries few (FEW of step), or they and the keys (SHORT of short).
 TABLE = {
-    #                        short    explicit  step     compiled  fused    blockwise  flex     reference
-    "no mask":              ("small", "small",  "small", "yes",    "yes",   "yes",     "small", "small"),
-    "causal, T = S":        ("small", "small",  "small", "yes",    "yes",   "yes",     "small", "small"),
-    "causal, T != S":       ("small", "small",  "small", "yes",    "small", "yes",     "small", "small"),
-    "window":               ("small", "small",  "small", "yes",    "small", "yes",     "small", "small"),
-    "prefix":               ("small", "small",  "small", "yes",    "small", "yes",     "small", "small"),
-    "lengths":              ("small", "small",  "small", "yes",    "yes",   "yes",     "small", "small"),
-    "lengths of queries":   ("small", "small",  "small", "yes",    "small", "yes",     "small", "small"),
-    "segments":             ("small", "small",  "small", "yes",    "yes",   "yes",     "small", "small"),
-    "mask tensor":          ("small", "small",  "small", "yes",    "small", "yes",     "small", "small"),
-    "bias tensor":          ("small", "small",  "small", "yes",    "small", "yes",     "small", "small"),
-    "bias that learns":     ("no",    "small",  "no",    "yes",    "small", "yes",     "small", "small"),
-    "alibi":                ("small", "small",  "small", "yes",    "small", "yes",     "small", "small"),
-    "buckets":              ("small", "small",  "small", "yes",    "small", "yes",     "small", "small"),
-    "softcap":              ("no",    "small",  "no",    "yes",    "no",    "yes",     "small", "small"),
-    "score_mod":            ("no",    "small",  "no",    "no",     "no",    "yes",     "small", "small"),
-    "sinks":                ("no",    "no",     "no",    "yes",    "no",    "yes",     "no",    "small"),
-    "dropout":              ("small", "small",  "no",    "no",     "small", "yes",     "no",    "small"),
-    "grouped heads":        ("small", "small",  "small", "yes",    "yes",   "yes",     "small", "small"),
-    "Kv != K":              ("small", "small",  "small", "yes",    "small", "yes",     "small", "small"),
-    "hidden NaN or Inf":    ("no",    "no",     "small", "no",     "no",    "yes",     "no",    "small"),
-    "differentiable twice": ("small", "small",  "no",    "yes",    "no",    "yes",     "small", "no"),
+    #                        short    explicit  step     half     compiled  fused    blockwise  flex     reference
+    "no mask":              ("small", "small",  "small", "yes",   "yes",    "yes",   "yes",     "small", "small"),
+    "causal, T = S":        ("small", "small",  "small", "yes",   "yes",    "yes",   "yes",     "small", "small"),
+    "causal, T != S":       ("small", "small",  "small", "yes",   "yes",    "small", "yes",     "small", "small"),
+    "window":               ("small", "small",  "small", "no",    "yes",    "small", "yes",     "small", "small"),
+    "prefix":               ("small", "small",  "small", "no",    "yes",    "small", "yes",     "small", "small"),
+    "lengths":              ("small", "small",  "small", "no",    "yes",    "yes",   "yes",     "small", "small"),
+    "lengths of queries":   ("small", "small",  "small", "no",    "yes",    "small", "yes",     "small", "small"),
+    "segments":             ("small", "small",  "small", "yes",   "yes",    "yes",   "yes",     "small", "small"),
+    "mask tensor":          ("small", "small",  "small", "no",    "yes",    "small", "yes",     "small", "small"),
+    "bias tensor":          ("small", "small",  "small", "no",    "yes",    "small", "yes",     "small", "small"),
+    "bias that learns":     ("no",    "small",  "no",    "no",    "yes",    "small", "yes",     "small", "small"),
+    "alibi":                ("small", "small",  "small", "no",    "yes",    "small", "yes",     "small", "small"),
+    "buckets":              ("small", "small",  "small", "no",    "yes",    "small", "yes",     "small", "small"),
+    "softcap":              ("no",    "small",  "no",    "no",    "yes",    "no",    "yes",     "small", "small"),
+    "score_mod":            ("no",    "small",  "no",    "no",    "no",     "no",    "yes",     "small", "small"),
+    "sinks":                ("no",    "no",     "no",    "no",    "yes",    "no",    "yes",     "no",    "small"),
+    "dropout":              ("small", "small",  "no",    "no",    "no",     "small", "yes",     "no",    "small"),
+    "grouped heads":        ("small", "small",  "small", "yes",   "yes",    "yes",   "yes",     "small", "small"),
+    "Kv != K":              ("small", "small",  "small", "yes",   "yes",    "small", "yes",     "small", "small"),
+    "hidden NaN or Inf":    ("no",    "no",     "small", "no",    "no",     "no",    "yes",     "no",    "small"),
+    "differentiable twice": ("small", "small",  "no",    "no",    "yes",    "no",    "yes",     "small", "no"),
 }  # fmt: skip
 
 

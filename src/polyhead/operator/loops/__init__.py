@@ -16,7 +16,7 @@ from functools import cache
 from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -144,6 +144,21 @@ def short(
     go(threads, shared, alone, (call, by, desks))
 
 
+def half(
+    query: Tensor, key: Tensor, value: Tensor, out: Tensor, lse: Tensor | None, last: int, scale: float
+) -> None:  # fmt: skip
+    """Write out and lse of attention in bfloat16, where `multiplies_halves`; query t sees the keys up to t + last."""
+    halves, (B, H, T, K), (G, S, V) = for_steps().halves, query.shape, value.shape[1:]
+    held = (query, key, value, out, lse)
+    call = halves.Call(
+        *(0 if x is None else x.data_ptr() for x in held), B, H, G, T, S, K, V,
+        *query.stride()[:3], *key.stride()[:3], *value.stride()[:3], last, np.float32(scale),
+    )  # fmt: skip
+    threads = min(thread_count(), B * H)
+    desks = np.empty((threads, halves.room(S, K, V)), np.float32)
+    go(threads, halves.look, halves.work, (call, halves.rows_of(S), desks))
+
+
 class Link(NamedTuple):
     """One link of a chain, as the loops read it: what is done from one slot to another (see `chains`), the numbers of a
     row before and after, the part of a product's depth, from how many rows on several threads pay, whether what is
@@ -250,6 +265,7 @@ class Compilers(NamedTuple):
     whole_products: Any
     chains: Any
     shorts: Any
+    halves: Any
 
 
 @cache
@@ -257,10 +273,10 @@ def for_steps() -> Compilers:
     """Imported once: a step takes microseconds."""
     import numba
 
-    from polyhead.operator.loops import chains, half_products, products, shorts, steps, whole_products
+    from polyhead.operator.loops import chains, half_products, halves, products, shorts, steps, whole_products
 
     forget_others(Path(str(products.share.stats.cache_path)))
-    return Compilers(numba, steps, products, half_products, whole_products, chains, shorts)
+    return Compilers(numba, steps, products, half_products, whole_products, chains, shorts, halves)
 
 
 def forget_others(kept: Path) -> None:
@@ -297,6 +313,11 @@ def multiplies_halves() -> bool:
     from polyhead.operator.loops import vectors
 
     return vectors.HALVES
+
+
+def multiplies_tiles() -> bool:
+    """Whether this processor multiplies bfloat16 by tiles (AMX)."""
+    return bool(cast(Any, torch.cpu)._is_amx_tile_supported())
 
 
 def thread_count() -> int:
