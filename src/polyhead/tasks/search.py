@@ -72,7 +72,7 @@ class Searcher:
         """Where texts and images lie together. Raises ArgumentError for a model that reads texts alone."""
         if self.joint is None:
             raise ArgumentError(
-                f"{self.name}, which reads texts and no images; search texts by a text, or take a model that reads both."
+                f"{self.name}, which reads texts and no images; search texts by a text, or take one that reads both."
             )
         return self.joint
 
