@@ -28,7 +28,8 @@ from polyhead.benchmark.processes import Engine, interleaved
 from polyhead.benchmark.result import Comparison, Line, Measured, agreement
 from polyhead.benchmark.speeds import percentile, ratio, spread
 from polyhead.benchmark.table import table
-from polyhead.benchmark.wording import SAID, heading, notes
+from polyhead.benchmark.wording import SAID, heading, notes, said
+from polyhead.cli.bench import drawn
 from polyhead.errors import ArgumentError, PolyheadError
 from polyhead.tasks.load import save
 from tests.cli.conftest import LINES, write_model
@@ -323,6 +324,40 @@ def test_the_table_lines_up_in_eighty_columns(language: Any) -> None:
     assert "█" not in plain and "####" in plain
     assert any("pip install onnxruntime" in note for note in notes(found, language))
     assert heading(found.comparisons[0], language) in text
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_what_an_engine_does_not_run_is_told_once_beside_its_name(language: Any) -> None:
+    [each] = measured().comparisons
+    why = "CTranslate2 does not run this model: " + "a reason of many words, " * 9
+    for precisions, name in ((("fp32", "int8"), "ctranslate2"), (("int8",), "ctranslate2 int8")):
+        refused = tuple(Line("ctranslate2", precision, why=why) for precision in precisions)
+        found = replace(measured(), comparisons=(replace(each, lines=(*each.lines[:2], *refused)),))
+        lines = table(found, width=80, language=language).plain.splitlines()
+        start = next(i for i, line in enumerate(lines) if line.startswith(name))
+        column = lines[start].index("CTranslate2 does not")
+        assert lines[start][:column].strip() == name
+        assert (
+            all(line[:column].isspace() and len(line) <= 80 for line in lines[start + 1 :]) and len(lines) > start + 2
+        )
+        assert " ".join(" ".join(line[column:] for line in lines[start:]).split()) == why.strip()
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_one_round_has_no_spread_and_no_thin_lines(language: Any) -> None:
+    def told(found: Measured) -> str:
+        shown = [table(found, width=80, language=language).plain, *drawn(found, language).drawing.texts]
+        return "\n".join([*shown, *notes(found, language)])
+
+    many = measured()
+    [each] = many.comparisons
+    one = replace(
+        many, rounds=1, comparisons=(replace(each, lines=tuple(replace(a, speeds=a.speeds[:1]) for a in each.lines)),)
+    )
+    for key in ("spread", "whiskers"):
+        word = said(key, language)
+        assert word in told(many) and word not in told(one)
+    assert said("ratio", language) in told(one)
 
 
 def test_both_languages_say_all_and_leave_the_same_places_open() -> None:

@@ -41,6 +41,15 @@ def test_a_person_sees_a_table_and_gets_a_picture(polyhead: Polyhead, encoder: P
     assert "How many times as fast as polyhead fp32" in picture and "polyhead int8" in picture
 
 
+@pytest.mark.parametrize(("columns", "width"), [("100", 100), ("60", 60), ("0", 80), ("wide", 80)])
+def test_what_goes_into_a_pipe_is_as_wide_as_columns_says(
+    polyhead: Polyhead, encoder: Path, monkeypatch: pytest.MonkeyPatch, columns: str, width: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    answer = polyhead("bench", encoder, *QUICK, "--lang", "en")
+    assert width - 12 < max(map(len, answer.lines)) <= width
+
+
 def test_programs_get_every_figure(polyhead: Polyhead, encoder: Path, tmp_path: Path) -> None:
     answer = polyhead("bench", encoder, *QUICK, "--json", "-o", tmp_path / "found.json")
     assert (answer.code, answer.out) == (0, "")

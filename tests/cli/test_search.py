@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 import polyhead as library
-from tests.cli.conftest import Polyhead
+from tests.cli.conftest import Polyhead, refused
 from tests.tasks.clip import LINES, clip_in_folder, pictures_in
+from tests.tasks.words import in_folder
 
 pytestmark = pytest.mark.parity
 
@@ -35,6 +36,23 @@ def test_it_says_what_the_function_finds(polyhead: Polyhead, world: Path) -> Non
     found = library.search(image=photos / "1.png", among=world / "captions.txt", model=model)
     hits = [{"item": hit.item, "score": round(hit.score, 6)} for hit in found.hits]
     assert json.loads(told.out) == {"query": str(photos / "1.png"), "hits": hits}
+
+
+def test_an_encoder_of_texts_finds_texts_by_a_text(polyhead: Polyhead, world: Path, tmp_path: Path) -> None:
+    in_folder(tmp_path / "bert", "BertModel")
+    asked = ("search", "the cat", world / "captions.txt", "-m", tmp_path / "bert", "--top", "2")
+    found = library.search("the cat", world / "captions.txt", model=tmp_path / "bert", top=2)
+    assert polyhead(*asked).lines == [f"{hit.score:.4f}\t{hit.item}" for hit in found.hits]
+    hits = [{"item": hit.item, "score": round(hit.score, 6)} for hit in found.hits]
+    assert json.loads(polyhead(*asked, "--json").out) == {"query": "the cat", "hits": hits}
+    for words, told in (
+        (("a cat", world / "photos"), "which reads texts and no images"),
+        (("--image", world / "photos" / "0.png", world / "captions.txt"), "which reads texts and no images"),
+        (("a cat", "--index", tmp_path / "none"), "which reads texts and no images"),
+        (("a cat", world / "captions.txt", "--shares"), "which gives cosines and no shares; leave shares out"),
+        (("a cat", world / "captions.txt", "--index", tmp_path / "i"), "--index and --sheet are for images"),
+    ):
+        refused(polyhead("search", *words, "-m", tmp_path / "bert"), told)
 
 
 def test_of_several_that_are_asked_each_line_names_its_own(polyhead: Polyhead, world: Path, tmp_path: Path) -> None:

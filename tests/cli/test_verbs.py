@@ -178,7 +178,7 @@ def test_a_width_and_groups_keep_what_the_folder_says_of_its_beam(
     def given(search: library.Beam) -> list[str]:
         completer = Completer(model, search=search, max_new=9)
         found = completer.batch([completer.read("the cat")], ["the cat"], numbers=[0])[0]
-        return [f"1\t{each.score:.4f}\t{one_line(each.prompt + each.text)}" for each in found]
+        return [f"1\t{each.score:.4f}\t{one_line('the cat' + each.text)}" for each in found.candidates]
 
     how: dict[str, Any] = {"length_penalty": -2.0, "early_stopping": True}
     three = library.Beam(3, n_best=3, **how)

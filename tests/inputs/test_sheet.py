@@ -24,11 +24,20 @@ def images(n: int, size: tuple[int, int] = (600, 300)) -> list[Image.Image]:
 def test_images_stand_in_rows_of_five_in_their_order() -> None:
     sheet = np.asarray(drawn([Row("what", images(7), ["x"] * 7)]))
     for i in range(7):
-        left, top = GAP + i % 5 * (SIDE + GAP), GAP + 2 * LINE + i // 5 * (SIDE + 2 * LINE + GAP)
-        cell = sheet[top : top + SIDE, left : left + SIDE]
-        assert (cell == COLOURS[i]).all(-1).sum() == SIDE * SIDE // 2  # 2 to 1, as it was
-        assert (cell[-1] == COLOURS[i]).all()  # on the line of words below
-        assert {tuple(x) for x in cell.reshape(-1, 3).tolist()} == {COLOURS[i], (255, 255, 255)}
+        left, top = GAP + i % 5 * (SIDE + GAP), GAP + 2 * LINE + i // 5 * (SIDE // 2 + 2 * LINE + GAP)
+        assert (sheet[top : top + SIDE // 2, left : left + SIDE] == COLOURS[i]).all()  # 2 to 1, as it was
+    assert len(sheet) == GAP + 2 * LINE + 2 * (SIDE // 2 + 2 * LINE + GAP)
+
+
+def test_images_stand_on_their_words_and_nothing_is_left_above_the_tallest() -> None:
+    wide, tall = images(1, (600, 90))[0], images(2, (150, 600))[1]
+    sheet = np.asarray(drawn([Row("what", [wide, wide, wide, wide, tall, wide], ["x"] * 6)]))
+    first, second = GAP + 2 * LINE, GAP + 2 * LINE + SIDE + 2 * LINE + GAP
+    assert (sheet[first + SIDE - 30 : first + SIDE, GAP : GAP + SIDE] == COLOURS[0]).all()
+    assert (sheet[first : first + SIDE - 30, GAP : GAP + SIDE] == 255).all()
+    assert (sheet[first : first + SIDE, -GAP - SIDE // 2 - 25 : -GAP - SIDE // 2 + 25] == COLOURS[1]).all()
+    assert (sheet[second : second + 30, GAP : GAP + SIDE] == COLOURS[0]).all()
+    assert len(sheet) == second + 30 + 2 * LINE + GAP
 
 
 def test_each_that_was_asked_has_its_images_and_words() -> None:
@@ -41,7 +50,7 @@ def test_each_that_was_asked_has_its_images_and_words() -> None:
 def test_small_and_transparent_images_are_shown_as_they_are() -> None:
     small = Image.new("RGBA", (40, 20), (255, 0, 0, 0))
     sheet = np.asarray(drawn([Row("", [small, images(1)[0]], ["", ""])]))
-    assert (sheet[GAP + 2 * LINE : GAP + 2 * LINE + SIDE, GAP : GAP + SIDE] == 255).all()  # nothing, on white
+    assert (sheet[GAP : GAP + SIDE // 2, GAP : GAP + SIDE] == 255).all()  # nothing, on white
 
 
 def test_of_a_long_name_the_end_is_shown() -> None:

@@ -172,6 +172,8 @@ def search(folder: Path) -> None:
     pictures_in(folder / "more", 1)
     (folder / "more" / "0.png").rename(folder / "photo.png")
     (folder / "captions.txt").write_text("a red bicycle\ntwo cats\nthe garden\n", encoding="utf-8")
+    in_folder(folder / "my-encoder", "BertModel")
+    (folder / "notes.txt").write_text(SENTENCES, encoding="utf-8")
 
 
 #  verb -> what makes its world

@@ -67,6 +67,17 @@ def theirs(model: Any, folder: Path, messages: list[dict[str, str]], new: int, *
     return words.decode(found[0, ids.shape[1] :], skip_special_tokens=True)
 
 
+def test_a_reply_has_all_that_the_search_found_and_a_conversation_goes_on_with_the_best(llama: Path) -> None:
+    talk = Conversation(llama, search=Beam(4, n_best=3), max_new=12)
+    reply = talk.say(SAID[0])
+    assert len({each.text for each in reply.candidates}) == 3
+    assert (reply.candidates[0].text, reply.candidates[0].finished) == (reply.text, reply.finished)
+    assert talk.messages[-1]["content"] == reply.text
+    assert polyhead.chat(SAID[0], model=llama, search=Beam(4, n_best=3), max_new=12).candidates == reply.candidates
+    [one] = polyhead.chat(SAID[0], model=llama, search=Greedy(), max_new=12).candidates
+    assert one.text
+
+
 @pytest.mark.parametrize("search", [Greedy(), Beam(3), Sample(0.7, seed=3), Sample(0.7, seed=3, n_best=2)], ids=repr)
 def test_every_turn_is_what_the_whole_conversation_gives(both: tuple[Any, Path], search: Any) -> None:
     """Greedily and with a beam as in `transformers`, with the cache of the turns before and without."""

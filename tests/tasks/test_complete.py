@@ -81,6 +81,28 @@ def test_left_padded_batches_give_the_tokens_of_the_reference(both: tuple[Any, P
     assert [each.text for each in alone] == [each.text for each in found]
 
 
+def test_all_that_a_search_finds_are_candidates(both: tuple[Any, Path]) -> None:
+    """Those of the reference, the best first; of one prompt and of many, by a beam and drawn."""
+    model, folder = both
+    wanted = theirs(model, PROMPTS, num_beams=4, num_return_sequences=3)
+    texts = [byte_vocabulary().decode(row, skip_special_tokens=True) for row in wanted]
+    how: dict[str, Any] = {"model": load(folder), "max_new": 20}
+    found = polyhead.complete(PROMPTS, search=Beam(4, n_best=3), **how)
+    assert [each.text for some in found for each in some.candidates] == texts
+    for some in found:
+        scores = [each.score for each in some.candidates]
+        assert None not in scores and scores == sorted(scores, key=lambda score: -(score or 0))
+    alone = polyhead.complete(PROMPTS[0], search=Beam(4, n_best=3), **how)
+    assert [each.text for each in alone.candidates] == texts[:3]
+    for search in (None, Sample(seed=1, n_best=2)):
+        for some in polyhead.complete(PROMPTS, search=search, **how):
+            first = some.candidates[0]
+            assert len(some.candidates) == (2 if search else 1)
+            assert (first.text, first.score, first.finished, first.stop) == (
+                some.text, some.score, some.finished, some.stop,
+            )  # fmt: skip
+
+
 SEARCHES: list[Any] = [
     Contrastive(0.6, 4),
     DiverseBeam(4, groups=2, penalty=1.0),
@@ -104,8 +126,10 @@ def test_rules_of_the_folder_hold_whatever_the_batch(llama: Path, tmp_path: Path
     completer = Completer(load(tmp_path), search=search, max_new=20)
     together, ids = completer(PROMPTS), [completer.read(prompt) for prompt in PROMPTS]
     alone = [completer.decoder([row], numbers=[n])[0] for n, row in enumerate(ids)]
-    assert [[each.text for each in some] for some in together] == [[each.text for each in some] for some in alone]
-    assert [some[0] for some in together] != polyhead.complete(PROMPTS, model=llama, search=search, max_new=20)
+    assert [[each.text for each in some.candidates] for some in together] == [
+        [each.text for each in some] for some in alone
+    ]
+    assert together != polyhead.complete(PROMPTS, model=llama, search=search, max_new=20)
 
 
 def test_draws_of_a_long_file_do_not_begin_anew_in_the_middle(
@@ -272,7 +296,7 @@ def test_a_folders_limit_holds_for_each_prompt_of_a_batch(llama: Path, tmp_path:
     with pytest.raises(DataError, match=told):
         Completer(loaded)([*prompts, "the cat sat!"], progress=heard.append)
     assert not heard
-    assert len(Completer(loaded, max_new=3)(["the cat sat!"])[0][0].text) > 0
+    assert len(Completer(loaded, max_new=3)(["the cat sat!"])[0].text) > 0
 
 
 @pytest.mark.parametrize(
@@ -323,7 +347,9 @@ def test_prompts_of_one_batch_do_not_change_each_other(
         completer.batch([row], [prompt], numbers=[n])[0]
         for n, (row, prompt) in enumerate(zip(ids, PROMPTS, strict=True))
     ]
-    assert [[each.text for each in some] for some in together] == [[each.text for each in some] for some in alone]
+    assert [[each.text for each in some.candidates] for some in together] == [
+        [each.text for each in some.candidates] for some in alone
+    ]
 
 
 def test_contrastive_search_is_the_plain_loop_of_transformers_vectors(both: tuple[Any, Path]) -> None:

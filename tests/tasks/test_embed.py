@@ -131,6 +131,10 @@ def test_a_real_model_gives_the_vectors_of_the_reference() -> None:
     np.testing.assert_allclose(polyhead.embed(texts, model=MINILM, unit=False), mean, atol=1e-5)
     found = polyhead.embed(texts, model=MINILM)  # its folder asks for length 1
     np.testing.assert_allclose(found, torch.nn.functional.normalize(mean), atol=1e-6)
+    [asked] = polyhead.search(texts[:1], texts[1:5], model=MINILM)
+    wanted = torch.nn.functional.cosine_similarity(mean[:1], mean[1:5])
+    assert [hit.item for hit in asked.hits] == [texts[1:5][i] for i in wanted.argsort(descending=True)]
+    assert [hit.score for hit in asked.hits] == pytest.approx(wanted.sort(descending=True).values.tolist(), abs=1e-5)
     near = found[0] @ found[1:4].T
     assert near[1] > near[0] > near[2]  # a very happy person, a happy dog, a sunny day
 

@@ -23,7 +23,7 @@ from polyhead.tasks.search import Searcher, nearest
 from polyhead.tasks.space import Space
 from tests.hostile import HOSTILE
 from tests.tasks.clip import LINES, clip_in_folder, picture, pictures_in
-from tests.tasks.words import in_folder
+from tests.tasks.words import decoder_in_folder, in_folder, vocabulary
 
 pytestmark = pytest.mark.parity
 LONG = "a red bicycle and the dog in the garden, two cats sat on the mat"
@@ -119,6 +119,51 @@ def test_the_nearest_are_those_of_sorting_all_and_equal_ones_keep_their_order() 
         wanted = sorted(range(n), key=lambda i: (-cosines[i], i))
         for top in (1, 2, 3, n, n + 1):
             assert nearest(cosines, top).tolist() == wanted[:top]
+
+
+def test_texts_are_found_by_a_text_with_an_encoder_of_texts(tmp_path: Path) -> None:
+    """As sentence-transformers find them: cosines of the means of the words, whatever their length."""
+    model = in_folder(tmp_path, "BertModel")
+    words = vocabulary()
+    lines = ["the cat sat on the mat.", "where is the dog?", "it ran", "a big red house and a small blue garden"]
+    with torch.no_grad():
+        means = [model(**words(text, return_tensors="pt")).last_hidden_state[0].mean(0) for text in lines]
+    cosines = torch.nn.functional.cosine_similarity(means[2][None], torch.stack(means))
+    order = cosines.argsort(descending=True).tolist()
+    (tmp_path / "lines.txt").write_text("\n".join(lines) + "\n\n", "utf-8")
+    for among in (lines, tmp_path / "lines.txt"):
+        found = polyhead.search(lines[2], among, model=tmp_path)
+        assert [hit.item for hit in found.hits] == [lines[i] for i in order] and order[0] == 2
+        assert [hit.score for hit in found.hits] == pytest.approx(cosines[order].tolist(), abs=1e-5)
+        assert all(hit.share is None for hit in found.hits)
+    vectors = polyhead.embed(lines, model=tmp_path, unit=True)
+    for each, row in zip(polyhead.search(lines, lines, model=tmp_path), vectors @ vectors.T, strict=True):
+        assert [hit.score for hit in each.hits] == pytest.approx(sorted(row, reverse=True), abs=1e-6)
+
+
+def test_an_encoder_of_texts_finds_no_images_and_gives_no_shares(loaded: Loaded, tmp_path: Path) -> None:
+    in_folder(tmp_path / "bert", "BertModel")
+    files, index = pictures_in(tmp_path / "p", 2), tmp_path / "kept"
+    polyhead.search("a cat", files, model=loaded, index=index)
+    held = index.read_bytes()
+    cases: list[dict[str, Any]] = [
+        {"text": "a cat", "among": files},
+        {"text": "a cat", "among": tmp_path / "p"},
+        {"image": files[0], "among": LINES},
+        {"text": "a cat", "among": [picture(0)]},
+        {"text": "a cat", "index": index},
+        {"text": "a cat", "among": files, "index": index, "prune": True},
+    ]
+    for given in cases:
+        with pytest.raises(
+            ArgumentError, match=r"bert is a BertModel, which reads texts and no images; search texts by"
+        ):
+            polyhead.search(**given, model=tmp_path / "bert")
+    with pytest.raises(ArgumentError, match="bert is a BertModel, which gives cosines and no shares; leave shares out"):
+        polyhead.search("a cat", LINES, model=tmp_path / "bert", shares=True)
+    with pytest.raises(ArgumentError, match="An index keeps vectors of images, but texts are given"):
+        polyhead.search("a cat", LINES, model=tmp_path / "bert", index=index)
+    assert index.read_bytes() == held
 
 
 # --- an index ---------------------------------------------------------------------------------------------------------
@@ -352,9 +397,11 @@ def test_what_cannot_be_is_one_sentence(world: Path, loaded: Loaded, tmp_path: P
     for given, told in cases:
         with pytest.raises(DataError, match=told):
             polyhead.search(**given, model=loaded)
-    in_folder(tmp_path / "bert", "BertModel")
-    with pytest.raises(ArgumentError, match=r"search needs a model that gives similarity; .* which reads text"):
-        polyhead.search("a", LINES, model=tmp_path / "bert")
+    decoder_in_folder(tmp_path / "gpt2", "GPT2Model")
+    with pytest.raises(ArgumentError, match=r"search needs a model whose words see .* both sides; .* is a GPT2Model"):
+        polyhead.search("a", LINES, model=tmp_path / "gpt2")
+    with pytest.raises(ArgumentError, match=r"search needs a model that gives vectors .* is a MarianMTModel"):
+        polyhead.search("a", LINES, model="zh-en")
 
 
 def test_damaged_weights_give_no_answer(world: Path) -> None:

@@ -178,7 +178,7 @@ def test_many_prompts_go_over_pages_where_that_pays(writer: Path, tmp_path: Path
         done: list[int] = []
         found = completer(prompts, progress=done.append)
         assert sum(done) == len(prompts)
-        assert [each[0] for each in found] == [polyhead.complete(prompt, model=which, max_new=12) for prompt in prompts]
+        assert found == [polyhead.complete(prompt, model=which, max_new=12) for prompt in prompts]
     assert not pays(Completer(model, search=Sample(seed=1)).decoder, [[5]])
 
 

@@ -393,6 +393,8 @@ def test_what_cannot_be_is_one_sentence(one: Path, tmp_path: Path) -> None:
         ours(SHORT, one, times="word")
     with pytest.raises(ArgumentError, match=r"prompt has \d+ tokens, but the model has room for 19; shorten it"):
         ours(SHORT, one, prompt="the cat sat on the mat " * 9)
+    with pytest.raises(ArgumentError, match=r"search asks for 3 answers, but one .*; leave out n_best"):
+        ours(SHORT, one, search=Beam(4, n_best=3))
     with pytest.raises(ArgumentError, match=r"Sound 2 is an array; say how many samples a second it has, as rate"):
         polyhead.transcribe([Sound(SHORT[0], RATE), SHORT[0]], model=one)
     with pytest.raises(ArgumentError, match=r"Sound 1 is int, expected a file, or an array with its rate"):

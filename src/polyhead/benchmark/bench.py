@@ -208,7 +208,7 @@ def apart(
 
 
 def listed(refused: Mapping[tuple[str, str], str]) -> str:
-    return "; ".join(f"{name} {why}" for (name, _), why in refused.items())
+    return "; ".join(dict.fromkeys(f"{name} {why}" for (name, _), why in refused.items()))
 
 
 def line_of(

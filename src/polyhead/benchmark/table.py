@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import groupby
+from textwrap import wrap
 
 from rich.cells import cell_len
 from rich.text import Text
@@ -20,21 +22,23 @@ def table(
 ) -> Text:
     """The table of all comparisons, in so many columns. show: how a text of others is made safe. blocks: whether the
     terminal has the letters that bars are drawn with."""
-    heads = {id(each): head(each, language) for each in found.comparisons}
-    cells = {id(each): [row(each, line) for line in each.lines] for each in found.comparisons}
-    every = [cells_of for each in found.comparisons for cells_of in (heads[id(each)], *cells[id(each)])]
-    widths = [max(cell_len(some[i]) for some in every if len(some) == 5) for i in range(5)]
+    spread = found.rounds > 1
+    heads = [head(each, language, spread=spread) for each in found.comparisons]
+    every = [*heads, *(some for each in found.comparisons for some, _ in rows(each, spread=spread))]
+    widths = [max(cell_len(some[i]) for some in every if len(some) > 1) for i in range(len(heads[0]))]
     widths[0] = max(cell_len(some[0]) for some in every)
-    room = min(max(width - sum(widths) - 2 * 5, 8), LONGEST)
+    room = min(max(width - sum(widths) - 2 * len(widths), 8), LONGEST)
     most = max(each.ratios(line)[0] for each in found.comparisons for line in each.lines if line.speeds)
     text = Text()
-    for each in found.comparisons:
+    for each, names in zip(found.comparisons, heads, strict=True):
         text.append("\n" if text else "")
         text.append(show(heading(each, language)) + "\n\n", "bold")
-        laid(text, heads[id(each)], widths, Text(" " * room), "bright_black")
-        for line, some in zip(each.lines, cells[id(each)], strict=True):
+        laid(text, names, widths, Text(" " * room), "bright_black")
+        for some, line in rows(each, spread=spread):
             if not line.speeds:
-                text.append(f"{padded(some[0], widths[0])}  {show(line.why)}\n", "bright_black")
+                told = wrap(show(line.why), max(width - widths[0] - 2, 20))
+                indent = "\n" + " " * (widths[0] + 2)
+                text.append(f"{padded(some[0], widths[0])}  {indent.join(told)}\n", "bright_black")
                 continue
             bar = drawn(each.ratios(line)[0] / most * room, room, blocks=blocks)
             laid(text, some, widths, Text(bar, OURS if line.engine == "polyhead" else PEERS))
@@ -66,18 +70,30 @@ def parted(of: Comparison, width: int, room: int, language: Language, *, blocks:
     return text
 
 
-def head(of: Comparison, language: Language) -> list[str]:
-    keys = ("engine", of.unit, "spread", "ratio", "same" if writes(of) else "cosine")
+def head(of: Comparison, language: Language, *, spread: bool) -> list[str]:
+    """The names of the columns; spread: whether there is one for it, of several rounds."""
+    keys = ("engine", of.unit, *(["spread"] if spread else []), "ratio", "same" if writes(of) else "cosine")
     return [said(key, language) for key in keys]
 
 
-def row(of: Comparison, line: Line) -> list[str]:
-    if not line.speeds:
-        return [line.name]
+def rows(of: Comparison, *, spread: bool) -> list[tuple[list[str], Line]]:
+    """The cells of each line; of those of an engine that do not run for the same reason, one with their name."""
+    found: list[tuple[list[str], Line]] = []
+    for (engine, why), alike in groupby(of.lines, lambda line: (line.engine, line.why)):
+        lines = list(alike)
+        if why:
+            whole = len(lines) == sum(line.engine == engine for line in of.lines)
+            precisions = [] if whole and len(lines) > 1 else [", ".join(line.precision for line in lines)]
+            found.append(([" ".join([engine, *precisions])], lines[0]))
+        else:
+            found += [(row(of, line, spread=spread), line) for line in lines]
+    return found
+
+
+def row(of: Comparison, line: Line, *, spread: bool) -> list[str]:
     agrees = "" if line.agrees is None else f"{line.agrees:.0%}" if writes(of) else f"{line.agrees:.4f}"
-    ratio = of.ratios(line)[0]
-    spread = f"{line.spread:.0%}" if len(line.speeds) > 1 else ""
-    return [line.name, figure(line.median), spread, f"{ratio:.2f}x", agrees]
+    spreads = [f"{line.spread:.0%}"] if spread else []
+    return [line.name, figure(line.median), *spreads, f"{of.ratios(line)[0]:.2f}x", agrees]
 
 
 def figure(x: float) -> str:

@@ -44,11 +44,13 @@ SAID: dict[str, tuple[str, str]] = {
     "title": ("How many times as fast as {base}", "速度是 {base} 的几倍"),
     "ratios": (
         "ratio: how many times as fast as {base}, the median of the rounds' own ratios. spread: from the slowest to the"
-        " fastest of {rounds}, as a share of the median.",
-        "倍数：速度是 {base} 的几倍，取各轮倍数的中位数。波动：{rounds}中最慢到最快，占中位数的比例。",
+        " fastest of {rounds} rounds, as a share of the median.",
+        "倍数：速度是 {base} 的几倍，取各轮倍数的中位数。波动：{rounds} 轮中最慢到最快，占中位数的比例。",
     ),
-    "rounds": ("{} rounds", "{} 轮"),
-    "round": ("the one round", "一轮"),
+    "ratio once": (
+        "ratio: how many times as fast as {base}, in {rounds} round.",
+        "倍数：速度是 {base} 的几倍，只有 {rounds} 轮。",
+    ),
     "same long": ("same: answers that are token for token those of {base}.", "相同：与 {base} 逐词元相同的回答。"),
     "cosine long": (
         "cosine: the smallest between an answer and that of {base}.",
@@ -87,7 +89,7 @@ def heading(of: Comparison, language: Language) -> str:
 def notes(found: Measured, language: Language) -> list[str]:
     """What the figures mean, where they were measured, and which engines are missing."""
     base = found.comparisons[0].base.name
-    rounds = said("rounds", language, found.rounds) if found.rounds > 1 else said("round", language)
+    ratio = "ratios" if found.rounds > 1 else "ratio once"
     kinds = dict.fromkeys("same long" if writes(each) else "cosine long" for each in found.comparisons)
     if any(line.parts for each in found.comparisons for line in each.lines):
         kinds["parts long"] = None
@@ -95,7 +97,7 @@ def notes(found: Measured, language: Language) -> list[str]:
             kinds["parts rough"] = None
     gap = "" if language == "zh" else " "
     meaning = gap.join(
-        [said("ratios", language, base=base, rounds=rounds), *(said(k, language, base=base) for k in kinds)]
+        [said(ratio, language, base=base, rounds=found.rounds), *(said(k, language, base=base) for k in kinds)]
     )
     rules = dict.fromkeys(
         rule for each in found.comparisons for rule in each.rules

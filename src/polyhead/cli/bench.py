@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -105,7 +106,8 @@ def shown(found: Measured, language: Language, output_file: Path | None) -> None
     from polyhead.benchmark.wording import notes
 
     with output(output_file) as out:
-        console = Console(file=out, width=None if out.isatty() else 80)
+        told = os.environ.get("COLUMNS", "")  # which rich obeys on a terminal
+        console = Console(file=out, width=None if out.isatty() else int(told) if told.isdecimal() and int(told) else 80)
         width = min(console.width, 100)
         console.print(table(found, width=width, language=language, show=safe, blocks=has_blocks(out)))
         for note in notes(found, language):
@@ -123,7 +125,7 @@ def drawn(found: Measured, language: Language) -> Any:
         for each in found.comparisons for line in each.lines if line.speeds
     ]  # fmt: skip
     title = said("title", language, base=found.comparisons[0].base.name)
-    sentences = [said("whiskers", language)]
+    sentences = [said("whiskers", language)] if found.rounds > 1 else []
     return Figure(grouped(title, sentences, bars, circumstances(found, language), language, mark=1.0), bars)
 
 

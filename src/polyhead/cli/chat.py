@@ -131,7 +131,11 @@ def chat(
 
 def written(reply: Reply, out: TextIO, as_json: bool) -> str:
     """A reply as one line."""
-    return to_json(asdict(reply)) if as_json else shower(out)(one_line(reply.text))
+    if not as_json:
+        return shower(out)(one_line(reply.text))
+    told = asdict(reply)
+    del told["candidates"]  # here there is one
+    return to_json(told)
 
 
 def setting(word: str) -> tuple[str, Any]:

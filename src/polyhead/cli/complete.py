@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -66,7 +66,7 @@ def complete(
         tell = teller()
         ids = completer.read(prompts[0])  # what cannot be continued is not shown either
         tell(prompts[0])
-        drafted = completer.batch([ids], prompts, numbers=[0], tell=tell)[0][0].drafted
+        drafted = completer.batch([ids], prompts, numbers=[0], tell=tell)[0].drafted
         print()
         if drafted is not None:
             say(f"{drafted}.")
@@ -81,28 +81,25 @@ def complete(
     with output(output_file) as out:
         show = shower(out)
         for some, found in in_windows(prompts, input_file, output_file, "continuing", continued, field=field):
-            for number, answers in enumerate(found, done - len(some) + 1):
-                rows = [record(answers, nbest)] if as_json else written(answers, number, nbest, show)
+            for number, each in enumerate(found, done - len(some) + 1):
+                rows = [record(each, nbest)] if as_json else written(each, number, nbest, show)
                 out.writelines(row + "\n" for row in rows)
             out.flush()
 
 
-def written(answers: Sequence[Completion], number: int, nbest: int, show: Callable[[str], str]) -> Iterator[str]:
+def written(found: Completion, number: int, nbest: int, show: Callable[[str], str]) -> Iterator[str]:
     """The continuations of one prompt as the lines that are printed."""
     if nbest == 1:
-        yield show(one_line(answers[0].prompt + answers[0].text))
+        yield show(one_line(found.prompt + found.text))
     else:
-        for each in answers:
-            yield f"{number}\t{each.score:.4f}\t{show(one_line(each.prompt + each.text))}"
+        for each in found.candidates:
+            yield f"{number}\t{each.score:.4f}\t{show(one_line(found.prompt + each.text))}"
 
 
-def record(answers: Sequence[Completion], nbest: int) -> str:
+def record(found: Completion, nbest: int) -> str:
     """The continuations of one prompt as a line of JSON: the best, and all of them where several were asked for."""
-    best = answers[0]
-    told: dict[str, Any] = {"prompt": best.prompt, "text": best.text, "finished": best.finished, "stop": best.stop}
-    told |= {} if best.drafted is None else {"drafted": asdict(best.drafted)}
+    told: dict[str, Any] = {"prompt": found.prompt, "text": found.text, "finished": found.finished, "stop": found.stop}
+    told |= {} if found.drafted is None else {"drafted": asdict(found.drafted)}
     if nbest > 1:
-        told["candidates"] = [
-            {"text": each.text, "score": each.score, "finished": each.finished, "stop": each.stop} for each in answers
-        ]
+        told["candidates"] = [asdict(each) for each in found.candidates]
     return to_json(told)

@@ -64,16 +64,17 @@ def search(
     as_json: options.Json = False,
     output_file: options.Output = None,
 ) -> None:
-    """Search images by a text, texts by an image, or images by an image.
+    """Search texts or images by a text or an image.
 
-    Needs a model that reads both (CLIP, SigLIP). One line for each that is found, the nearest first: its cosine with
-    what was asked, a tab, and its file or its text; of several that were asked, the asked one stands before. Images
-    that cannot be read are left out and told at the end.
+    Texts by a text, with any model that embed takes; images too with one that reads both (CLIP, SigLIP). One line for
+    each that is found, the nearest first: its cosine with what was asked, a tab, and its file or its text; of several
+    that were asked, the asked one stands before. Images that cannot be read are left out and told at the end.
 
     **Examples**
 
         polyhead search "a red bicycle" photos/ -m hf:openai/clip-vit-large-patch14 --top 10
         polyhead search "a red bicycle" photos/ -m my-clip --index photos.safetensors --sheet found.html
+        polyhead search "where to eat" notes.txt -m all-MiniLM-L6-v2 --top 3
         polyhead search --image photo.jpg captions.txt -m my-clip --shares
         polyhead search --image photo.jpg photos/ -m my-clip
     """
@@ -110,7 +111,7 @@ def search(
             raise ArgumentError(f"{input_file} holds no text to search for.")
     if sheet is not None and pictures:  # before they are read, for hours; of an index alone, nobody knows yet
         check(sheet, len(image or asked) * min(top, len(pictures)))
-    find = Searcher(load(model, device=device, precision=precision))
+    find = Searcher(load(model, device=device, precision=precision), shares=shares)
     names = list(map(str, image or asked))
     vectors = find.space.images(list(image)) if image else find.texts(asked).vectors
     with bar("reading", len(texts or pictures), of="texts" if texts else "images") as tell:
@@ -118,7 +119,7 @@ def search(
             among = find.texts(texts, tell)
         else:
             among = find.images(pictures, index=index, prune=prune, skip=True, progress=tell)
-    found = find(names, vectors, among, top=top, shares=shares)
+    found = find(names, vectors, among, top=top)
     with output(output_file) as out:
         show = shower(out)
         for each in found:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -23,7 +22,7 @@ SIDE = 200  # pixels of the longest side of an image on the sheet
 GAP = 12  # pixels between two
 LINE = 16  # pixels of a line of words
 MOST_COLUMNS = 5
-MOST = 2000  # images of one sheet, of which a picture takes some 300 MB of memory
+MOST = 2000  # images of one sheet, of which a picture takes some 600 MB of memory
 ENDINGS = (".png", ".html")
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -98,19 +97,30 @@ def drawn(rows: Sequence[Row]) -> Image:
     drawing: ModuleType = extra("PIL.ImageDraw", "image")
     fonts: ModuleType = extra("PIL.ImageFont", "image")
     columns = min(MOST_COLUMNS, max(len(row.images) for row in rows))
-    cell, head = SIDE + 2 * LINE + GAP, 2 * LINE
-    heights = [head + math.ceil(len(row.images) / columns) * cell for row in rows]
+    shelves = [
+        (
+            row.title * (start == 0),
+            [*map(thumbnail, row.images[start : start + columns])],
+            row.lines[start : start + columns],
+        )
+        for row in rows
+        for start in range(0, max(1, len(row.images)), columns)
+    ]
+    heights = [
+        (4 if title else 2) * LINE + max((small.height for small in some), default=0) + GAP
+        for title, some, _ in shelves
+    ]
     sheet = pil.new("RGB", (GAP + columns * (SIDE + GAP), GAP + sum(heights)), "white")
     pen, font = drawing.Draw(sheet), fonts.load_default(LINE - 3)
     top = GAP
-    for row, height in zip(rows, heights, strict=True):
-        pen.text((GAP, top), fitted(row.title, sheet.width - 2 * GAP, font), "black", font)
-        for place, (image, line) in enumerate(zip(row.images, row.lines, strict=True)):
-            left, upper = GAP + place % columns * (SIDE + GAP), top + head + place // columns * cell
-            small = thumbnail(image)
-            sheet.paste(small, (left + (SIDE - small.width) // 2, upper + SIDE - small.height))
+    for (title, some, lines), height in zip(shelves, heights, strict=True):
+        pen.text((GAP, top), fitted(title, sheet.width - 2 * GAP, font), "black", font)
+        under = top + height - 2 * LINE - GAP
+        for place, (small, line) in enumerate(zip(some, lines, strict=True)):
+            left = GAP + place * (SIDE + GAP)
+            sheet.paste(small, (left + (SIDE - small.width) // 2, under - small.height))
             for number, words in enumerate(line.split("\n")[:2]):
-                pen.text((left, upper + SIDE + number * LINE), fitted(words, SIDE, font), "black", font)
+                pen.text((left, under + number * LINE), fitted(words, SIDE, font), "black", font)
         top += height
     return sheet
 

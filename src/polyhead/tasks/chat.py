@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from polyhead.inputs.chat_template import Message, checked, chosen
 from polyhead.inputs.controls import Controls
 from polyhead.inputs.readers import read_lines
 from polyhead.operator import Cache
-from polyhead.tasks.decoder import Decoder, Written, grows
+from polyhead.tasks.decoder import Candidate, Decoder, Written, grows
 from polyhead.tasks.device import Device
 from polyhead.tasks.drafting import proposer
 from polyhead.tasks.load import Loaded, Precision, ready
@@ -33,6 +33,7 @@ NEW = 512  # most tokens of a reply unless somebody says how many
 class Reply:
     """What a model says next.
 
+    candidates: all that the search found, with their scores, this one first; a conversation goes on with this one.
     finished: by an end token or a stop string, not by the limit or because somebody stopped it. stop: which string.
     prompt_tokens: of the conversation, as the model was given it. remembered: how many of these it had read before.
     new_tokens: of the reply. forgotten: how many turns, the oldest, were left out for want of places. drafted: how many
@@ -47,6 +48,7 @@ class Reply:
     new_tokens: int
     forgotten: int = 0
     drafted: Drafted | None = None
+    candidates: tuple[Candidate, ...] = ()
 
 
 class Memory:
@@ -122,7 +124,7 @@ class Chatter:
         """
         ids = [self.read(messages) for messages in conversations]
         found = answered(self.decoder, ids, progress, first=first)
-        return [reply_of(some[0], len(row)) for row, some in zip(ids, found, strict=True)]
+        return [reply_of(some, len(row)) for row, some in zip(ids, found, strict=True)]
 
     def ids(self, messages: Sequence[Message]) -> list[int]:
         return self.controls.ids(messages, **self.values)
@@ -159,21 +161,23 @@ class Chatter:
             return cut
 
         try:
-            found = self.decoder([ids], numbers=[number], tell=tell, cache=memory.cache, until=[Asked(asked)])[0][0]
+            found = self.decoder([ids], numbers=[number], tell=tell, cache=memory.cache, until=[Asked(asked)])[0]
         except BaseException:  # nobody knows which rows and places it left behind
             memory.common(())
             raise
         first = None if self.one_row else torch.zeros(1, dtype=torch.long, device=self.decoder.device)
-        memory.written(ids, found.tokens, first)
-        return reply_of(
-            found, len(ids), finished=found.finished and not cut, remembered=remembered, forgotten=forgotten
-        )
+        memory.written(ids, found[0].tokens, first)
+        found = [replace(each, finished=each.finished and not cut) for each in found]
+        return reply_of(found, len(ids), remembered=remembered, forgotten=forgotten)
 
 
-def reply_of(found: Written, prompt: int, **more: Any) -> Reply:
+def reply_of(found: Sequence[Written], prompt: int, *, remembered: int = 0, forgotten: int = 0) -> Reply:
     """What was written after so many tokens, as a reply."""
-    how = {"finished": found.finished, "remembered": 0, "drafted": found.drafted} | more
-    return Reply(found.text, stop=found.stop, prompt_tokens=prompt, new_tokens=len(found.tokens), **how)
+    best = found[0]
+    return Reply(
+        best.text, best.finished, best.stop, prompt, remembered, len(best.tokens), forgotten, best.drafted,
+        tuple(each.candidate for each in found),
+    )  # fmt: skip
 
 
 def chat(

@@ -10,7 +10,7 @@ from typing import overload
 from polyhead.errors import ArgumentError, DataError
 from polyhead.generation import Search
 from polyhead.generation.speculative import Drafted, Lookup
-from polyhead.tasks.decoder import Decoder, Written
+from polyhead.tasks.decoder import Candidate, Decoder, Written
 from polyhead.tasks.device import Device
 from polyhead.tasks.drafting import proposer
 from polyhead.tasks.load import Loaded, Precision, ready, texts_of
@@ -19,14 +19,15 @@ from polyhead.tasks.serving import answered
 
 @dataclass(frozen=True)
 class Completion:
-    """A prompt and what follows it. finished: by an end token or a stop string, not by the limit. stop: which string.
+    """A prompt, what follows it best, and all that the search found, with their scores, the best or first drawn first.
 
-    score: the log-probability of what was added, where the search tells it. drafted: how many proposals were taken,
-    where there was a draft.
+    finished: by an end token or a stop string, not by the limit. stop: which string. score: the log-probability of what
+    was added, where the search tells it. drafted: how many proposals were taken, where there was a draft.
     """
 
     prompt: str
     text: str
+    candidates: tuple[Candidate, ...]
     finished: bool
     stop: str | None = None
     score: float | None = None
@@ -58,8 +59,8 @@ class Completer:
 
     def __call__(
         self, prompts: Sequence[str], *, first: int = 0, progress: Callable[[int], None] | None = None
-    ) -> list[list[Completion]]:
-        """The continuations of each prompt, best first. `progress` hears how many prompts more are done. first: how
+    ) -> list[Completion]:
+        """What follows each prompt. `progress` hears how many prompts more are done. first: how
         many prompts came before, in earlier calls; what is drawn is drawn by a prompt's number among all.
 
         Raises DataError, before anything is written, for a prompt that leaves the model no place.
@@ -84,16 +85,19 @@ class Completer:
         *,
         numbers: Sequence[int] | None = None,
         tell: Callable[[str], None] | None = None,
-    ) -> list[list[Completion]]:
+    ) -> list[Completion]:
         return completions(prompts, self.decoder(ids, numbers=numbers, tell=tell))
 
 
-def completions(prompts: Sequence[str], found: Sequence[Sequence[Written]]) -> list[list[Completion]]:
+def completions(prompts: Sequence[str], found: Sequence[Sequence[Written]]) -> list[Completion]:
     """What was written after each prompt, as completions."""
     return [
-        [Completion(text, each.text, each.finished, each.stop, each.score, each.drafted) for each in some]
-        for text, some in zip(prompts, found, strict=True)
-    ]
+        Completion(
+            text, best.text, tuple(each.candidate for each in (best, *others)), best.finished, best.stop, best.score,
+            best.drafted,
+        )
+        for text, (best, *others) in zip(prompts, found, strict=True)
+    ]  # fmt: skip
 
 
 @overload
@@ -141,19 +145,20 @@ def complete(
 
     model: a folder of a decoder, or what `load` returned. device, precision: as `load` takes them. max_new: the most
     tokens that are added, 128 unless given, within the model's places. stop: strings that end a continuation as soon as
-    they are spelled; they are left out. search: `Greedy()`, `Sample(...)`, ...; unless given, what the folder's
-    generation_config.json asks for. draft: a smaller model of the same vocabulary, or `Lookup()`, which copies from the
-    prompt and from what was written; either proposes tokens, of which those stay that the model would have written: the
-    same comes sooner. guidance: above 1, what the prompt adds to every token counts for more (guidance_scale; unless
-    given, the folder's). tell: hears the continuation of a single prompt as it is written, whole characters at a time.
-    Raises ArgumentError, DataError for a prompt that leaves no room, and CheckpointError.
+    they are spelled; they are left out. search: `Greedy()`, `Beam(4, n_best=3)`, ..., whose answers are all among the
+    candidates; unless given, what the folder's generation_config.json asks for. draft: a smaller model of the same
+    vocabulary, or `Lookup()`, which copies from the prompt and from what was written; either proposes tokens, of which
+    those stay that the model would have written: the same comes sooner. guidance: above 1, what the prompt adds to
+    every token counts for more (guidance_scale; unless given, the folder's). tell: hears the continuation of a single
+    prompt as it is written, whole characters at a time. Raises ArgumentError, DataError for a prompt that leaves no
+    room, and CheckpointError.
     """
     lines = texts_of(prompts)
     completer = Completer(
         ready(model, device, precision), search=search, max_new=max_new, stop=stop, draft=draft, guidance=guidance
     )
     if isinstance(prompts, str):
-        return completer.batch([completer.read(prompts)], [prompts], numbers=[0], tell=tell)[0][0]
+        return completer.batch([completer.read(prompts)], [prompts], numbers=[0], tell=tell)[0]
     if tell is not None:
         raise ArgumentError("tell hears one continuation as it is written; give one prompt, or leave it out")
-    return [answers[0] for answers in completer(lines)]
+    return completer(lines)

@@ -53,6 +53,18 @@ NEW = 128  # most new tokens unless somebody says how many
 
 
 @dataclass(frozen=True)
+class Candidate:
+    """One of several answers and its score, where the search tells it: the log-probability, a beam's divided by
+    length ** length_penalty. finished: whether it ended by itself, and not by the limit on its length. stop: the stop
+    string that ended it."""
+
+    text: str
+    score: float | None
+    finished: bool = True
+    stop: str | None = None
+
+
+@dataclass(frozen=True)
 class Written:
     """What was added to a row: its tokens without the end token, their text up to the first stop string, and which.
 
@@ -66,6 +78,10 @@ class Written:
     stop: str | None = None
     score: float | None = None
     drafted: Drafted | None = None
+
+    @property
+    def candidate(self) -> Candidate:
+        return Candidate(self.text, self.score, self.finished, self.stop)
 
 
 class Decoder:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -52,11 +53,13 @@ class Embedder:
     then of the words of all, and "first" is the mean of the windows' first vectors.
     """
 
-    def __init__(self, loaded: Loaded, *, pooling: Pooling | None = None, unit: bool | None = None):
-        able(loaded, READS, "embed", reads=("text",))
+    def __init__(
+        self, loaded: Loaded, *, pooling: Pooling | None = None, unit: bool | None = None, verb: str = "embed"
+    ):
+        able(loaded, READS, verb, reads=("text",))
         if not hasattr(loaded.model, "encode"):
             raise ArgumentError(
-                f"embed needs a model whose words see those on both sides; {loaded.folder or 'this one'} is a "
+                f"{verb} needs a model whose words see those on both sides; {loaded.folder or 'this one'} is a "
                 f"{loaded.family.architecture}, whose words see only those before them"
             )
         how = gathering(loaded)
@@ -72,9 +75,9 @@ class Embedder:
         sums = through(self.model, windows, self.tokenizer.pad_id, self.gathered, progress)
         width = cast(Any, self.model).config.d_model
         found = np.zeros((len(texts), width), np.float32)
-        of = np.array([window.of for window in windows], np.int64)
-        for i in range(len(texts)):
-            parts, counts = zip(*(sums[place] for place in np.flatnonzero(of == i)), strict=True)
+        first = np.searchsorted([window.of for window in windows], np.arange(len(texts) + 1))
+        for i, (start, stop) in enumerate(pairwise(first)):
+            parts, counts = zip(*sums[start:stop], strict=True)
             stacked = np.stack(parts)
             found[i] = stacked.max(0) if self.pooling == "max" else stacked.sum(0) / sum(counts)
         if self.unit:

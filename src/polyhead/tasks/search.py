@@ -1,4 +1,5 @@
-"""Texts or images go in, and others to look among; those that lie nearest come out, by a model that reads both."""
+"""Texts or images go in, and others to look among; those that lie nearest come out, by an encoder of texts or by a
+model that reads both."""
 
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ from polyhead.inputs.listing import ends_like, files_in
 from polyhead.inputs.readers import read_lines
 from polyhead.inputs.text import clean
 from polyhead.tasks.device import Device
+from polyhead.tasks.embed import Embedder
 from polyhead.tasks.load import Loaded, Precision, ready, texts_of
 from polyhead.tasks.picture_index import vectors_of
 from polyhead.tasks.space import Progress, Space, called, named
@@ -55,16 +57,30 @@ class Among:
 
 
 class Searcher:
-    """A loaded model that reads texts and images, made ready to find."""
+    """A loaded model made ready to find: images and texts by one that reads both, texts by an encoder of texts, whose
+    vectors are those of `embed`, of length 1. shares: whether each that is found gets its share of all."""
 
-    def __init__(self, loaded: Loaded):
-        self.space = Space(loaded)
+    def __init__(self, loaded: Loaded, *, shares: bool = False):
+        self.joint = Space(loaded) if loaded.family.towers else None
+        self.read = self.joint.texts if self.joint else Embedder(loaded, unit=True, verb="search")
+        self.name, self.shares = f"{loaded.folder or 'The model'} is a {loaded.family.architecture}", shares
+        if shares and self.joint is None:
+            raise ArgumentError(f"{self.name}, which gives cosines and no shares; leave shares out.")
+
+    @property
+    def space(self) -> Space:
+        """Where texts and images lie together. Raises ArgumentError for a model that reads texts alone."""
+        if self.joint is None:
+            raise ArgumentError(
+                f"{self.name}, which reads texts and no images; search texts by a text, or take one that reads both."
+            )
+        return self.joint
 
     def texts(self, texts: Sequence[str], progress: Progress | None = None) -> Among:
         """Texts to look among, or to search for. Raises DataError for an empty one."""
         if (blank := next((i for i, text in enumerate(texts, 1) if not clean(text)), 0)) > 0:
             raise DataError(f"Text {blank} of {len(texts)} is empty; give words, or leave it out.")
-        return Among(list(texts), self.space.texts(texts, progress), images=False)
+        return Among(list(texts), self.read(texts, progress=progress), images=False)
 
     def images(
         self,
@@ -96,7 +112,7 @@ class Searcher:
         return Among(names, vectors, images=True, left_out=left, absent=absent)
 
     def __call__(
-        self, names: Sequence[str], vectors: NDArray[np.float32], among: Among, *, top: int = TOP, shares: bool = False
+        self, names: Sequence[str], vectors: NDArray[np.float32], among: Among, *, top: int = TOP
     ) -> list[Found]:
         """For each vector [q, E] of what is asked, by name, the `top` nearest of those to look among; of equally near
         ones the earlier first."""
@@ -108,7 +124,7 @@ class Searcher:
         for name, vector in zip(names, vectors, strict=True):
             cosines = among.vectors @ vector  # [n]
             order = nearest(cosines, top)
-            parts = self.space.shares(cosines)[order] if shares else [None] * len(order)
+            parts = self.space.shares(cosines)[order] if self.shares else [None] * len(order)
             hits = (
                 Hit(among.names[i], float(cosines[i]), None if part is None else float(part))
                 for i, part in zip(order, parts, strict=True)
@@ -200,7 +216,8 @@ def search(
     text, image  what is asked, one of the two: a text, or an image (a file, a PIL image or an array); or several.
     among        a folder of images, an image's file or a file of texts, one a line; a list of images (files, PIL images
                  or arrays) or of texts. A string in a list is a file if it ends like an image's name.
-    model        a folder of CLIP or SigLIP, or what `load` returned.
+    model        a folder of CLIP or SigLIP or, to find texts by a text, of an encoder that `embed` takes, or what
+                 `load` returned.
     top          how many of the nearest are given.
     shares       whether each gets the share that the model would give it among all, its softmax; of a model that judges
                  each pair by itself, its probability.
@@ -214,7 +231,7 @@ def search(
         raise ArgumentError(f"Give a text or an image to search for; found {'both' if text is not None else 'none'}.")
     if among is None and index is None:
         raise ArgumentError("Give images or texts to search among, or the index of some.")
-    find = Searcher(ready(model, device, precision))
+    find = Searcher(ready(model, device, precision), shares=shares)
     if image is not None:
         asked: list[Any] = several(image)
         names, vectors = [called(each, i) for i, each in enumerate(asked)], find.space.images(asked)
@@ -238,5 +255,5 @@ def search(
         there = find.images(images, index=kept, prune=prune, skip=skip)
         for sentence in (*there.left_out, *([] if kept is None else away(there.absent, kept, prune=prune))):
             warnings.warn(sentence, stacklevel=2)
-    found = find(names, vectors, there, top=top, shares=shares)
+    found = find(names, vectors, there, top=top)
     return found if isinstance(image, list | tuple) or not isinstance(text, str | None) else found[0]

@@ -18,11 +18,12 @@ from polyhead.errors import ArgumentError, DataError
 from polyhead.generation import Search
 from polyhead.inputs.sentences import joined, unwrapped
 from polyhead.tasks.asking import asking
+from polyhead.tasks.decoder import Candidate
 from polyhead.tasks.decoding import chosen_search, is_whole
 from polyhead.tasks.device import Device
 from polyhead.tasks.load import Loaded, Precision, able, ready, texts_of
 from polyhead.tasks.portions import portions
-from polyhead.tasks.text_to_text import Candidate, TextToText
+from polyhead.tasks.text_to_text import TextToText
 from polyhead.tasks.workers import Workers, workable
 
 USUAL = 512  # tokens that models whose places have no end are taught to read, where the folder does not say

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from polyhead.generation.candidates import Candidates, CandidateStep, CandidateS
 from polyhead.inputs.batch import pad
 from polyhead.operator import Cache, Dense, Lengths
 from polyhead.tasks.asking import Asking
-from polyhead.tasks.decoder import StopText, before, rows_each
+from polyhead.tasks.decoder import Candidate, StopText, before, rows_each
 from polyhead.tasks.decoding import decoding, told
 from polyhead.tasks.generation_settings import TokenRules, is_whole, spelled, tell_lacking
 from polyhead.tasks.load import Loaded
@@ -38,16 +38,6 @@ from polyhead.tasks.workers import Workers
 BATCH_TOKENS = 1024  # source tokens, padding included, in one batch
 ROWS = 64  # texts in one batch
 MOST_ROWS = 256  # of their answers, of which a search keeps many for each text
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One answer and its score, the log-probability divided by length ** length_penalty. finished: whether it ended by
-    itself, and not by the limit on its length."""
-
-    text: str
-    score: float | None
-    finished: bool = True
 
 
 class EncoderDecoderStep:

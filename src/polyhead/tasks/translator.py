@@ -11,11 +11,12 @@ from polyhead.errors import DataError
 from polyhead.generation import Search
 from polyhead.inputs.text import clean
 from polyhead.tasks.asking import Asking, asking
+from polyhead.tasks.decoder import Candidate
 from polyhead.tasks.decoding import chosen_search
 from polyhead.tasks.device import Device
 from polyhead.tasks.load import Loaded, Precision, able, ready, texts_of
 from polyhead.tasks.shortlist import Shortlist, passing
-from polyhead.tasks.text_to_text import Candidate, TextToText
+from polyhead.tasks.text_to_text import TextToText
 from polyhead.tasks.workers import Workers, workable
 
 DOES = "translation", "text to text"  # what the heads of models that can translate give

@@ -92,6 +92,10 @@ class Transcriber:
                 " upper half of its layers, and may be less exact.",
                 stacklevel=2,
             )
+        if (n := getattr(search, "n_best", 1)) > 1:
+            raise ArgumentError(
+                f"search asks for {n} answers, but one of each window of a sound is told; leave out n_best."
+            )
         self.model: Any = loaded.packed
         self.dtype = next(loaded.model.parameters()).dtype
         self.search = scored(search or self.signs.search)
