@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from polyhead.cli.door import guarded, lines, output
+from polyhead.cli.door import apart, guarded, lines, output
 from polyhead.errors import DataError, PolyheadError
+from tests.cli.conftest import Polyhead, refused
 
 
 def failing(error: BaseException):
@@ -150,6 +151,33 @@ def test_a_fault_of_the_input_is_not_taken_for_one_of_the_output(tmp_path: Path)
     with pytest.raises(DataError, match="Is a directory"), output(tmp_path / "out.txt") as stream:
         stream.writelines(lines(tmp_path))
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_read_is_not_written_over(polyhead: Polyhead, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    file, link = Path("f.txt"), Path("link.txt")
+    file.write_text("雨\n", "utf-8")
+    link.symlink_to("f.txt")
+    os.link("f.txt", "hard.txt")
+    for there in (file, link, "./f.txt", "hard.txt"):
+        for words in (
+            ("translate", "-i", file, "-o", there),
+            ("summarize", "-m", "any", file, "-o", there),
+            ("embed", "-m", "any", "-i", file, "-o", there),
+            ("answer", "-m", "any", "--pairs", file, "-o", there),
+            ("search", "a rainy day", file, "-m", "any", "-o", there),
+            ("transcribe", "-m", "any", file, "-o", there),
+            ("evaluate", file, "-o", there),
+            ("shortlist", "--texts", file, "-o", there),
+            ("heads", "zh-en", file, "--figure", there),
+            ("see", "--recording", file, "--save", there),
+        ):
+            refused(polyhead(*words), Path(there).name, "is read, so --", "cannot write there; give it another file.")
+    assert file.read_text("utf-8") == "雨\n" and link.is_symlink()
+
+
+def test_a_device_may_be_read_and_written():
+    apart({"input_file": Path(os.devnull), "output_file": Path(os.devnull)})
 
 
 def test_lines_are_what_lies_between_line_ends(tmp_path: Path):

@@ -8,7 +8,7 @@ import io
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
@@ -21,6 +21,12 @@ from polyhead.inputs.readers import read_lines, read_records
 
 T = TypeVar("T")
 
+#  what a verb writes, by the names of its parameters and of its options
+WRITES = {
+    "output_file": "--output", "sheet": "--sheet", "picture": "--figure", "plot": "--plot", "html": "--html",
+    "save": "--save",
+}  # fmt: skip
+
 
 def guarded(verb: Callable[..., None]) -> Callable[..., None]:
     """The verb, with errors meant for people as one sentence and exit code 2; Ctrl-C is 130, a closed pipe 141."""
@@ -30,6 +36,7 @@ def guarded(verb: Callable[..., None]) -> Callable[..., None]:
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")  # a terminal without Chinese shows escapes, no traceback
         try:
+            apart(kwargs)
             with warnings.catch_warnings():
                 warnings.showwarning = lambda message, *where: say(f"polyhead: {message}")
                 verb(*args, **kwargs)
@@ -46,6 +53,28 @@ def guarded(verb: Callable[..., None]) -> Callable[..., None]:
             raise SystemExit(130) from None
 
     return run
+
+
+def apart(given: Mapping[str, Any]) -> None:
+    """Refuse to write over a file that the same command names to be read."""
+    read = [value for name, value in given.items() if name not in WRITES]
+    files = [each for value in read for each in (value if isinstance(value, list | tuple) else (value,))]
+    for name, option in WRITES.items():
+        path = given.get(name)
+        if path is None or not path.is_file():  # a device may be both
+            continue
+        for each in files:
+            if isinstance(each, str | Path) and same(each, path):
+                also = f", the same file as {path}," if str(each) != str(path) else ""
+                raise ArgumentError(f"{each}{also} is read, so {option} cannot write there; give it another file.")
+
+
+def same(one: str | Path, other: Path) -> bool:
+    """Whether both are one file; a text is none."""
+    try:
+        return os.path.samefile(one, other)
+    except (OSError, ValueError):
+        return False
 
 
 def stop(message: str) -> NoReturn:
