@@ -220,6 +220,9 @@ def test_a_prompt_that_is_refused_is_not_shown(polyhead: Polyhead, folders: dict
         (("complete", "-m", "zh-en", "a", "--temperature", "0"), "--temperature is 0.0, but must be above 0"),
         (("complete", "-m", "zh-en", "a", "--temperature", "1", "--top-p", "3"), "--top-p is 3.0, but must be"),
         (("complete", "-m", "zh-en", "a", "--stop", ""), "--stop is empty"),
+        (("complete", "-m", "zh-en", "a", "--contrastive", "2"), "--contrastive is 2.0, but must be from 0 to 1"),
+        (("translate", "a", "--groups", "3", "--beam", "4"), "--groups is 3, but must divide --beam, 4"),
+        (("translate", "a", "--groups", "2", "--diversity", "-1"), "--diversity is -1.0, but must be at least 0"),
         (("classify", "-m", "nowhere", "a"), "There is no model 'nowhere'"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -96,6 +97,10 @@ class Wanted:
             share = getattr(self, name)
             if share is not None and not (0 < share <= 1 or (name == "min_p" and share == 0)):
                 raise ArgumentError(f"{option(name)} is {share}, but must be {what}, a probability.")
+        if self.contrastive is not None and not 0 <= self.contrastive <= 1:
+            raise ArgumentError(
+                f"--contrastive is {self.contrastive}, but must be from 0 to 1; 0 takes the likeliest token."
+            )
         drawn = [name for name in ("top_k", "top_p", "min_p", "typical_p", "seed") if getattr(self, name) is not None]
         if self.temperature is None and (drawn := [name for name in drawn if not (name == "top_k" and self.alpha)]):
             raise ArgumentError(
@@ -104,6 +109,12 @@ class Wanted:
             )
         if self.diversity is not None and self.groups is None:
             raise ArgumentError("--diversity says how much groups avoid each other; give --groups as well.")
+        if self.groups is not None and self.beam is not None and self.beam % self.groups:
+            raise ArgumentError(
+                f"--groups is {self.groups}, but must divide --beam, {self.beam}; leave --beam out, or change one."
+            )
+        if self.diversity is not None and not 0 <= self.diversity < math.inf:
+            raise ArgumentError(f"--diversity is {self.diversity}, but must be at least 0; 0 lets groups agree.")
         if any(not part.strip() for text in self.force for part in text.split("|")):
             raise ArgumentError("--force is empty, or has nothing beside its |; give the text that the answer holds.")
 
