@@ -180,10 +180,13 @@ class Choice:
     def search(self, loaded: Loaded, *, n_best: int = 1) -> Search:
         """The search that was asked for; what was not said of it is as the model's folder says."""
         from polyhead.tasks.decoder import search_as_wide, searching
+        from polyhead.tasks.needs import able_by_name
 
         if self.draft is not None and (against := self.by.unhelped(n_best)):
             proposer = "--draft" if isinstance(self.draft, str) else "--lookup"
             raise ArgumentError(f"{proposer} cannot go with {against}; leave one out.")
+        if isinstance(self.draft, str):
+            able_by_name(self.draft, "complete", told="--draft")
         _, like = searching(loaded)
         return self.by.search(n_best=n_best, like=like) or search_as_wide(loaded, self.by.beam, n_best)
 
