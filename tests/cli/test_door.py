@@ -193,6 +193,12 @@ def test_the_line_that_is_not_utf8_is_named(tmp_path: Path):
         list(lines(file))
 
 
+def test_a_pipe_that_is_not_utf8_is_told_what_it_begins_as(polyhead: Polyhead):
+    answer = polyhead("translate", stdin="雨\n".encode("utf-16"))
+    refused(answer, "the standard input line 1: byte 1 is not UTF-8 (", "iconv -f UTF-16 -t UTF-8).")
+    refused(polyhead("translate", stdin="雨\n".encode("gb18030")), "iconv -f GB18030 -t UTF-8).")
+
+
 def test_a_private_file_stays_private(tmp_path: Path):
     (tmp_path / "out.txt").touch(mode=0o600)
     with output(tmp_path / "out.txt") as stream:

@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal, NoReturn, TextIO, TypeVar, get_args,
 from polyhead.cli.screen import bar, say
 from polyhead.errors import ArgumentError, DataError, PolyheadError, did_you_mean
 from polyhead.files import whole, writable
-from polyhead.inputs.readers import read_lines, read_records
+from polyhead.inputs.readers import mend, read_lines, read_records
 
 T = TypeVar("T")
 
@@ -141,13 +141,14 @@ def lines(path: Path | None) -> Iterator[str]:
     if path is not None:
         yield from read_lines(path)
         return
+    head = b""
     for number, raw in enumerate(sys.stdin.buffer, start=1):
+        head = head or raw
         try:
             yield raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
         except UnicodeDecodeError as broken:
             raise DataError(
-                f"the standard input line {number}: byte {broken.start + 1} is not UTF-8; "
-                "convert the text, as in: iconv -f GB18030 -t UTF-8"
+                f"the standard input line {number}: byte {broken.start + 1} is not UTF-8 ({mend(raw, head)})."
             ) from None
 
 
