@@ -47,7 +47,7 @@ Prefix = Annotated[
         "--prefix",
         metavar="TEXT",
         show_default="the model's",
-        help="Words that ask, for a model asked in words, or a sign such as >>fra<<; the text goes behind, or to {text}.",
+        help="Words that ask, for a model asked in words, or a sign, as >>fra<<; the text goes behind, or to {text}.",
     ),
 ]
 Task = Annotated[

@@ -73,7 +73,7 @@ def asking(loaded: Loaded, kind: str, *, task: str | None = None, prefix: str | 
 
 def unasked(loaded: Loaded, task: str | None, prefix: str | None) -> None:
     """Refuse tasks and words for a translator that is asked in neither; signs may tell it the language."""
-    pair = f"{loaded.name} translates one pair of languages"
+    pair = f"{who(loaded)} translates one pair of languages"
     if task is not None:
         raise ArgumentError(f"{pair} and knows no tasks; leave out the task, {task!r}.")
     if any(not SIGN.fullmatch(word) for word in (prefix or "").replace(PLACE, " ").split()):
@@ -81,6 +81,10 @@ def unasked(loaded: Loaded, task: str | None, prefix: str | None) -> None:
             f"{pair} and is not asked in words, so {prefix!r} would be translated too; leave the prefix out, or give a"
             " sign that it knows, such as '>>fra<< '."
         )
+
+
+def who(loaded: Loaded) -> str:
+    return loaded.name if loaded.folder else "The model"
 
 
 def tasks_of(loaded: Loaded) -> dict[str, dict[str, Any]]:
@@ -102,7 +106,7 @@ def chosen(loaded: Loaded, fitting: list[str], task: str | None, *, needed: bool
         if (name := short.get(task, task)) in fitting:
             return name
         mend = f"it knows {shown}" if fitting else "it knows none by name; leave the task out, or give a prefix"
-        raise ArgumentError(f"{loaded.name} knows no task {task!r}; {mend}.{did_you_mean(task, [*short, *fitting])}")
+        raise ArgumentError(f"{who(loaded)} knows no task {task!r}; {mend}.{did_you_mean(task, [*short, *fitting])}")
     if len(fitting) > 1 and needed:
-        raise ArgumentError(f"{loaded.name} knows {shown}; name one as the task, or give a prefix")
+        raise ArgumentError(f"{who(loaded)} knows {shown}; name one as the task, or give a prefix")
     return fitting[0] if len(fitting) == 1 else None
