@@ -170,10 +170,20 @@ def test_parallel_files_of_different_length_are_refused_with_both_counts(tmp_pat
             b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR",
             r"0x89 at position 1 is not UTF-8 \(this is not a text file; give one",
         ),
+        ("a.bin", b"a\0" * (1 << 20), r"0x00 at position 2 is of no text \(this is not a text file; give one"),
         ("a.txt.gz", b"PK\x03\x04\xff\0\n", r"0xff .* \(the file is called \.gz, but is not gzip; give it packed"),
         ("a.txt.gz", gzip.compress("雨\n".encode("utf-16")), r"0xff .*the file begins as UTF-16 does"),
     ],
-    ids=["UTF-16", "UTF-16 in the other order", "UTF-16 without a mark", "UTF-32", "no text", "no gzip", "gzip"],
+    ids=[
+        "UTF-16",
+        "UTF-16 in the other order",
+        "UTF-16 without a mark",
+        "UTF-32",
+        "no text",
+        "no text and no lines",
+        "no gzip",
+        "gzip",
+    ],
 )
 def test_a_file_of_another_encoding_and_one_that_is_no_text_are_told_by_how_they_begin(
     tmp_path: Path, name: str, content: bytes, sentence: str

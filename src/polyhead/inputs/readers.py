@@ -343,7 +343,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str | Broken]]:
                 yield (
                     number,
                     _text(line, head, first=number == 1, misnamed=misnamed)
-                    if size <= LONGEST_LINE
+                    if size <= LONGEST_LINE or (number == 1 and b"\0" in line)
                     else Broken("too long", f"is {size:,} bytes long, expected at most {LONGEST_LINE:,}"),
                 )
     except (OSError, EOFError, zlib.error) as wrong:
