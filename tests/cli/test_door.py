@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from polyhead.cli.door import guarded, lines, output
+from polyhead.cli.door import apart, guarded, lines, output
 from polyhead.errors import DataError, PolyheadError
+from tests.cli.conftest import Polyhead, refused
 
 
 def failing(error: BaseException):
@@ -152,6 +153,33 @@ def test_a_fault_of_the_input_is_not_taken_for_one_of_the_output(tmp_path: Path)
     assert not list(tmp_path.iterdir())
 
 
+def test_what_is_read_is_not_written_over(polyhead: Polyhead, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    file, link = Path("f.txt"), Path("link.txt")
+    file.write_text("雨\n", "utf-8")
+    link.symlink_to("f.txt")
+    os.link("f.txt", "hard.txt")
+    for there in (file, link, "./f.txt", "hard.txt"):
+        for words in (
+            ("translate", "-i", file, "-o", there),
+            ("summarize", "-m", "any", file, "-o", there),
+            ("embed", "-m", "any", "-i", file, "-o", there),
+            ("answer", "-m", "any", "--pairs", file, "-o", there),
+            ("search", "a rainy day", file, "-m", "any", "-o", there),
+            ("transcribe", "-m", "any", file, "-o", there),
+            ("evaluate", file, "-o", there),
+            ("shortlist", "--texts", file, "-o", there),
+            ("heads", "zh-en", file, "--figure", there),
+            ("see", "--recording", file, "--save", there),
+        ):
+            refused(polyhead(*words), Path(there).name, "is read, so --", "cannot write there; give it another file.")
+    assert file.read_text("utf-8") == "雨\n" and link.is_symlink()
+
+
+def test_a_device_may_be_read_and_written():
+    apart({"input_file": Path(os.devnull), "output_file": Path(os.devnull)})
+
+
 def test_lines_are_what_lies_between_line_ends(tmp_path: Path):
     file = tmp_path / "in.txt"
     file.write_bytes(b"\xef\xbb\xbfa\r\n\nb\x0bc\xe2\x80\xa8d\ne")
@@ -163,6 +191,12 @@ def test_the_line_that_is_not_utf8_is_named(tmp_path: Path):
     file.write_bytes(b"a\nbc\xff\n")
     with pytest.raises(DataError, match=r"in\.txt line 2: byte 0xff at position 3 is not UTF-8"):
         list(lines(file))
+
+
+def test_a_pipe_that_is_not_utf8_is_told_what_it_begins_as(polyhead: Polyhead):
+    answer = polyhead("translate", stdin="雨\n".encode("utf-16"))
+    refused(answer, "the standard input line 1: byte 1 is not UTF-8 (", "iconv -f UTF-16 -t UTF-8).")
+    refused(polyhead("translate", stdin="雨\n".encode("gb18030")), "iconv -f GB18030 -t UTF-8).")
 
 
 def test_a_private_file_stays_private(tmp_path: Path):

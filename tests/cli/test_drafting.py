@@ -45,3 +45,4 @@ def test_who_cannot_propose_is_told_of_in_a_sentence(polyhead: Polyhead, folders
     refused(polyhead(*how, "--lookup", "--contrastive", 0.5), "--lookup cannot go with --contrastive; leave one out.")
     assert polyhead(*how, "--lookup", "--beam", 1).code == 0
     refused(polyhead("complete", "-m", writer, "a", "--draft", "nowhere"), "There is no model 'nowhere'")
+    refused(polyhead(*how, "--draft", "zh-en"), "--draft needs a model that gives next word; zh-en is a MarianMTModel")

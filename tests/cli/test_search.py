@@ -125,6 +125,11 @@ def test_what_cannot_be_is_one_sentence_and_no_file(polyhead: Polyhead, world: P
         (("a cat", "-m", model), "Say what to search"),
         (("a cat", photos, captions, "-m", model), "Search among images or among texts"),
         (("a cat", captions, "-m", model, "--sheet", tmp_path / "s.png"), "--index and --sheet are for images"),
+        (
+            ("a cat", world / "none", "-m", "zh-en"),
+            "spans or similarity; zh-en is a MarianMTModel",
+        ),
+        (("a cat", world / "none", "-m", model), "none; give a folder of images"),
         (("a cat", photos, "-m", model, "--sheet", tmp_path / "s.pdf"), "A sheet is a file that ends in"),
         (("a cat", photos, "-m", model, "--sheet", tmp_path / "no" / "s.png"), "There is no folder"),
         (("-i", many, photos, "-m", model, "--sheet", tmp_path / "s.png"), "A sheet holds at most 2,000 images"),

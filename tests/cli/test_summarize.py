@@ -92,7 +92,8 @@ def test_a_model_asked_in_words_translates_what_it_is_asked(polyhead: Polyhead, 
     own = polyhead("translate", "-m", t5, "The dog ran.", "--prefix", "Say {text} :").lines
     assert own == [library.translate("The dog ran.", model=t5, prefix="Say {text} :").text]
     refused(polyhead("translate", "-m", t5, "a"), "knows translation_en_to_de, translation_en_to_fr; name one")
-    refused(polyhead("translate", "-m", "zh-en", "雨", "--task", "en-de"), "it knows none by name")
+    refused(polyhead("translate", "-m", "zh-en", "雨", "--task", "en-de"), "zh-en translates one pair of languages")
+    refused(polyhead("translate", "-m", "zh-en", "雨", "--prefix", "x"), "is not asked in words, so 'x' would be")
 
 
 def test_evaluating_asks_in_words_too(polyhead: Polyhead, t5: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import polyhead as library
 from polyhead.cli.screen import one_line
 from polyhead.tasks.complete import Completer
 from tests.cli.conftest import Polyhead, refused
+from tests.tasks.clip import clip_in_folder, pictures_in
 from tests.tasks.words import decoder_in_folder, in_folder
 
 TEXTS = ["the cat sat on the mat.", "not good", "", "a bad dog ran in the house"]
@@ -72,6 +73,29 @@ def test_vectors_come_out_as_lines_of_json_or_as_one_array(
     np.testing.assert_allclose([each["vector"] for each in told], wanted, atol=1e-6)
     assert polyhead("embed", "-m", folders["embed"], "-i", lines, "-o", tmp_path / "v.npy").code == 0
     np.testing.assert_allclose(np.load(tmp_path / "v.npy"), wanted, atol=1e-6)
+
+
+def test_no_lines_are_an_array_of_no_vectors(polyhead: Polyhead, folders: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "empty.txt").touch()
+    ask = ("embed", "-m", folders["embed"], "-i", tmp_path / "empty.txt", "-o")
+    assert polyhead(*ask, tmp_path / "v.npy").code == polyhead(*ask, tmp_path / "v.jsonl").code == 0
+    assert np.load(tmp_path / "v.npy").shape == (0, library.embed("a", model=folders["embed"]).shape[0])
+    assert (tmp_path / "v.jsonl").read_bytes() == b""
+
+
+@pytest.mark.parity
+def test_a_word_that_ends_like_an_image_is_a_file(polyhead: Polyhead, folders: dict[str, Path], tmp_path: Path) -> None:
+    clip_in_folder(tmp_path / "clip")
+    image, missing = pictures_in(tmp_path / "photos", 1)[0], tmp_path / "photos" / "nope.png"
+    ask = ("embed", "-m", tmp_path / "clip")
+    refused(
+        polyhead(*ask, "a cat", missing, "-o", tmp_path / "v.jsonl"), f"There is no image '{missing}'; check the path"
+    )
+    assert not (tmp_path / "v.jsonl").exists()
+    assert [*json.loads(polyhead(*ask, image).out)] == ["image", "vector"]
+    (tmp_path / "texts.txt").write_text("nope.png\n", "utf-8")
+    assert json.loads(polyhead(*ask, "-i", tmp_path / "texts.txt").out)["text"] == "nope.png"
+    assert json.loads(polyhead("embed", "-m", folders["embed"], "nope.png").out)["text"] == "nope.png"
 
 
 @pytest.mark.parametrize("verb", ["complete", "chat"])
@@ -220,6 +244,9 @@ def test_a_prompt_that_is_refused_is_not_shown(polyhead: Polyhead, folders: dict
         (("complete", "-m", "zh-en", "a", "--temperature", "0"), "--temperature is 0.0, but must be above 0"),
         (("complete", "-m", "zh-en", "a", "--temperature", "1", "--top-p", "3"), "--top-p is 3.0, but must be"),
         (("complete", "-m", "zh-en", "a", "--stop", ""), "--stop is empty"),
+        (("complete", "-m", "zh-en", "a", "--contrastive", "2"), "--contrastive is 2.0, but must be from 0 to 1"),
+        (("translate", "a", "--groups", "3", "--beam", "4"), "--groups is 3, but must divide --beam, 4"),
+        (("translate", "a", "--groups", "2", "--diversity", "-1"), "--diversity is -1.0, but must be at least 0"),
         (("classify", "-m", "nowhere", "a"), "There is no model 'nowhere'"),
     ],
 )

@@ -154,6 +154,50 @@ def test_parallel_files_of_different_length_are_refused_with_both_counts(tmp_pat
         list(read(source, on_error="skip"))
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        (
+            "a.txt",
+            "雨\n".encode("utf-16"),
+            r"0xff at .* \(the file begins as UTF-16 does; .*: iconv -f UTF-16 -t UTF-8\)",
+        ),
+        ("a.txt", b"\xfe\xff" + "a\n".encode("utf-16-be"), r"0xfe at position 1 .*: iconv -f UTF-16 -t UTF-8\)"),
+        ("a.txt", "a\n".encode("utf-16-le"), r"0x00 at position 2 is of no text \(.*: iconv -f UTF-16LE -t UTF-8\)"),
+        ("a.txt", "雨\n".encode("utf-32"), r"0xff at .*iconv -f UTF-32 -t UTF-8\)"),
+        (
+            "a.png",
+            b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR",
+            r"0x89 at position 1 is not UTF-8 \(this is not a text file; give one",
+        ),
+        ("a.bin", b"a\0" * (1 << 20), r"0x00 at position 2 is of no text \(this is not a text file; give one"),
+        ("a.txt.gz", b"PK\x03\x04\xff\0\n", r"0xff .* \(the file is called \.gz, but is not gzip; give it packed"),
+        ("a.txt.gz", gzip.compress("雨\n".encode("utf-16")), r"0xff .*the file begins as UTF-16 does"),
+    ],
+    ids=[
+        "UTF-16",
+        "UTF-16 in the other order",
+        "UTF-16 without a mark",
+        "UTF-32",
+        "no text",
+        "no text and no lines",
+        "no gzip",
+        "gzip",
+    ],
+)
+def test_a_file_of_another_encoding_and_one_that_is_no_text_are_told_by_how_they_begin(
+    tmp_path: Path, name: str, content: bytes, sentence: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=rf"{name} line 1: byte {sentence}"):
+        list(read_lines(tmp_path / name))
+
+
+def test_text_that_is_called_gz_is_read_and_so_is_a_stray_nul(tmp_path: Path) -> None:
+    (tmp_path / "a.txt.gz").write_bytes("雨\na\0b\n".encode())
+    assert list(read_lines(tmp_path / "a.txt.gz")) == ["雨", "a\0b"]
+
+
 def test_a_line_that_is_blank_on_one_side_is_broken(tmp_path: Path) -> None:
     source = Source(path=(write(tmp_path / "x.zh", "甲\n\n"), write(tmp_path / "x.en", "a\nb\n")))
     with pytest.raises(DataError, match=r"x\.en line 2: the source side is empty"):

@@ -87,12 +87,18 @@ def test_a_folder_may_have_one_prefix_for_everything(folder: Path, tmp_path: Pat
     assert found == Asking("do: ", "", None, "folder")
 
 
-def test_a_translator_of_one_pair_takes_words_but_no_task() -> None:
+def test_a_translator_of_one_pair_takes_signs_but_no_words_and_no_task() -> None:
     loaded = load("zh-en")
     assert asking(loaded, "translation") == Asking()
     assert asking(loaded, "translation", prefix=">>en<< ").of("雨") == ">>en<< 雨"
-    with pytest.raises(ArgumentError, match="knows none by name"):
+    assert asking(loaded, "translation", prefix="<2en> {text} [x]").of("雨") == "<2en> 雨 [x]"
+    with pytest.raises(ArgumentError, match=r"^zh-en translates one pair .* leave out the task, 'en-de'\.$"):
         asking(loaded, "translation", task="en-de")
+    for words in ("x", "Say: ", ">>en<< say {text}"):
+        with pytest.raises(
+            ArgumentError, match=r"^zh-en translates one pair .* not asked in words, .* leave the prefix"
+        ):
+            asking(loaded, "translation", prefix=words)
 
 
 @pytest.mark.parametrize("wrong", [[1], {"summarization": 3}, {"summarization": {"prefix": 5}}])

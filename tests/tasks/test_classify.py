@@ -70,7 +70,9 @@ def test_what_cannot_be_is_one_sentence(both: tuple[Any, Path], tmp_path: Path) 
     with pytest.raises(ArgumentError, match="threshold must be from 0 to 1, a probability; found 3"):
         polyhead.classify("a", model=both[1], threshold=3)
     in_folder(tmp_path, "BertForMaskedLM")
-    with pytest.raises(ArgumentError, match=r"classify needs a model that gives .* image labels; .* is a Bert"):
+    with pytest.raises(
+        ArgumentError, match=r"classify needs a model that gives labels, image labels or similarity; .* is a Bert"
+    ):
         polyhead.classify("a", model=tmp_path)
 
 

@@ -400,7 +400,7 @@ def test_what_cannot_be_is_one_sentence(world: Path, loaded: Loaded, tmp_path: P
     decoder_in_folder(tmp_path / "gpt2", "GPT2Model")
     with pytest.raises(ArgumentError, match=r"search needs a model whose words see .* both sides; .* is a GPT2Model"):
         polyhead.search("a", LINES, model=tmp_path / "gpt2")
-    with pytest.raises(ArgumentError, match=r"search needs a model that gives vectors .* is a MarianMTModel"):
+    with pytest.raises(ArgumentError, match=r"search needs a model that gives vectors, .* is a MarianMTModel"):
         polyhead.search("a", LINES, model="zh-en")
 
 

@@ -95,10 +95,11 @@ def chat(
     values = dict(setting(each) for each in settings or [])
 
     from polyhead.tasks.chat import Chatter, Conversation
-    from polyhead.tasks.load import able, load
+    from polyhead.tasks.load import load
+    from polyhead.tasks.needs import able
 
     loaded = load(model, device=device, precision=precision)
-    able(loaded, ("next word",), "chat", reads=("text",))
+    able(loaded, "chat")
     how["search"] = by.search(loaded)
     if input_file is not None:
         chatter = Chatter(loaded, values=values, **how)

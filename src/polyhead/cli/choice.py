@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -96,6 +97,10 @@ class Wanted:
             share = getattr(self, name)
             if share is not None and not (0 < share <= 1 or (name == "min_p" and share == 0)):
                 raise ArgumentError(f"{option(name)} is {share}, but must be {what}, a probability.")
+        if self.contrastive is not None and not 0 <= self.contrastive <= 1:
+            raise ArgumentError(
+                f"--contrastive is {self.contrastive}, but must be from 0 to 1; 0 takes the likeliest token."
+            )
         drawn = [name for name in ("top_k", "top_p", "min_p", "typical_p", "seed") if getattr(self, name) is not None]
         if self.temperature is None and (drawn := [name for name in drawn if not (name == "top_k" and self.alpha)]):
             raise ArgumentError(
@@ -104,6 +109,12 @@ class Wanted:
             )
         if self.diversity is not None and self.groups is None:
             raise ArgumentError("--diversity says how much groups avoid each other; give --groups as well.")
+        if self.groups is not None and self.beam is not None and self.beam % self.groups:
+            raise ArgumentError(
+                f"--groups is {self.groups}, but must divide --beam, {self.beam}; leave --beam out, or change one."
+            )
+        if self.diversity is not None and not 0 <= self.diversity < math.inf:
+            raise ArgumentError(f"--diversity is {self.diversity}, but must be at least 0; 0 lets groups agree.")
         if any(not part.strip() for text in self.force for part in text.split("|")):
             raise ArgumentError("--force is empty, or has nothing beside its |; give the text that the answer holds.")
 
@@ -169,10 +180,13 @@ class Choice:
     def search(self, loaded: Loaded, *, n_best: int = 1) -> Search:
         """The search that was asked for; what was not said of it is as the model's folder says."""
         from polyhead.tasks.decoder import search_as_wide, searching
+        from polyhead.tasks.needs import able_by_name
 
         if self.draft is not None and (against := self.by.unhelped(n_best)):
             proposer = "--draft" if isinstance(self.draft, str) else "--lookup"
             raise ArgumentError(f"{proposer} cannot go with {against}; leave one out.")
+        if isinstance(self.draft, str):
+            able_by_name(self.draft, "complete", told="--draft")
         _, like = searching(loaded)
         return self.by.search(n_best=n_best, like=like) or search_as_wide(loaded, self.by.beam, n_best)
 

@@ -54,10 +54,11 @@ def complete(
     field = field_of(input_file, field)
 
     from polyhead.tasks.complete import Completer
-    from polyhead.tasks.load import able, load
+    from polyhead.tasks.load import load
+    from polyhead.tasks.needs import able
 
     loaded = load(model, device=device, precision=precision)
-    able(loaded, ("next word",), "complete", reads=("text",))
+    able(loaded, "complete")
     completer = Completer(
         loaded, search=by.search(loaded, n_best=nbest), max_new=max_new, stop=by.stop, draft=by.draft,
         guidance=by.guidance,

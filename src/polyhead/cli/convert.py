@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from polyhead.cli.screen import safe
+from polyhead.errors import ArgumentError
 
 
 def convert(
@@ -44,6 +45,9 @@ def convert(
         polyhead convert zh-en zh-en-ct2 --to ct2 --dtype int8
         polyhead convert zh-en zh-en-onnx --to onnx
     """
+    if dtype is not None and to != "ct2":
+        raise ArgumentError(f"--dtype is for --to ct2, found {dtype} with --to {to}; leave it out.")
+
     from polyhead.tasks.export.convert import convert as run
 
     run(model, out, to=to, dtype=dtype)

@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import errno
 import functools
+import inspect
 import io
 import os
+import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
-from typing import Any, NoReturn, TextIO, TypeVar
+from types import NoneType
+from typing import Annotated, Any, Literal, NoReturn, TextIO, TypeVar, get_args, get_origin
 
 from polyhead.cli.screen import bar, say
-from polyhead.errors import ArgumentError, DataError, PolyheadError
+from polyhead.errors import ArgumentError, DataError, PolyheadError, did_you_mean
 from polyhead.files import whole, writable
-from polyhead.inputs.readers import read_lines, read_records
+from polyhead.inputs.readers import mend, read_lines, read_records
 
 T = TypeVar("T")
+
+#  what a verb writes, by the names of its parameters and of its options
+WRITES = {
+    "output_file": "--output", "sheet": "--sheet", "picture": "--figure", "plot": "--plot", "html": "--html",
+    "save": "--save",
+}  # fmt: skip
 
 
 def guarded(verb: Callable[..., None]) -> Callable[..., None]:
@@ -30,6 +39,7 @@ def guarded(verb: Callable[..., None]) -> Callable[..., None]:
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")  # a terminal without Chinese shows escapes, no traceback
         try:
+            apart(kwargs)
             with warnings.catch_warnings():
                 warnings.showwarning = lambda message, *where: say(f"polyhead: {message}")
                 verb(*args, **kwargs)
@@ -46,6 +56,28 @@ def guarded(verb: Callable[..., None]) -> Callable[..., None]:
             raise SystemExit(130) from None
 
     return run
+
+
+def apart(given: Mapping[str, Any]) -> None:
+    """Refuse to write over a file that the same command names to be read."""
+    read = [value for name, value in given.items() if name not in WRITES]
+    files = [each for value in read for each in (value if isinstance(value, list | tuple) else (value,))]
+    for name, option in WRITES.items():
+        path = given.get(name)
+        if path is None or not path.is_file():  # a device may be both
+            continue
+        for each in files:
+            if isinstance(each, str | Path) and same(each, path):
+                also = f", the same file as {path}," if str(each) != str(path) else ""
+                raise ArgumentError(f"{each}{also} is read, so {option} cannot write there; give it another file.")
+
+
+def same(one: str | Path, other: Path) -> bool:
+    """Whether both are one file; a text is none."""
+    try:
+        return os.path.samefile(one, other)
+    except (OSError, ValueError):
+        return False
 
 
 def stop(message: str) -> NoReturn:
@@ -70,18 +102,53 @@ def sentence(error: OSError) -> str:
             return f"Cannot use {file}: {error.strerror or error}."
 
 
+def unfit(verb: Callable[..., None], words: Sequence[str], param: Any) -> str:
+    """What is wrong with the value of an option, of a few values or of a number; empty where that cannot be said."""
+    known = inspect.signature(verb, eval_str=True).parameters
+    opts, name = getattr(param, "opts", ()), getattr(param, "name", "")
+    typed = [value for word, after in zip(words, [*words[1:], ""], strict=True) for value in given(opts, word, after)]
+    if name not in known or not typed or get_origin(known[name].annotation) is not Annotated:
+        return ""
+    kind, how, *_ = get_args(known[name].annotation)
+    kinds = [each for each in (get_args(kind) if NoneType in get_args(kind) else (kind,)) if each is not NoneType]
+    expected = what_fits(kinds[0], getattr(how, "min", None), getattr(how, "max", None))
+    value, near = typed[-1], did_you_mean(typed[-1], map(str, get_args(kinds[0])))
+    shown = value if re.fullmatch(r"[-+]?[0-9.]+", value) else f"'{value}'"
+    return expected and f"{max(opts, key=len)} is {shown}, but must be {expected}.{near}"
+
+
+def given(opts: Sequence[str], word: str, after: str) -> list[str]:
+    """The value that an option of these names gets from a word and the one after it, if it is that option's."""
+    name, sign, value = word.partition("=")
+    return [] if name not in opts else [value] if sign else [after]
+
+
+def what_fits(kind: Any, least: float | None, most: float | None) -> str:
+    """What an option of a kind may be, in words; empty for other kinds than a few values and numbers."""
+    if get_origin(kind) is Literal:
+        *others, last = map(str, get_args(kind))
+        return f"{', '.join(others)} or {last}"
+    if kind not in (int, float):
+        return ""
+    number = "a whole number" if kind is int else "a number"
+    if least is None or most is None:
+        return number + ("" if least is None else f" of at least {least}")
+    return f"{number} from {least} to {most}"
+
+
 def lines(path: Path | None) -> Iterator[str]:
     """The lines of a UTF-8 file (gz too), or of the standard input, one by one and without their ends."""
     if path is not None:
         yield from read_lines(path)
         return
+    head = b""
     for number, raw in enumerate(sys.stdin.buffer, start=1):
+        head = head or raw
         try:
             yield raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
         except UnicodeDecodeError as broken:
             raise DataError(
-                f"the standard input line {number}: byte {broken.start + 1} is not UTF-8; "
-                "convert the text, as in: iconv -f GB18030 -t UTF-8"
+                f"the standard input line {number}: byte {broken.start + 1} is not UTF-8 ({mend(raw, head)})."
             ) from None
 
 

@@ -12,7 +12,7 @@ import typer
 from polyhead.cli import options
 from polyhead.cli.door import field_of, in_windows, output
 from polyhead.cli.screen import to_json
-from polyhead.errors import ArgumentError
+from polyhead.errors import DataError
 from polyhead.inputs.listing import ends_like
 
 
@@ -55,15 +55,18 @@ def embed(
 
     loaded = load(model, device=device, precision=precision)
     read: Any = embedder(loaded, pooling=pooling, unit=unit)
+    for text in (texts or ()) if loaded.family.towers else ():
+        if ends_like(text, "image") and not Path(text).is_file():
+            raise DataError(
+                f"There is no image '{text}'; check the path, or put a text that ends so into a file, for --input."
+            )
 
     def vectors_of(some: Sequence[str], progress: Callable[[int], None] | None) -> Any:
         return read([item(each) for each in some] if loaded.family.towers else some, progress=progress)
 
     parts = in_windows(texts, input_file, output_file, "reading", vectors_of, field=field)
     if output_file is not None and output_file.suffix == ".npy":
-        found = [vectors for _, vectors in parts]
-        if not found:
-            raise ArgumentError("There is no text to turn into a vector; give texts, or --input FILE.")
+        found = [vectors for _, vectors in parts] or [read([])]
         held = io.BytesIO()
         np.save(held, np.concatenate(found), allow_pickle=False)
         write_bytes(output_file, held.getvalue())

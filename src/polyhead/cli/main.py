@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -12,7 +12,8 @@ import typer
 from typer.core import TyperCommand
 
 import polyhead
-from polyhead.cli.door import guarded, stop
+from polyhead.cli.door import guarded, stop, unfit
+from polyhead.errors import PolyheadError
 
 VERBS = (
     "translate",
@@ -68,9 +69,11 @@ class Verb(TyperCommand):
         return [piece.replace("{", "").replace("}", "") for piece in super().collect_usage_pieces(ctx)]
 
 
+DOES: dict[str, Callable[..., None]] = {}
 for _verb in VERBS:  # these files import only typer; what is heavy is imported when a verb runs
     _module = import_module(f"polyhead.cli.{_verb}")
-    app.command(_verb, cls=Verb, context_settings=getattr(_module, "CONTEXT", None))(guarded(getattr(_module, _verb)))
+    DOES[_verb] = getattr(_module, _verb)
+    app.command(_verb, cls=Verb, context_settings=getattr(_module, "CONTEXT", None))(guarded(DOES[_verb]))
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -83,8 +86,10 @@ def main(words: Sequence[str] | None = None) -> None:
             stop(f"Word {place} of the command, '{word}', is not UTF-8; set the terminal to UTF-8, or rename the file.")
     try:
         code = app(list(words) or ["--help"], prog_name="polyhead", standalone_mode=False)
+    except PolyheadError as wrong:  # of an option that is looked at before its verb
+        stop(str(wrong))
     except MISTYPED as wrong:
         verb = f" {words[0]}" if words and words[0] in VERBS else ""
-        told = wrong.format_message()
+        told = (verb and unfit(DOES[words[0]], words, getattr(wrong, "param", None))) or wrong.format_message()
         stop(f"{told}{'' if told.endswith(('.', '?')) else '.'} See polyhead{verb} --help.")
     raise SystemExit(code)

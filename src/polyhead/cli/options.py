@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from polyhead.cli.screen import say
-from polyhead.errors import ArgumentError
+from polyhead.errors import ArgumentError, did_you_mean
+
+DEVICE = re.compile(r"auto|(cpu|cuda|mps)(:[0-9]+)?")
+
+
+def device_named(name: str) -> str:
+    """A device as it was typed, refused where none is called so; whether it is here, PyTorch says later."""
+    if not DEVICE.fullmatch(name):
+        near = did_you_mean(name, ("auto", "cpu", "cuda", "mps"))
+        raise ArgumentError(f"--device is '{name}', but must be auto, cpu, cuda, cuda:N or mps.{near}")
+    return name
+
 
 Model = Annotated[
     str, typer.Option("--model", "-m", metavar="MODEL", help="A model folder, a shipped model, or hf:owner/name.")
@@ -35,7 +47,7 @@ Prefix = Annotated[
         "--prefix",
         metavar="TEXT",
         show_default="the model's",
-        help="Words that ask, for a model asked in words; the text goes behind them, or to {text}.",
+        help="Words that ask, for a model asked in words, or a sign, as >>fra<<; the text goes behind, or to {text}.",
     ),
 ]
 Task = Annotated[
@@ -51,7 +63,13 @@ Several = Annotated[
     typer.Option("--several/--one", show_default="the model's", help="Whether labels do not exclude each other."),
 ]
 Device = Annotated[
-    str, typer.Option("--device", metavar="DEVICE", help="cpu, cuda, cuda:N or mps; auto is cuda where there is one.")
+    str,
+    typer.Option(
+        "--device",
+        metavar="DEVICE",
+        callback=device_named,
+        help="cpu, cuda, cuda:N or mps; auto is cuda where there is one.",
+    ),
 ]
 Precision = Annotated[
     Literal["fp32", "bf16", "int8"],

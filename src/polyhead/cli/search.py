@@ -97,11 +97,14 @@ def search(
             needs_folder(path)
 
     from polyhead.inputs.sheet import check
-    from polyhead.tasks.load import load
+    from polyhead.tasks.load import HUB, load
+    from polyhead.tasks.needs import able_by_name
     from polyhead.tasks.search import Searcher, away, gathered
 
     if sheet is not None:
         check(sheet)
+    if not model.startswith(HUB):  # which may be fetched for minutes
+        able_by_name(model, "search")
     pictures, texts = gathered(places) if places else ([], [])
     if texts and (index is not None or sheet is not None):
         raise ArgumentError("--index and --sheet are for images, but texts are searched; leave them out.")

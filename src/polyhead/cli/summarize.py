@@ -95,11 +95,12 @@ def summarize(
         options.crowded(crew.count)
         from polyhead.tasks.asking import asking
         from polyhead.tasks.decoding import decoding
-        from polyhead.tasks.load import able, load
+        from polyhead.tasks.load import load
+        from polyhead.tasks.needs import able
         from polyhead.tasks.summarize import Summarizer
 
         loaded = load(model, device=device, precision=precision)
-        able(loaded, ("text to text",), "summarize")
+        able(loaded, "summarize")
         said = asking(loaded, "summarization", task=task, prefix=prefix)
         search = by.search(n_best=nbest, like=decoding(loaded, said.settings).beam)
         width: dict[str, Any] = {"search": search} if search else {"beam": by.beam, "n_best": nbest}

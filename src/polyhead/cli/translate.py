@@ -77,11 +77,12 @@ def translate(
         options.crowded(crew.count)
         from polyhead.tasks.asking import asking
         from polyhead.tasks.decoding import chosen_search, decoding
-        from polyhead.tasks.load import able, load
-        from polyhead.tasks.translator import DOES, Translator
+        from polyhead.tasks.load import load
+        from polyhead.tasks.needs import able
+        from polyhead.tasks.translator import Translator
 
         loaded = load(model, device=device, precision=precision)
-        able(loaded, DOES, "translate")
+        able(loaded, "translate")
         said = asking(loaded, "translation", task=task, prefix=prefix)
         like = decoding(loaded, said.settings).beam
         search = by.search(n_best=nbest, like=like) or chosen_search(loaded, None, by.beam, nbest, task=said.settings)

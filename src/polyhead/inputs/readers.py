@@ -24,6 +24,10 @@ from polyhead.inputs.text import clean
 
 MOST_VISITS = 1000  # of a pair in one epoch; the plan of an epoch holds each of them
 EXPECTED = {"tsv": "lines of two columns", "jsonl": "lines of JSON", "parallel": "lines"}
+HEAD = 1024  # bytes by which a file is told that is no text
+MARKS = (  # of byte orders, the longer ones first
+    (b"\xff\xfe\0\0", "UTF-32"), (b"\0\0\xfe\xff", "UTF-32"), (b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16"),
+)  # fmt: skip
 LONGEST_LINE = 1 << 20  # bytes; what is longer is not a sentence, and its file perhaps not made of lines
 
 Column = int | str
@@ -328,16 +332,18 @@ def _lines(path: Path) -> Iterator[tuple[int, str | Broken]]:
     """(number, text) for each line, the text without its end."""
     try:
         with path.open("rb") as raw, _unpacked(raw) as file:
-            number = 0
+            head = raw.peek(HEAD)[:HEAD] if file is raw else b""
+            number, misnamed = 0, path.suffix.lower() == ".gz" and file is raw
             for line in iter(partial(file.readline, LONGEST_LINE), b""):
                 number += 1
                 size, end = len(line), line
                 while not end.endswith(b"\n") and (end := file.readline(LONGEST_LINE)):
                     size += len(end)
+                head = head or line
                 yield (
                     number,
-                    _text(line, "utf-8-sig" if number == 1 else "utf-8")
-                    if size <= LONGEST_LINE
+                    _text(line, head, first=number == 1, misnamed=misnamed)
+                    if size <= LONGEST_LINE or (number == 1 and b"\0" in line)
                     else Broken("too long", f"is {size:,} bytes long, expected at most {LONGEST_LINE:,}"),
                 )
     except (OSError, EOFError, zlib.error) as wrong:
@@ -350,13 +356,25 @@ def _unpacked(raw: io.BufferedReader) -> io.BufferedIOBase:
     return gzip.GzipFile(fileobj=raw) if raw.peek(2)[:2] == b"\x1f\x8b" else raw
 
 
-def _text(line: bytes, encoding: str) -> str | Broken:
-    """Strict UTF-8; that of a first line may open with a byte order mark."""
+def _text(line: bytes, head: bytes, *, first: bool, misnamed: bool) -> str | Broken:
+    """Strict UTF-8; that of a first line may open with a byte order mark. head: how the file begins; misnamed: whether
+    it is called .gz and is not gzip."""
     try:
-        return line.decode(encoding).rstrip("\r\n")
+        text = line.decode("utf-8-sig" if first else "utf-8").rstrip("\r\n")
     except UnicodeDecodeError as wrong:
-        return Broken(
-            "not UTF-8",
-            f"byte 0x{line[wrong.start]:02x} at position {wrong.start + 1} is not UTF-8 "
-            "(convert the file, as in: iconv -f GB18030 -t UTF-8)",
-        )
+        found = f"byte 0x{line[wrong.start]:02x} at position {wrong.start + 1} is not UTF-8"
+        return Broken("not UTF-8", f"{found} ({mend(line, head, misnamed=misnamed)})")
+    if first and "\0" in text:
+        return Broken("NUL bytes", f"byte 0x00 at position {1 + line.index(0)} is of no text ({mend(line, head)})")
+    return text
+
+
+def mend(line: bytes, head: bytes, *, misnamed: bool = False) -> str:
+    """What to do about a line that is no UTF-8, by how its file begins."""
+    if found := next((name for mark, name in MARKS if head.startswith(mark)), ""):
+        return f"the file begins as {found} does; convert it, as in: iconv -f {found} -t UTF-8"
+    if misnamed:
+        return "the file is called .gz, but is not gzip; give it packed, or as text under another name"
+    if b"\0" in head + line:
+        return "this is not a text file; give one, or convert UTF-16 without a mark, as in: iconv -f UTF-16LE -t UTF-8"
+    return "convert the file, as in: iconv -f GB18030 -t UTF-8"

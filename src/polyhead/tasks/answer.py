@@ -12,7 +12,8 @@ from torch import Tensor
 
 from polyhead.errors import ArgumentError, DataError
 from polyhead.tasks.device import Device
-from polyhead.tasks.load import Loaded, Precision, able, ready
+from polyhead.tasks.load import Loaded, Precision, ready
+from polyhead.tasks.needs import able
 from polyhead.tasks.windows import numbers, through, windows_of
 
 OVERLAP = 128  # tokens that windows of a long passage have in common
@@ -65,7 +66,7 @@ class Answerer:
     """
 
     def __init__(self, loaded: Loaded, *, n_best: int = 1, longest: int = 30, may_fail: bool = True):
-        able(loaded, ("spans",), "answer", reads=("text",))
+        able(loaded, "answer")
         for name, n in (("n_best", n_best), ("longest", longest)):
             if type(n) is not int or n < 1:
                 raise ArgumentError(f"{name} must be a whole number of at least 1; found {n!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -9,6 +10,7 @@ from typing import Any, Literal
 from polyhead.errors import ArgumentError, ConfigError, did_you_mean
 from polyhead.tasks.load import Loaded
 
+SIGN = re.compile(r"[^\w\s]\S*[^\w\s]")  # as >>fra<<, by which a model of several languages knows which is wanted
 PLACE = "{text}"  # in a prefix: where the text goes, unless behind it
 
 
@@ -41,13 +43,15 @@ def asking(loaded: Loaded, kind: str, *, task: str | None = None, prefix: str | 
 
     task: one of the names that the folder has for such, which may be shortened from translation_en_to_de to en-de, from
     summarization_cnn to cnn; unless given, the one named as its kind, or the only one. prefix: words of one's own,
-    outweighing the folder's; the text goes behind them, or to where they say {text}. Raises ArgumentError where it
-    takes a choice, and ConfigError.
+    outweighing the folder's; the text goes behind them, or to where they say {text}. A translator of one pair takes
+    neither, but signs such as >>fra<<. Raises ArgumentError where it takes a choice, and ConfigError.
     """
     if prefix is not None and not isinstance(prefix, str):
         raise ArgumentError(f"prefix must be a text, found {type(prefix).__name__}")
     if prefix is not None and prefix.count(PLACE) > 1:
         raise ArgumentError(f"prefix says {PLACE} {prefix.count(PLACE)} times, but the text can go to one place")
+    if loaded.family.does == "translation":
+        unasked(loaded, task, prefix)
     told = tasks_of(loaded)
     from_family = not told
     known = told or loaded.family.taught(loaded.config)
@@ -65,6 +69,22 @@ def asking(loaded: Loaded, kind: str, *, task: str | None = None, prefix: str | 
         before, _, behind = prefix.partition(PLACE)
         return Asking(before, behind, name, "you", settings)
     return Asking(words, "", name, said_by, settings)
+
+
+def unasked(loaded: Loaded, task: str | None, prefix: str | None) -> None:
+    """Refuse tasks and words for a translator that is asked in neither; signs may tell it the language."""
+    pair = f"{who(loaded)} translates one pair of languages"
+    if task is not None:
+        raise ArgumentError(f"{pair} and knows no tasks; leave out the task, {task!r}.")
+    if any(not SIGN.fullmatch(word) for word in (prefix or "").replace(PLACE, " ").split()):
+        raise ArgumentError(
+            f"{pair} and is not asked in words, so {prefix!r} would be translated too; leave the prefix out, or give a"
+            " sign that it knows, such as '>>fra<< '."
+        )
+
+
+def who(loaded: Loaded) -> str:
+    return loaded.name if loaded.folder else "The model"
 
 
 def tasks_of(loaded: Loaded) -> dict[str, dict[str, Any]]:
@@ -86,9 +106,7 @@ def chosen(loaded: Loaded, fitting: list[str], task: str | None, *, needed: bool
         if (name := short.get(task, task)) in fitting:
             return name
         mend = f"it knows {shown}" if fitting else "it knows none by name; leave the task out, or give a prefix"
-        raise ArgumentError(
-            f"{loaded.folder or 'The model'} knows no task {task!r}; {mend}.{did_you_mean(task, [*short, *fitting])}"
-        )
+        raise ArgumentError(f"{who(loaded)} knows no task {task!r}; {mend}.{did_you_mean(task, [*short, *fitting])}")
     if len(fitting) > 1 and needed:
-        raise ArgumentError(f"{loaded.folder or 'The model'} knows {shown}; name one as the task, or give a prefix")
+        raise ArgumentError(f"{who(loaded)} knows {shown}; name one as the task, or give a prefix")
     return fitting[0] if len(fitting) == 1 else None

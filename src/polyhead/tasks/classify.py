@@ -16,7 +16,8 @@ from polyhead.errors import ArgumentError, CheckpointError
 from polyhead.inputs.text import clean
 from polyhead.tasks.device import Device
 from polyhead.tasks.label_scores import LabelScores
-from polyhead.tasks.load import Loaded, Precision, able, ready, texts_of
+from polyhead.tasks.load import Loaded, Precision, ready, texts_of
+from polyhead.tasks.needs import able
 from polyhead.tasks.space import Space, called
 from polyhead.tasks.windows import numbers, through, windows_of
 
@@ -52,7 +53,7 @@ class Classifier:
     def __init__(
         self, loaded: Loaded, *, several: bool | None = None, threshold: float | Mapping[str, float] | None = None
     ):
-        able(loaded, ("labels", "image labels"), "classify", reads=("text", "image"))
+        able(loaded, "classify")
         self.names: tuple[str, ...] = loaded.config.labels
         self.several = loaded.raw.get("problem_type") == SEVERAL if several is None else several
         self.thresholds = agreed(threshold, chosen_for(loaded), self.names, several=self.several)

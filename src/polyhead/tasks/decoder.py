@@ -44,7 +44,8 @@ from polyhead.tasks.generation_settings import (
     tell_lacking,
     token_rules,
 )
-from polyhead.tasks.load import Loaded, able
+from polyhead.tasks.load import Loaded
+from polyhead.tasks.needs import able
 
 BATCH_TOKENS = 2048  # of prompts, padding included, in one batch
 ROWS = 32  # prompts in one batch
@@ -103,7 +104,7 @@ class Decoder:
         proposer: Proposer | None = None,
         guidance: float | None = None,
     ):
-        able(loaded, ("next word",), verb, reads=("text",))
+        able(loaded, "complete", told=verb)
         if max_new is not None and not (is_whole(max_new) and max_new >= 1):
             raise ArgumentError(f"max_new is {max_new!r}, but must be a whole number of at least 1.")
         if isinstance(stop, str) or not all(isinstance(s, str) and s for s in stop):

@@ -7,7 +7,8 @@ from pathlib import Path
 from polyhead.errors import ArgumentError
 from polyhead.generation.speculative import Draft, Lookup, Proposer
 from polyhead.tasks.decoder import DecoderStep, grows
-from polyhead.tasks.load import Loaded, able, ready
+from polyhead.tasks.load import Loaded, ready
+from polyhead.tasks.needs import able
 
 
 def proposer(loaded: Loaded, draft: str | Path | Loaded | Lookup | None) -> Proposer | None:
@@ -23,7 +24,7 @@ def proposer(loaded: Loaded, draft: str | Path | Loaded | Lookup | None) -> Prop
     if isinstance(draft, Lookup):
         return draft
     draft = ready(draft, str(loaded.device), None if isinstance(draft, Loaded) else loaded.precision)
-    able(draft, ("next word",), "draft", reads=("text",))
+    able(draft, "complete", told="draft")
     theirs, ours = (each.tokenizer.inner.get_vocab(with_added_tokens=True) for each in (draft, loaded))
     if theirs != ours:
         shared = sum(ours.get(token) == id for token, id in theirs.items())

@@ -17,7 +17,8 @@ from torch import Tensor
 from polyhead.errors import ArgumentError, ConfigError
 from polyhead.inputs.text import clean
 from polyhead.tasks.device import Device
-from polyhead.tasks.load import Loaded, Precision, able, ready, texts_of
+from polyhead.tasks.load import Loaded, Precision, ready, texts_of
+from polyhead.tasks.needs import able
 from polyhead.tasks.space import Space
 from polyhead.tasks.windows import Window, numbers, through, windows_of
 from polyhead.weights.config_keys import read_json
@@ -28,7 +29,6 @@ POOLINGS = {  # as folders of sentence-transformers write them
     "pooling_mode_cls_token": "first",
     "pooling_mode_max_tokens": "max",
 }
-READS = "vectors", "hidden words", "replaced words", "labels", "place labels", "spans"
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,10 @@ class Embedder:
     def __init__(
         self, loaded: Loaded, *, pooling: Pooling | None = None, unit: bool | None = None, verb: str = "embed"
     ):
-        able(loaded, READS, verb, reads=("text",))
+        able(loaded, verb)
         if not hasattr(loaded.model, "encode"):
             raise ArgumentError(
-                f"{verb} needs a model whose words see those on both sides; {loaded.folder or 'this one'} is a "
+                f"{verb} needs a model whose words see those on both sides; {loaded.name} is a "
                 f"{loaded.family.architecture}, whose words see only those before them"
             )
         how = gathering(loaded)

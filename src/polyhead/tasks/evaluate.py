@@ -18,7 +18,8 @@ from polyhead.tasks.classify import Classification, Classifier
 from polyhead.tasks.decoding import chosen_search
 from polyhead.tasks.device import Device
 from polyhead.tasks.label_scores import LabelScores, label_scores, truth_of
-from polyhead.tasks.load import Loaded, Precision, able, ready
+from polyhead.tasks.load import Loaded, Precision, ready
+from polyhead.tasks.needs import able
 from polyhead.tasks.recall import recall
 from polyhead.tasks.shortlist import Shortlist
 from polyhead.tasks.translator import Translator
@@ -179,7 +180,7 @@ def evaluate(
         )
     pairs = list(pairs) if isinstance(pairs, Iterable) else [pairs]
     loaded = ready(model, device, precision)
-    able(loaded, WAYS, "evaluate", reads=("text", "pair", "image", "text or image"))
+    able(loaded, "evaluate")
     how = {
         "beam": beam, "search": search, "task": task, "prefix": prefix, "shortlist": shortlist, "several": several,
         "threshold": threshold, "separator": separator,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import warnings
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.resources import files
@@ -153,6 +153,11 @@ class Loaded:
         return replace(self, model=getattr(self.model, reads), family=own, whole=self.model)
 
     @property
+    def name(self) -> str:
+        """What errors call it."""
+        return called(self.folder) if self.folder else "this model"
+
+    @property
     def named(self) -> nn.Module:
         """The model by which modules are named: the whole, of a tower."""
         return self.model if self.whole is None else self.whole
@@ -176,6 +181,11 @@ def marks(x: Tensor) -> tuple[int, int, float]:
 def shipped() -> list[str]:
     """The names of the models inside the package."""
     return sorted(path.name for path in ZOO.iterdir() if (path / "config.json").is_file()) if ZOO.is_dir() else []
+
+
+def called(folder: Path) -> str:
+    """A shipped model by its name, another by its folder."""
+    return folder.name if folder.parent == ZOO else str(folder)
 
 
 def find(name: str | Path) -> Path:
@@ -289,16 +299,6 @@ def typed(model: nn.Module, dtype: torch.dtype) -> nn.Module:
         if parameter.is_floating_point() and parameter.dtype != dtype:
             parameter.data = torch.empty_like(parameter.data, dtype=dtype)
     return model.to(dtype)
-
-
-def able(loaded: Loaded, does: Collection[str], verb: str, *, reads: Collection[str] = ("text", "pair")) -> None:
-    """Refuse a model whose head gives something else than a verb needs."""
-    family = loaded.family
-    if family.does not in does or family.reads not in reads:
-        raise ArgumentError(
-            f"{verb} needs a model that gives {' or '.join(does)}; {loaded.folder or 'this one'} is a"
-            f" {family.architecture}, which reads {family.reads} and gives {family.does}"
-        )
 
 
 def texts_of(texts: object) -> list[str]:

@@ -63,7 +63,7 @@ class Searcher:
     def __init__(self, loaded: Loaded, *, shares: bool = False):
         self.joint = Space(loaded) if loaded.family.towers else None
         self.read = self.joint.texts if self.joint else Embedder(loaded, unit=True, verb="search")
-        self.name, self.shares = f"{loaded.folder or 'The model'} is a {loaded.family.architecture}", shares
+        self.name, self.shares = f"{loaded.name} is a {loaded.family.architecture}", shares
         if shares and self.joint is None:
             raise ArgumentError(f"{self.name}, which gives cosines and no shares; leave shares out.")
 

@@ -28,10 +28,10 @@ from polyhead.tasks.asking import asking
 from polyhead.tasks.device import Device
 from polyhead.tasks.generation_settings import is_whole
 from polyhead.tasks.learning.lexicon import lexicon
-from polyhead.tasks.load import Loaded, able, ready
+from polyhead.tasks.load import Loaded, ready
+from polyhead.tasks.needs import able
 
 FORMAT = "polyhead shortlist 1"
-DOES = "translation", "text to text"
 CHUNK = 4096  # pairs tokenised at a time
 LONGEST = 128  # tokens of a side; what is longer is no sentence, and says little of its words
 TABLES = "frequent", "starts", "words"
@@ -189,7 +189,7 @@ def shortlist(
         if not (is_whole(n) and n >= least):
             raise ArgumentError(f"{name} is {n!r}, but must be a whole number of at least {least}.")
     loaded = ready(model, device)
-    able(loaded, DOES, "shortlist")
+    able(loaded, "shortlist")
     said = asking(loaded, "translation", task=task, prefix=prefix)
     words, config = loaded.tokenizer, loaded.config
     read, found, number = iter(pairs), list[tuple[list[int], list[int]]](), 0

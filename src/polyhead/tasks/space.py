@@ -21,7 +21,8 @@ from polyhead.generation import sorted_batches
 from polyhead.inputs.batch import pad
 from polyhead.inputs.image import Images
 from polyhead.inputs.text import clean
-from polyhead.tasks.load import Loaded, able
+from polyhead.tasks.load import Loaded
+from polyhead.tasks.needs import able
 from polyhead.tasks.windows import BATCH_TOKENS, ROWS, numbers, windows_of
 
 IMAGES = 32  # in one batch
@@ -38,7 +39,7 @@ class Space:
     """
 
     def __init__(self, loaded: Loaded, verb: str = "search"):
-        able(loaded, ("similarity",), verb, reads=("text or image",))
+        able(loaded, verb, gives=("similarity",))
         self.loaded = loaded
         self.model: Any = loaded.packed
 

@@ -21,7 +21,8 @@ from polyhead.tasks.asking import asking
 from polyhead.tasks.decoder import Candidate
 from polyhead.tasks.decoding import chosen_search, is_whole
 from polyhead.tasks.device import Device
-from polyhead.tasks.load import Loaded, Precision, able, ready, texts_of
+from polyhead.tasks.load import Loaded, Precision, ready, texts_of
+from polyhead.tasks.needs import able
 from polyhead.tasks.portions import portions
 from polyhead.tasks.text_to_text import TextToText
 from polyhead.tasks.workers import Workers, workable
@@ -75,7 +76,7 @@ class Summarizer(TextToText):
         whole: bool = False,
         workers: Workers | None = None,
     ):
-        able(loaded, ("text to text",), "summarize")
+        able(loaded, "summarize")
         said = asking(loaded, "summarization", task=task, prefix=prefix)
         search = chosen_search(loaded, search, beam, n_best, task=said.settings)
         super().__init__(loaded, said, search=search, min_new=min_new, max_new=max_new, workers=workers)

@@ -14,12 +14,11 @@ from polyhead.tasks.asking import Asking, asking
 from polyhead.tasks.decoder import Candidate
 from polyhead.tasks.decoding import chosen_search
 from polyhead.tasks.device import Device
-from polyhead.tasks.load import Loaded, Precision, able, ready, texts_of
+from polyhead.tasks.load import Loaded, Precision, ready, texts_of
+from polyhead.tasks.needs import able
 from polyhead.tasks.shortlist import Shortlist, passing
 from polyhead.tasks.text_to_text import TextToText
 from polyhead.tasks.workers import Workers, workable
-
-DOES = "translation", "text to text"  # what the heads of models that can translate give
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Translator(TextToText):
         workers: Workers | None = None,
         shortlist: Shortlist | str | Path | None = None,
     ):
-        able(loaded, DOES, "translate")
+        able(loaded, "translate")
         said = said or asking(loaded, "translation")
         super().__init__(loaded, said, search=search, max_new=max_new, workers=workers, shortlist=shortlist)
         few = passing(self.shortlist) if self.workers.count > 1 else None
@@ -166,7 +165,7 @@ def translate(
     lines = texts_of(texts)
     with workable(workers, model, most=sum(map(bool, map(clean, lines)))) as crew:
         loaded = ready(model, device, precision)
-        able(loaded, DOES, "translate")
+        able(loaded, "translate")
         said = asking(loaded, "translation", task=task, prefix=prefix)
         search = chosen_search(loaded, search, beam, n_best, task=said.settings)
         found = Translator(loaded, search=search, max_new=max_new, said=said, workers=crew, shortlist=shortlist)(lines)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from polyhead.errors import CheckpointError
 from polyhead.files import whole
-from polyhead.weights.file import TensorFiles, write
+from polyhead.weights.file import INDEX, SINGLE, TensorFiles, write
 
 PICKLES = "pytorch_model*.bin"
 
@@ -27,8 +27,8 @@ def convert(folder: str | Path, out: str | Path) -> None:
     folder, out = Path(folder), Path(out)
     pickles = sorted(folder.glob(PICKLES))
     if not pickles:
-        if (folder / "model.safetensors").is_file():
-            raise CheckpointError(f"{folder} holds model.safetensors already; there is nothing to convert")
+        if any((folder / name).is_file() for name in (SINGLE, INDEX)):
+            raise nothing_to_do(folder)
         raise CheckpointError(f"{folder} holds no {PICKLES}; give the folder of a model with pickled weights")
     if out.exists():
         raise CheckpointError(f"{out} exists; name a folder that does not exist yet")
@@ -42,6 +42,14 @@ def convert(folder: str | Path, out: str | Path) -> None:
                 shutil.copyfile(path, work / path.name)
         write(work, _once(tensors))
         TensorFiles(work)  # what was written can be read
+
+
+def nothing_to_do(model: str | Path) -> CheckpointError:
+    """Of a model whose weights are safe."""
+    return CheckpointError(
+        f"{model} is in safetensors already; there is nothing to convert, unless for another engine: --to ct2 or"
+        " --to onnx"
+    )
 
 
 def _tensors_of(path: Path) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from polyhead.errors import ArgumentError, CheckpointError, did_you_mean
 from polyhead.files import whole
-from polyhead.tasks.load import Loaded, load, write_config, write_generation, write_readers
+from polyhead.tasks.load import HUB, Loaded, find, load, shipped, write_config, write_generation, write_readers
 
 Format = Literal["safetensors", "ct2", "onnx"]
 
@@ -33,9 +33,14 @@ def convert(
         raise ArgumentError(f"dtype is for to='ct2', found {dtype!r} with to='{to}'; leave it out.")
     if to == "safetensors":
         from polyhead.weights.convert import convert as from_pickles
+        from polyhead.weights.convert import nothing_to_do
 
         if isinstance(model, Loaded):
             raise ArgumentError("to='safetensors' takes a folder with pickled weights; save() writes a loaded model.")
+        if not Path(model).is_dir():
+            if str(model).startswith(HUB) or str(model) in shipped():
+                raise nothing_to_do(model)
+            find(model)  # says what there is
         from_pickles(model, out)
         return
     out = Path(out)

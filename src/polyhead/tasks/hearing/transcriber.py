@@ -25,7 +25,8 @@ from polyhead.tasks.hearing.segments import Part, parts_of
 from polyhead.tasks.hearing.signs import signs
 from polyhead.tasks.hearing.transcript import Segment, Transcript
 from polyhead.tasks.hearing.word_times import Word, listen, told, upper, words_of
-from polyhead.tasks.load import Loaded, able
+from polyhead.tasks.load import Loaded
+from polyhead.tasks.needs import able
 
 ROWS = 8  # sounds that are heard together
 CARRIED = 0.5  # the temperature below which a window's words are told to the next
@@ -66,7 +67,7 @@ class Transcriber:
         prompt: str | None = None,
         carry: bool = False,
     ):
-        able(loaded, ("speech to text",), "transcribe", reads=("sound",))
+        able(loaded, "transcribe")
         if times is not None and times not in TIMES:
             raise ArgumentError(
                 f"times must be 'segments', 'words' or None; found {times!r}.{did_you_mean(str(times), TIMES)}"
