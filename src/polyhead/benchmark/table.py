@@ -27,7 +27,7 @@ def table(
     every = [*heads, *(some for each in found.comparisons for some, _ in rows(each, spread=spread))]
     widths = [max(cell_len(some[i]) for some in every if len(some) > 1) for i in range(len(heads[0]))]
     widths[0] = max(cell_len(some[0]) for some in every)
-    room = min(max(width - sum(widths) - 2 * len(widths), 8), LONGEST)
+    room = room_of(width, widths)
     most = max(each.ratios(line)[0] for each in found.comparisons for line in each.lines if line.speeds)
     text = Text()
     for each, names in zip(found.comparisons, heads, strict=True):
@@ -44,14 +44,21 @@ def table(
             laid(text, some, widths, Text(bar, OURS if line.engine == "polyhead" else PEERS))
         if any(line.parts for line in each.lines):
             text.append("\n")
-            text.append_text(parted(each, widths[0], room, language, blocks=blocks))
+            text.append_text(parted(each, widths[0], width, language, blocks=blocks))
     return text
 
 
-def parted(of: Comparison, width: int, room: int, language: Language, *, blocks: bool) -> Text:
-    """Where the time goes in engines that tell: three shares of each, and one bar that is cut into them."""
+def room_of(width: int, cells: Sequence[int]) -> int:
+    """What cells leave for a bar behind them."""
+    return min(max(width - sum(cells) - 2 * len(cells), 8), LONGEST)
+
+
+def parted(of: Comparison, first: int, width: int, language: Language, *, blocks: bool) -> Text:
+    """Where the time goes in engines that tell, in so many columns: three shares of each, and one bar that is cut into
+    them. first: columns of the names."""
     names = ("products", "attention", "rest")
-    widths = [width, *(max(4, cell_len(said(name, language))) for name in names)]
+    widths = [first, *(max(4, cell_len(said(name, language))) for name in names)]
+    room = room_of(width, [*widths, 0])
     text = Text()
     laid(
         text,
