@@ -92,7 +92,8 @@ class PackedLinear(Packed):
     def turns(self, x: Tensor) -> bool:
         """Whether it is time to lay W out for few rows; not where oneDNN is told to compute in less than float32."""
         rows = x.shape[:-1].numel()
-        return rows <= FEW and torch.get_float32_matmul_precision() == "highest" and worth(rows, self.size)
+        highest = torch.get_float32_matmul_precision() == "highest"
+        return rows <= FEW and highest and worth(rows, self.size) and (self.kind is Panels or loops.multiplies_halves())
 
     def turned(self, weight: Tensor) -> Panels:
         """W laid out for few rows; what is to be bent leaves the product as wide as oneDNN bends it."""

@@ -80,6 +80,7 @@ def panel() -> int:
 class Panels:
     """W [E, D] by panels, each turned around, and b [E] as it is: x [..., D] -> x W^T + b [..., E], float32."""
 
+    kind = "floats"  # of chains that it may be in
     gives = torch.float32
 
     def __init__(self, weight: Tensor, bias: Tensor | None):
@@ -115,13 +116,15 @@ class Panels:
         if self.links is None:
             self.links = chain_of([self.link(X, OUT)])
         slots = x.data_ptr(), 0, out.data_ptr(), 0
-        loops.chain(loops.thread_count(), x.numel() // self.depth, self.links, slots, self.whole)
+        loops.chain(self.kind, loops.thread_count(), x.numel() // self.depth, self.links, slots, self.whole)
         return out
 
 
 class HalfPanels(Panels):
     """The same in bfloat16, added up in float32: two numbers of a row of W side by side. What comes out is bfloat16,
     or, where it is to be bent before it is rounded, float32."""
+
+    kind = "halves"
 
     def __init__(self, weight: Tensor, bias: Tensor | None, *, wide: bool = False):
         super().__init__(weight, bias)
@@ -132,8 +135,7 @@ class HalfPanels(Panels):
         return weight.contiguous().view(torch.int32)
 
     def link(self, source: int, target: int) -> loops.Link:
-        kind, half = loops.for_steps().chains.HALF_PRODUCT, int(self.gives == torch.bfloat16)
-        return super().link(source, target)._replace(kind=kind, half=half)
+        return super().link(source, target)._replace(half=int(self.gives == torch.bfloat16))
 
     @staticmethod
     def can(weight: Tensor, bias: Tensor | None) -> bool:
@@ -147,6 +149,8 @@ class HalfPanels(Panels):
 class WholePanels(Panels):
     """The same in whole numbers of 8 bits: W as `Int8Linear` rounds it, and x, which it rounds as it passes."""
 
+    kind = "wholes"
+
     def __init__(self, weight: Any, bias: Tensor | None):
         """weight: quantized by rows."""
         super().__init__(weight.int_repr(), bias)
@@ -158,10 +162,11 @@ class WholePanels(Panels):
         return F.pad(weight, (0, -self.depth % 4)).view(torch.int32)
 
     def link(self, source: int, target: int) -> loops.Link:
-        return super().link(source, target)._replace(
-            kind=loops.for_steps().chains.WHOLE_PRODUCT, depth=self.depth,
-            less=self.less.data_ptr(), scale=self.scale.data_ptr(),
-        )  # fmt: skip
+        return (
+            super()
+            .link(source, target)
+            ._replace(depth=self.depth, less=self.less.data_ptr(), scale=self.scale.data_ptr())
+        )
 
     @staticmethod
     def can(weight: Tensor, bias: Tensor | None) -> bool:

@@ -132,7 +132,7 @@ class Chain:
         hidden = x if made.hidden is None else x.new_empty(B, T, made.hidden)
         links, plus = (made.links, x) if plus is None else (made.with_plus, plus.contiguous())
         slots = x.data_ptr(), hidden.data_ptr(), out.data_ptr(), plus.data_ptr()
-        loops.chain(loops.thread_count(), B * T, links, slots, made.deep)
+        loops.chain(made.held[0].kind, loops.thread_count(), B * T, links, slots, made.deep)
         return out
 
 

@@ -179,9 +179,10 @@ class Link(NamedTuple):
     scale: int = 0
 
 
-def chain(threads: int, rows: int, links: np.ndarray, slots: tuple[int, ...], deep: int) -> None:
-    """`chains.play` of these links with so many rows, the deepest product in 8 bits having `deep` numbers in a row."""
-    play, desks = for_steps().chains.play, desks_for(threads, rows, deep)
+def chain(kind: str, threads: int, rows: int, links: np.ndarray, slots: tuple[int, ...], deep: int) -> None:
+    """These links with so many rows: "floats", "halves" or "wholes" of `chains`, the deepest product of the last having
+    `deep` numbers in a row."""
+    play, desks = getattr(for_steps().chains, kind), desks_for(threads, rows, deep)
     several = threads > 1 and ONE.acquire(blocking=False)
     try:
         arguments = threads if several else 1, rows, links, slots, *desks
@@ -250,7 +251,7 @@ def compile_once(loop: Any, arguments: tuple[Any, ...]) -> None:
         return
     with COMPILING:
         if loop not in COMPILED:
-            with compiling("some seconds, a quarter of a minute in training"), own_threads():
+            with compiling(), own_threads():
                 loop.compile(tuple(map(for_steps().numba.typeof, arguments)))
             COMPILED.add(loop)
 
@@ -337,7 +338,7 @@ def run(threads: int, *work: Any) -> None:
     arguments = work if threads > 1 else (*work[:3], np.int64(0), *work[3:])
     loop = blocks.look if threads > 1 else blocks.work
     if not loop.signatures:
-        with compiling("half a minute or so"), own_threads():
+        with compiling(), own_threads():
             loop.compile(tuple(map(numba.typeof, arguments)))
     if threads > 1:
         tell(threads)
@@ -345,9 +346,9 @@ def run(threads: int, *work: Any) -> None:
 
 
 @contextmanager
-def compiling(long: str) -> Iterator[None]:
+def compiling() -> Iterator[None]:
     """A line for the person, who may wait so long, unless it is soon over."""
-    line = f"polyhead: compiling its loops for this processor, once on this machine; {long}"
+    line = "polyhead: compiling its loops for this processor, in half a minute or less, to keep for the next time"
 
     def say() -> None:
         if line not in SAID:  # a process may compile several

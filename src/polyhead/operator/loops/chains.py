@@ -12,10 +12,10 @@ import numpy as np
 from numba import njit, prange
 
 from polyhead.operator.loops import half_products, products, whole_products
-from polyhead.operator.loops.steps import floats_at, halves_at
-from polyhead.operator.loops.vectors import DOTS, HALVES, f32, rounded, widened
+from polyhead.operator.loops.steps import floats_at, halves_at, inlined
+from polyhead.operator.loops.vectors import f32, rounded, widened
 
-PRODUCT, HALF_PRODUCT, WHOLE_PRODUCT, RELU, ADD = range(5)  # what a link does
+PRODUCT, RELU, ADD = range(3)  # what a link does
 ZERO = f32(0)
 compiled = njit(nogil=True, cache=True, _nrt=False)
 
@@ -59,63 +59,74 @@ def share_add(threads, x, y, half, n):
         add(x, y, half, thread * n // threads, (thread + 1) * n // threads)
 
 
-if DOTS:
-    whole_work, whole_share = whole_products.work, whole_products.share
-else:  # which this processor cannot: no link asks for it, and nothing of it may be compiled
-
-    @compiled
-    def whole_work(thread, threads, x, panels, less, scale, bias, zeros, out, rows, depth, width, desks, whole, tops):
-        pass
-
-    @compiled
-    def whole_share(threads, x, panels, less, scale, bias, zeros, out, rows, depth, width, desks, whole, tops):
-        pass
+@inlined
+def read(link, slots):
+    """A link, of whose slots the addresses are told."""
+    return (
+        link[0], slots[link[1]], slots[link[2]], link[3], link[4], link[5], link[6], link[7], link[8], link[9],
+        link[10], link[11], link[12],
+    )  # fmt: skip
 
 
-if HALVES:
-    half_work, half_share = half_products.work, half_products.share
-else:
+@inlined
+def rest(kind, alone, threads, source, target, half, n):
+    """A link that is no product, of n numbers."""
+    if kind == RELU and alone:
+        bend(target, half, 0, n)
+    elif kind == RELU:
+        share_bend(threads, target, half, n)
+    elif alone:
+        add(source, target, half, 0, n)
+    else:
+        share_add(threads, source, target, half, n)
 
-    @compiled
-    def half_work(thread, threads, x, panels, bias, zeros, out, rows, pairs, width, part, half, desks):
-        pass
 
-    @compiled
-    def half_share(threads, x, panels, bias, zeros, out, rows, pairs, width, part, half, desks):
-        pass
+# One loop for each kind of product, so that what a model never meets is not compiled. All go through the links in their
+# order, each on so many threads as it pays for; see `loops.Link` for what a row of links says. desks, whole, tops: the
+# room that the products ask for.
 
 
 @njit(nogil=True, cache=True)
-def play(threads, rows, links, slots, desks, whole, tops):
-    """All links in their order, each on so many threads as it pays for: see `loops.Link` for what a row of links says.
-
-    desks, whole, tops: the room that `products` and `whole_products` ask for.
-    """
+def floats(threads, rows, links, slots, desks, whole, tops):
+    """A chain with products of float32."""
     for n in range(len(links)):
-        kind, source, target = links[n, 0], slots[links[n, 1]], slots[links[n, 2]]
-        depth, width, part, crowd = links[n, 3], links[n, 4], links[n, 5], links[n, 6]
-        half, panels, bias, zeros = links[n, 7], links[n, 8], links[n, 9], links[n, 10]
-        less, scale = links[n, 11], links[n, 12]
+        kind, source, target, depth, width, part, crowd, half, panels, bias, zeros, _, _ = read(links[n], slots)
         alone = threads == 1 or rows < crowd
-        if kind == PRODUCT and alone:
+        if kind != PRODUCT:
+            rest(kind, alone, threads, source, target, half, rows * width)
+        elif alone:
             products.work(0, 1, source, panels, bias, zeros, target, rows, depth, width, part, desks)
-        elif kind == PRODUCT:
+        else:
             products.share(threads, source, panels, bias, zeros, target, rows, depth, width, part, desks)
-        elif kind == HALF_PRODUCT and alone:
-            half_work(0, 1, source, panels, bias, zeros, target, rows, depth, width, part, half, desks)
-        elif kind == HALF_PRODUCT:
-            half_share(threads, source, panels, bias, zeros, target, rows, depth, width, part, half, desks)
-        elif kind == WHOLE_PRODUCT and alone:
-            whole_work(0, 1, source, panels, less, scale, bias, zeros, target, rows, depth, width, desks, whole, tops)
-        elif kind == WHOLE_PRODUCT:
-            whole_share(
+
+
+@njit(nogil=True, cache=True)
+def halves(threads, rows, links, slots, desks, whole, tops):
+    """A chain with products of bfloat16."""
+    for n in range(len(links)):
+        kind, source, target, depth, width, part, crowd, half, panels, bias, zeros, _, _ = read(links[n], slots)
+        alone = threads == 1 or rows < crowd
+        if kind != PRODUCT:
+            rest(kind, alone, threads, source, target, half, rows * width)
+        elif alone:
+            half_products.work(0, 1, source, panels, bias, zeros, target, rows, depth, width, part, half, desks)
+        else:
+            half_products.share(threads, source, panels, bias, zeros, target, rows, depth, width, part, half, desks)
+
+
+@njit(nogil=True, cache=True)
+def wholes(threads, rows, links, slots, desks, whole, tops):
+    """A chain with products of whole numbers of 8 bits."""
+    for n in range(len(links)):
+        kind, source, target, depth, width, _, crowd, half, panels, bias, zeros, less, scale = read(links[n], slots)
+        alone = threads == 1 or rows < crowd
+        if kind != PRODUCT:
+            rest(kind, alone, threads, source, target, half, rows * width)
+        elif alone:
+            whole_products.work(
+                0, 1, source, panels, less, scale, bias, zeros, target, rows, depth, width, desks, whole, tops
+            )
+        else:
+            whole_products.share(
                 threads, source, panels, less, scale, bias, zeros, target, rows, depth, width, desks, whole, tops
             )
-        elif kind == RELU and alone:
-            bend(target, half, 0, rows * width)
-        elif kind == RELU:
-            share_bend(threads, target, half, rows * width)
-        elif alone:
-            add(source, target, half, 0, rows * width)
-        else:
-            share_add(threads, source, target, half, rows * width)
