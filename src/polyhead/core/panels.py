@@ -7,7 +7,7 @@ can tell which of them a row met.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -177,5 +177,4 @@ class WholePanels(Panels):
 
 def multiplies_halves() -> bool:
     """Whether this processor has AVX512-BF16 and no AMX, as PyTorch and oneDNN find it."""
-    cpu: Any = torch.cpu
-    return cpu._is_avx512_bf16_supported() and not cpu._is_amx_tile_supported()
+    return cast(Any, torch.cpu)._is_avx512_bf16_supported() and not loops.multiplies_tiles()

@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit, prange, types
 
 from polyhead.operator.loops.products import HIGH, LOW, MIDDLE, TALL, height
-from polyhead.operator.loops.steps import HIDDEN, compiled, fill, floats_at, halves_at, inlined, pointer_to, weigh
+from polyhead.operator.loops.steps import HIDDEN, compiled, fill, floats_at, halves_at, inlined, pointer_to, up, weigh
 from polyhead.operator.loops.vectors import PAIRS, PANEL, rounded, tile
 
 ROWS = 48  # queries that meet all keys before others do, whole tiles of them
@@ -65,12 +65,6 @@ def room(S: int, K: int, V: int) -> int:
     """Numbers of 32 bits on a thread's desk: keys, values, scores, weights, and what comes out."""
     rows, (places, columns) = rows_of(S), (-(-n // PANEL) * PANEL for n in (S, V))
     return places * (K // 2) + places // 2 * columns + rows * (places + places // 2 + columns)
-
-
-@inlined
-def up(n):
-    """n, or the next multiple of PANEL."""
-    return (n + PANEL - 1) // PANEL * PANEL
 
 
 @inlined
@@ -127,7 +121,7 @@ def narrow(a, n, out):
 def work(thread, threads, call, rows, desks):
     """One thread's share of all queries, so many rows at a time."""
     B, H, T, S, V, share = call.B, call.H, call.T, call.S, call.V, call.H // call.G
-    wide, columns, pairs, places = up(S), up(V), call.K // 2, (S + 1) // 2
+    wide, columns, pairs, places = up(S, PANEL), up(V, PANEL), call.K // 2, (S + 1) // 2
     keys = desks[thread].ctypes.data
     values = keys + 4 * wide * pairs
     scores = values + 2 * wide * columns
@@ -145,16 +139,17 @@ def work(thread, threads, call, rows, desks):
         met = max(1, min(S, t + n + call.last))  # keys that one of these queries sees
         for s in range(0, met, PANEL):
             multiply(n, query, call.query_t // 2, keys + 4 * s * pairs, scores + 4 * s, wide, pairs)
+        filled = up(met, PANEL)
         for r in range(n):
             row, seen = scores + 4 * r * wide, max(0, min(S, t + r + call.last + 1))
             found = floats_at(row)
             for s in range(seen):
                 found[s] *= call.scale
-            fill(row + 4 * seen, up(met) - seen, HIDDEN)
-            level = weigh(row, up(met), call.lse != 0)
+            fill(row + 4 * seen, filled - seen, HIDDEN)
+            level = weigh(row, filled, call.lse != 0)
             if call.lse != 0:
                 floats_at(call.lse)[(b * H + h) * T + t + r] = level
-            narrow(row, up(met), weights + 2 * r * wide)
+            narrow(row, filled, weights + 2 * r * wide)
         for v in range(0, V, PANEL):
             multiply(n, weights, wide // 2, values + 4 * v * places, sums + 4 * v, columns, (met + 1) // 2)
         for r in range(n):

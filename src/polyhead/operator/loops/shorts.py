@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit, prange
 
-from polyhead.operator.loops.steps import compiled, floats_at, halves_at, inlined, sees, weigh
+from polyhead.operator.loops.steps import compiled, floats_at, halves_at, inlined, sees, up, weigh
 from polyhead.operator.loops.vectors import (
     GROUP,
     PANEL,
@@ -66,12 +66,6 @@ class Call(NamedTuple):
 
 
 QUERY, KEY, VALUE, VISIBLE, BIAS, D_OUT = range(6)  # rows of `by`
-
-
-@inlined
-def up(n, unit):
-    """n, or the next multiple of a unit."""
-    return (n + unit - 1) // unit * unit
 
 
 @inlined

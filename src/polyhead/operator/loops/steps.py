@@ -134,9 +134,15 @@ def weigh(row, n, tells):
 
 
 @inlined
+def up(n, unit):
+    """n, or the next multiple of a unit."""
+    return (n + unit - 1) // unit * unit
+
+
+@inlined
 def whole(n):
-    """n, or the next multiple of LANES."""
-    return (n + LANES - 1) // LANES * LANES
+    """Numbers of so many as whole vectors."""
+    return up(n, LANES)
 
 
 @inlined
